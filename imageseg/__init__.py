@@ -1,0 +1,60 @@
+"""imageseg trains, scores and ships semantic segmentation networks.
+
+Public names are imported when first used, so that ``import imageseg`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# Albumentations asks PyPI for its newest version at import, the hub's client counts its users: nobody asked for either.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "MODELS": "imageseg.models",
+    "build_model": "imageseg.models",
+    "DATASETS": "imageseg.datasets",
+    "build_dataset": "imageseg.datasets",
+    "ConfusionMatrix": "imageseg.scoring.confusion",
+    "Scores": "imageseg.scoring.scores",
+    "InputError": "imageseg.errors",
+    "Label": "imageseg.labels",
+    "LabelSpace": "imageseg.labels",
+    "Prediction": "imageseg.prediction",
+    "Predictor": "imageseg.inference.predictor",
+    "Recipe": "imageseg.recipe",
+    "evaluate": "imageseg.inference.evaluation",
+    "train": "imageseg.training.fit",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+if TYPE_CHECKING:
+    from imageseg.datasets import DATASETS, build_dataset
+    from imageseg.errors import InputError
+    from imageseg.inference.evaluation import evaluate
+    from imageseg.inference.predictor import Predictor
+    from imageseg.labels import Label, LabelSpace
+    from imageseg.models import MODELS, build_model
+    from imageseg.prediction import Prediction
+    from imageseg.recipe import Recipe
+    from imageseg.scoring.confusion import ConfusionMatrix
+    from imageseg.scoring.scores import Scores
+    from imageseg.training.fit import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imageseg' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

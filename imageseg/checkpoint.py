@@ -1,0 +1,138 @@
+"""Checkpoints: nested plain values and tensors in one safetensors file, written atomically, read without pickle.
+
+A training framework's checkpoint is a tree of dictionaries and lists with tensors at some leaves. The tensors become the
+file's tensors; the tree itself, with a reference at each tensor's place, is JSON in the file's header. Nothing in the
+file can name code, so reading one from a stranger is as safe as reading a picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from imageseg.errors import InputError
+from imageseg.files import replacing
+from imageseg.labels import LabelSpace
+from imageseg.recipe import Recipe
+
+_FORMAT = "imageseg-checkpoint-1"
+RUN_KEY = "imageseg"
+WEIGHTS_KEY = "state_dict"
+NETWORK_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What predicting needs of a checkpoint."""
+
+    recipe: Recipe
+    labels: LabelSpace
+    weights: dict[str, Tensor]
+    """The network's state dict."""
+    step: int
+
+
+def write_checkpoint(tree: Mapping[str, Any], path: str | Path) -> None:
+    """Writes nested dictionaries, lists, tuples, plain values and tensors; the old file stays until the new one is whole.
+
+    Raises:
+        TypeError: a value of another kind, with its place in the tree.
+        OSError: the disk is full or the folder cannot be written; an older file at ``path`` is untouched.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = json.dumps(_fold(tree, tensors, "checkpoint"))
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": _FORMAT, "tree": skeleton})
+
+
+def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """The tree that ``write_checkpoint`` wrote, with its tensors on ``device``.
+
+    Raises:
+        InputError: missing, damaged, or not a checkpoint of ours.
+    """
+    with _opened(path, device) as file:
+        tree: dict[str, Any] = _unfold(_skeleton(file, path), file)
+        return tree
+
+
+def read_network(path: str | Path) -> TrainedNetwork:
+    """Recipe, labels and weights of a run's checkpoint; the optimiser's state stays on the disk.
+
+    Raises:
+        InputError: missing, damaged, or not a checkpoint of a training run.
+    """
+    with _opened(path, "cpu") as file:
+        skeleton = dict(_skeleton(file, path)["dict"])
+        if RUN_KEY not in skeleton or WEIGHTS_KEY not in skeleton:
+            raise InputError(f"{path}: holds no network of a training run")
+        run, state = _unfold(skeleton[RUN_KEY], file), _unfold(skeleton[WEIGHTS_KEY], file)
+        step = int(_unfold(skeleton.get("global_step", 0), file))
+    weights = {name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)}
+    return TrainedNetwork(Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path), weights, step)
+
+
+def _opened(path: str | Path, device: str | torch.device) -> Any:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        return safe_open(str(path), framework="pt", device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is not a checkpoint of imageseg, or is damaged ({error})") from error
+
+
+def _skeleton(file: Any, path: str | Path) -> Any:
+    metadata = file.metadata() or {}
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{path}: is a safetensors file, but not a checkpoint of imageseg")
+    return json.loads(metadata["tree"])
+
+
+def _fold(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
+    """``value`` as JSON; tensors go to ``tensors`` and leave a reference. JSON lists are lists; all else is tagged."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, Tensor):
+        name = f"{len(tensors)}.{place}"
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+        # A clone, because safetensors refuses tensors that share memory.
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name, "channels_last": True} if channels_last else {"tensor": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {"dict": [[_key(key, place), _fold(item, tensors, f"{place}.{key}")] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_fold(item, tensors, f"{place}.{index}") for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    raise TypeError(f"{place}: a {type(value).__name__} cannot be kept in a checkpoint")
+
+
+def _key(key: Any, place: str) -> str | int:
+    if isinstance(key, str | int):
+        return key
+    raise TypeError(f"{place}: a key of kind {type(key).__name__} cannot be kept in a checkpoint")
+
+
+def _unfold(value: Any, file: Any) -> Any:
+    if isinstance(value, list):
+        return [_unfold(item, file) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        tensor = file.get_tensor(value["tensor"])
+        return tensor.contiguous(memory_format=torch.channels_last) if value.get("channels_last") else tensor
+    if "tuple" in value:
+        return tuple(_unfold(item, file) for item in value["tuple"])
+    return {key: _unfold(item, file) for key, item in value["dict"]}

@@ -1,0 +1,71 @@
+"""The command line: one file per command, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from imageseg import __version__
+from imageseg.errors import InputError, did_you_mean
+
+COMMANDS = {
+    "train": "train a network on a dataset, then score the best checkpoint",
+    "evaluate": "score a checkpoint on a split",
+    "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0 done, 2 wrong use or input, 3 done but some inputs were skipped, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        return _dispatch(given)
+    except InputError as error:
+        if debug:
+            raise
+        print(f"imageseg: error: {error.line()}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("imageseg: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more can be said. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        print(f"imageseg {__version__}")
+        return 0
+    command = given[0]
+    if command not in COMMANDS:
+        raise InputError(f"no command is called '{command}'{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}")
+    exit_code: int = importlib.import_module(f"imageseg.cli.{command}").run(given[1:])
+    return exit_code
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: imageseg COMMAND ...        (python -m imageseg is the same)\n\n"
+        f"commands:\n{rows}\n\n"
+        "options:\n"
+        "  -h, --help  this text; 'imageseg COMMAND --help' for a command's own\n"
+        "  --version   print the version\n"
+        "  --debug     show the whole traceback of an error\n\n"
+        "example:\n"
+        "  imageseg train --use ToyScenes --model DeepLabv3_plus --network.encoder resnet18 --network.pretrained false"
+    )

@@ -1,0 +1,158 @@
+"""From command line and YAML to a recipe: names first, then the flags that the named classes' signatures have."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from imageseg.errors import InputError, did_you_mean
+from imageseg.recipe import Recipe, read_yaml
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+_SECTIONS = ("data", "network", "task", "trainer")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, no usage text."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises:
+        InputError: always.
+        """
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def recipe_from(arguments: Sequence[str], *, program: str) -> Recipe:
+    """The recipe that flags and YAML files describe: a flag beats a file, a later file an earlier one.
+
+    Prints and exits where ``--help`` or ``--print_config`` asks for it.
+
+    Raises:
+        InputError: an unknown name, flag or key, or a value of the wrong kind.
+    """
+    names = _first_pass(program)
+    given, flags = names.parse_known_args(list(arguments))
+    asks_help = given.help
+    merged = _merged([read_yaml(path) for path in given.config], given.config)
+    merged |= {key: value for key, value in (("use", given.use), ("model", given.model)) if value}
+    missing = [key for key in ("use", "model") if key not in merged]
+    if missing and asks_help:
+        names.print_help()
+        sys.exit(0)
+    if missing:
+        raise InputError(f"{program} needs --{missing[0]}, for example --use VOCModule --model UNet; see {program} --help")
+    recipe = Recipe.from_dict(merged, ", ".join(given.config) or "recipe")
+    return _second_pass(recipe, flags, program=program, asks_help=asks_help, print_config=given.print_config)
+
+
+def _first_pass(program: str) -> OneLineParser:
+    """Finds the names. It is plain argparse: jsonargparse cannot leave flags for later."""
+    from imageseg.datasets import DATASETS
+    from imageseg.models import MODELS
+
+    parser = OneLineParser(
+        prog=program,
+        add_help=False,
+        epilog=f"with --use and --model given, --help lists every flag that the two have\n\nexample:\n  {program} --use VOCModule --model UNet --data.root data/VOC",
+    )
+    parser.add_argument("--use", help=f"the dataset: {', '.join(DATASETS)}")
+    parser.add_argument("--model", help=f"the network: {', '.join(MODELS)}")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a recipe in YAML; flags beat it")
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe that would run, and stop")
+    parser.add_argument("-h", "--help", action="store_true", help="this text")
+    return parser
+
+
+def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for recipe, path in zip(recipes, paths, strict=True):
+        for key, value in recipe.items():
+            if key in _SECTIONS and isinstance(value, dict):
+                merged[key] = merged.get(key, {}) | value
+            elif key in _SECTIONS and value is not None:
+                raise InputError(f"{path}: '{key}' must hold names and values, found {value!r}")
+            else:
+                merged[key] = value
+    return merged
+
+
+def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
+    import jsonargparse
+    import yaml
+
+    from imageseg.datasets import DATASETS
+    from imageseg.models import MODELS
+    from imageseg.names import check_arguments
+    from imageseg.training.fit import signatures
+
+    use, model = DATASETS.resolve(recipe.use), MODELS.resolve(recipe.model)
+    takers = signatures(use, model)
+    for section, classes in takers.items():
+        check_arguments(classes, getattr(recipe, section), f"section '{section}' of {use} with {model}")
+    parser = _typed_parser(takers, program)
+    if asks_help:
+        parser.print_help()
+        sys.exit(0)
+    _check_flags(flags, takers, f"{use} with {model}")
+    try:
+        defaults = parser.parse_object({section: getattr(recipe, section) for section in takers})
+        values = parser.parse_args(flags, namespace=defaults).as_dict()
+    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
+        raise InputError(_one_line(error)) from error
+    complete = Recipe(use, model, *(_plain(values[section]) for section in takers))
+    if print_config:
+        print(yaml.safe_dump(complete.to_dict(), sort_keys=False), end="")
+        sys.exit(0)
+    return complete
+
+
+def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [flags]")
+    for section, classes in takers.items():
+        for position, takes in enumerate(classes):
+            skip = {"num_classes", "network", "labels"}
+            parser.add_class_arguments(takes, section, as_group=position == 0, skip=skip, fail_untyped=False)
+    return parser
+
+
+def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> None:
+    """Raises:
+    InputError: a flag that the two names do not have, or a word that belongs to no flag.
+    """
+    from imageseg.names import parameters_of
+
+    known = [f"--{section}.{name}" for section, classes in takers.items() for takes in classes for name in parameters_of(takes)]
+    expects_value = False
+    for word in flags:
+        flag = word.partition("=")[0]
+        if flag.startswith("--"):
+            if flag not in known:
+                raise InputError(f"{owner} has no flag {flag}{did_you_mean(flag, known)}; --help lists them")
+            expects_value = "=" not in word
+        elif expects_value:
+            expects_value = False
+        else:
+            raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
+
+
+def _plain(value: Any) -> Any:
+    """Values as YAML writes them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.replace('Parser key "', '"').replace("typing.", "")

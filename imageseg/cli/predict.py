@@ -1,0 +1,87 @@
+"""imageseg predict: class maps and overlays of pictures."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from imageseg.cli.arguments import OneLineParser
+from imageseg.errors import InputError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Predicts every picture; a picture that cannot be read is named and skipped (exit code 3)."""
+    parser = OneLineParser(
+        prog="imageseg predict",
+        description="Predicts pictures at their own size. For each it writes NAME.png, a palette PNG whose pixels are the class\n"
+        "indices, and NAME_overlay.png, the picture under the classes' colours with a legend.",
+    )
+    parser.add_argument("checkpoint", help="of a training run")
+    parser.add_argument("pictures", nargs="+", help="files, folders (with all their pictures) or patterns such as 'shots/*.jpg'")
+    parser.add_argument("-o", "--output", default="predictions", help="the folder to write to (default: predictions)")
+    parser.add_argument("--save-confidence", action="store_true", help="also write NAME_confidence.png, the class's probability as grey")
+    parser.add_argument("--no-overlay", action="store_true", help="write class maps only")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    given = parser.parse_args(list(arguments))
+    pictures = find_pictures(given.pictures)
+    targets = _targets(pictures, Path(given.output))
+    from imageseg.cli.progress import file_progress
+    from imageseg.images import read_image
+    from imageseg.inference.predictor import Predictor
+
+    predictor = Predictor.from_checkpoint(given.checkpoint, device=given.device)
+    skipped = 0
+    with file_progress("predict") as progress:
+        for done, (picture, target) in enumerate(zip(pictures, targets, strict=True), start=1):
+            try:
+                image = read_image(picture)
+            except InputError as error:
+                print(f"imageseg: skipped: {error.line()}", file=sys.stderr)
+                skipped += 1
+                continue
+            prediction = predictor(image, confidence=given.save_confidence)
+            prediction.save(target.with_name(f"{target.name}.png"))
+            if not given.no_overlay:
+                prediction.save_overlay(target.with_name(f"{target.name}_overlay.png"), image)
+            if given.save_confidence:
+                prediction.save_confidence(target.with_name(f"{target.name}_confidence.png"))
+            progress(done, len(pictures))
+    print(f"{len(pictures) - skipped} predictions in {given.output}" + (f", {skipped} pictures skipped" if skipped else ""))
+    return 3 if skipped else 0
+
+
+def find_pictures(wanted: Sequence[str]) -> list[Path]:
+    """The pictures that files, folders and patterns name, each once, in order.
+
+    Raises:
+        InputError: a name that nothing bears.
+    """
+    from imageseg.images import IMAGE_SUFFIXES
+
+    found: dict[Path, None] = {}
+    for name in wanted:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise InputError(f"{name}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        elif path.is_file():
+            inside = [path]
+        else:
+            inside = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
+            if not inside:
+                raise InputError(f"{name}: no such file, folder or pattern")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def _targets(pictures: Sequence[Path], output: Path) -> list[Path]:
+    """Where each picture's files go, without suffix. Pictures of one name from several folders keep their folder's name."""
+    stems = [picture.stem for picture in pictures]
+    targets = [output / (stem if stems.count(stem) == 1 else f"{p.parent.name}_{stem}{p.suffix.replace('.', '_')}") for p, stem in zip(pictures, stems, strict=True)]
+    if len(set(targets)) < len(targets):
+        twice = next(target for target in targets if targets.count(target) > 1)
+        raise InputError(f"{twice.name}: several pictures would get this name; predict their folders one by one")
+    return targets

@@ -1,0 +1,36 @@
+"""The datasets, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.names import NameTable, check_arguments
+
+DATASETS: NameTable[SegmentationDataset] = NameTable(
+    "dataset",
+    {
+        "VOC": "imageseg.datasets.voc:VOC",
+        "CamVid": "imageseg.datasets.camvid:CamVid",
+        "Folder": "imageseg.datasets.folder:Folder",
+        "ToyScenes": "imageseg.datasets.toyscenes:ToyScenes",
+    },
+    planned=("COCO", "Cityscapes", "BDD100K"),
+    spellings={"CityscapeModule": "Cityscapes", "PascalVOC": "VOC", "custom": "Folder"},
+)
+
+
+def build_dataset(name: str, root: str | None = None, **arguments: Any) -> SegmentationDataset:
+    """The dataset of that name.
+
+    Args:
+        name: a key of ``DATASETS``, in any usual spelling.
+        root: where its files lie; unset, the dataset's own default below ``data/``.
+        arguments: of the dataset's class.
+
+    Raises:
+        InputError: an unknown name, or an argument that this dataset lacks.
+    """
+    dataset = DATASETS[name]
+    check_arguments([dataset], arguments, DATASETS.resolve(name))
+    return dataset(**({} if root is None else {"root": str(root)}), **arguments)

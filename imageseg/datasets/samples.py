@@ -1,0 +1,56 @@
+"""PairSamples: the pairs of a split as a torch dataset of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from imageseg.datasets.base import Pair
+from imageseg.errors import InputError
+from imageseg.images import read_image, read_mask
+from imageseg.labels import LabelSpace
+from imageseg.sample import Sample, make_sample
+
+
+class PairSamples(Dataset[Sample]):
+    """Reads a pair of files when it is asked for, and checks that they fit each other and the labels.
+
+    Args:
+        pairs: the files.
+        labels: turns stored values into class indices.
+
+    Raises:
+        InputError: when reading, for an unreadable file, a mask of another size than its picture, or an undeclared value.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], labels: LabelSpace) -> None:
+        self.pairs = list(pairs)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, mask = self.read(index)
+        return make_sample(image, mask, self.name(index))
+
+    def name(self, index: int) -> str:
+        """The name of one pair."""
+        return self.pairs[index].name
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(H, W, 3) uint8 RGB and (H, W) uint8 class indices of one pair."""
+        pair = self.pairs[index]
+        if pair.mask is None:
+            raise InputError(f"{pair.image}: this split has no masks; predict it, it cannot be trained on or scored")
+        image = read_image(pair.image)
+        stored: npt.NDArray[Any] = read_mask(pair.mask)
+        if stored.shape[:2] != image.shape[:2]:
+            sizes = [f"{width} x {height}" for height, width in (stored.shape[:2], image.shape[:2])]
+            turned = "; they are turned against each other (EXIF orientation?)" if stored.shape[1::-1] == image.shape[:2] else ""
+            raise InputError(f"{pair.mask}: is {sizes[0]} pixels, its picture {pair.image} is {sizes[1]}{turned}")
+        return image, self.labels.encode(stored, pair.mask)

@@ -1,0 +1,92 @@
+"""ToyScenes: small street scenes that our own code paints, for trying things out where no data are at hand."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.folder import Folder
+from imageseg.datasets.street_painter import LABELS, paint_scene
+from imageseg.errors import InputError
+from imageseg.images import write_image, write_mask
+from imageseg.recipe import read_yaml
+
+_SPLITS = ("train", "val", "test")
+
+
+class ToyScenes(SegmentationDataset):
+    """Eight classes and void, painted once from a seed into the layout of ``Folder``.
+
+    The same seed and size give the same bytes; picture i of a split does not depend on how many there are.
+
+    Args:
+        root: where the pictures lie, or will.
+        size: height and width of a picture.
+        counts: how many pictures train, val and test have.
+        seed: of every picture.
+    """
+
+    labels = LABELS
+    scored_split = "test"
+
+    def __init__(
+        self,
+        root: str = "data/ToyScenes",
+        *,
+        size: tuple[int, int] = (128, 192),
+        counts: tuple[int, int, int] = (400, 50, 50),
+        seed: int = 0,
+    ) -> None:
+        self.root = Path(root)
+        self.size = size
+        self.counts = counts
+        self.seed = seed
+        if min(size) < 64 or min(counts) < 1:
+            raise InputError(f"ToyScenes needs a size of at least 64 x 64 and a picture per split, found {size} and {counts}")
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pictures and masks of one name, sorted."""
+        if not self.root.exists():
+            raise InputError(f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it")
+        return Folder(str(self.root)).pairs(split)
+
+    def prepare(self) -> None:
+        """Paints the pictures, unless they are there.
+
+        Raises:
+            InputError: the folder holds something else, or scenes of other arguments.
+        """
+        wanted = {"size": list(self.size), "counts": list(self.counts), "seed": self.seed}
+        record = self.root / "toyscenes.yaml"
+        if record.exists():
+            if (found := read_yaml(record)) != wanted:
+                raise InputError(f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root")
+            return
+        if self.root.exists() and any(self.root.iterdir()):
+            raise InputError(f"{self.root}: is not empty and holds no ToyScenes; pass another --data.root")
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        # Painted beside its place and renamed when whole, so that an interrupted run leaves nothing half-made.
+        unfinished = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root.parent))
+        try:
+            self._paint(unfinished)
+            (unfinished / "toyscenes.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
+            unfinished.chmod(0o755)
+            if self.root.exists():
+                self.root.rmdir()
+            unfinished.rename(self.root)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _paint(self, folder: Path) -> None:
+        for split_index, (split, count) in enumerate(zip(_SPLITS, self.counts, strict=True)):
+            for index in range(count):
+                generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, split_index, index))))
+                image, mask = paint_scene(generator, self.size)
+                write_image(folder / "images" / split / f"{split}_{index:04d}.png", image)
+                write_mask(folder / "masks" / split / f"{split}_{index:04d}.png", mask, LABELS.palette)
+        (folder / "labels.yaml").write_text(yaml.safe_dump(LABELS.to_dict(), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,24 @@
+"""The one error that a user's input can cause, and the helpers that word it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Wrong use or wrong input: one line that says what was found, where, and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+    def line(self) -> str:
+        """The message alone, also when a loader's worker process wrapped it in its own traceback."""
+        return str(self).strip().rpartition("InputError: ")[2]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` when a known name is close to ``name``, else nothing."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[close[0]]}'?)" if close else ""

@@ -1,0 +1,1 @@
+"""Using a trained network, without what training it needs."""

@@ -1,0 +1,58 @@
+"""evaluate: the scores of a checkpoint over a whole split, every picture at its own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from imageseg.datasets import build_dataset
+from imageseg.errors import InputError
+from imageseg.inference.predictor import Predictor
+from imageseg.names import parameters_of
+from imageseg.pipeline.loader import Loading, evaluation_loader
+from imageseg.datasets import DATASETS
+from imageseg.recipe import Recipe
+from imageseg.scoring.confusion import ConfusionMatrix
+from imageseg.scoring.scores import Scores
+
+
+def evaluate(
+    recipe: Recipe,
+    checkpoint: str | Path,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Scores a checkpoint on the dataset of a recipe.
+
+    Args:
+        recipe: names the dataset, its root and its splits.
+        checkpoint: of a training run; its labels must be the dataset's.
+        split: what to score; unset, the one that training would.
+        device: where to run.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        InputError: the checkpoint does not fit, or the data are not there.
+    """
+    predictor = Predictor.from_checkpoint(checkpoint, device=device)
+    dataset = build_dataset(recipe.use, **_among(recipe.data, DATASETS[recipe.use]))
+    loading = Loading(**_among(recipe.data, Loading))
+    if dataset.labels.names != predictor.labels.names:
+        raise InputError(
+            f"{checkpoint}: knows {', '.join(predictor.labels.names)}; {recipe.use} has {', '.join(dataset.labels.names)}"
+        )
+    samples = dataset.samples(split or loading.test_split or dataset.scored_split)
+    confusion = ConfusionMatrix(len(dataset.labels), ignore_index=dataset.labels.ignore_index)
+    for done, sample in enumerate(evaluation_loader(samples, len(samples), num_workers=loading.workers), start=1):
+        image = sample["image"][0].permute(1, 2, 0).numpy()
+        confusion.update(predictor(image).classes, sample["mask"][0].numpy())
+        if progress is not None:
+            progress(done, len(samples))
+    return confusion.scores()
+
+
+def _among(values: dict[str, Any], takes: Callable[..., Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in parameters_of(takes)}

@@ -1,0 +1,201 @@
+"""Labels of a dataset: names, colours, and the stored values that stand for each class index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imageseg.errors import InputError
+
+IGNORE = 255
+_UNDECLARED = -1
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: its name, its RGB colour (0 to 255), and the values that mask files store for it."""
+
+    name: str
+    color: tuple[int, int, int]
+    values: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.color) != 3 or not all(0 <= channel <= 255 for channel in self.color):
+            raise InputError(f"label '{self.name}': the colour must be three numbers from 0 to 255, found {self.color}")
+        if not all(0 <= value <= 65535 for value in self.values):
+            raise InputError(f"label '{self.name}': stored values must lie in 0 to 65535, found {self.values}")
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The labels of a dataset, in the order of their class indices.
+
+    Args:
+        labels: one row per class; the row's position is its class index.
+        ignore_index: the class index of pixels that are neither trained on nor scored.
+        ignored_values: stored values that become ``ignore_index``.
+        ignored_colors: RGB colours that become ``ignore_index``, where masks are colours; the first one draws ignored pixels.
+
+    Raises:
+        InputError: no label, more than 255, a name or a stored value used twice.
+    """
+
+    labels: tuple[Label, ...]
+    ignore_index: int = IGNORE
+    ignored_values: tuple[int, ...] = (IGNORE,)
+    ignored_colors: tuple[tuple[int, int, int], ...] = field(default=((0, 0, 0),))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if not 1 <= len(self.labels) <= self.ignore_index <= 255:
+            raise InputError(f"a label space has 1 to 255 labels and an ignore_index above them, found {len(self.labels)}")
+        names = [label.name for label in self.labels]
+        stored = [value for label in self.labels for value in label.values] + list(self.ignored_values)
+        for what, entries in (("name", names), ("stored value", stored)):
+            twice = sorted({str(entry) for entry in entries if entries.count(entry) > 1})
+            if twice:
+                raise InputError(f"the label table uses the {what} {', '.join(twice)} twice")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """The class names, by class index."""
+        return [label.name for label in self.labels]
+
+    @cached_property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """(256, 3) uint8 RGB: the colour of each class index; ``ignore_index`` has the first ignored colour."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self.labels)] = [label.color for label in self.labels]
+        palette[self.ignore_index] = self.ignored_colors[0] if self.ignored_colors else (0, 0, 0)
+        return palette
+
+    def encode(self, stored: npt.NDArray[Any], source: str | Path = "mask") -> npt.NDArray[np.uint8]:
+        """Stored values to class indices.
+
+        Args:
+            stored: (H, W) integers as the file holds them, or (H, W, 3) uint8 RGB colours.
+            source: the file that errors name.
+
+        Returns:
+            (H, W) uint8 class indices, ``ignore_index`` where the table says so.
+
+        Raises:
+            InputError: a value or colour that the table does not declare, with its pixel count.
+        """
+        if stored.ndim == 3:
+            return self._encode_colors(stored, source)
+        if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) <= 65535:
+            raise InputError(f"{source}: stored values lie outside 0 to 65535 ({stored.min()} to {stored.max()})")
+        classes = self._class_of_value[stored]
+        if (classes == _UNDECLARED).any():
+            values, counts = np.unique(stored[classes == _UNDECLARED], return_counts=True)
+            raise InputError(f"{source}: {_counted(values, counts)} not in the label table ({self._declared()})")
+        return classes.astype(np.uint8)
+
+    def decode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
+        """Class indices to each label's first stored value; ignored pixels to the first ignored value."""
+        table = np.zeros(256, np.uint16)
+        for index, label in enumerate(self.labels):
+            if not label.values:
+                raise InputError(f"label '{label.name}' has no stored value to decode to")
+            table[index] = label.values[0]
+        table[self.ignore_index] = self.ignored_values[0] if self.ignored_values else self.ignore_index
+        return table[classes] if table.max() > 255 else table.astype(np.uint8)[classes]
+
+    def colored(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """(H, W) class indices to (H, W, 3) uint8 RGB."""
+        return self.palette[mask]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as ``labels.yaml`` and checkpoints keep them."""
+        return {
+            "labels": [{"name": x.name, "color": list(x.color), "values": list(x.values)} for x in self.labels],
+            "ignored_values": list(self.ignored_values),
+            "ignored_colors": [list(color) for color in self.ignored_colors],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str | Path = "labels") -> LabelSpace:
+        """The space that ``to_dict`` wrote, or that a user wrote in ``labels.yaml``.
+
+        Raises:
+            InputError: a key that is unknown, missing or of the wrong kind.
+        """
+        unknown = set(values) - {"labels", "ignored_values", "ignored_colors"}
+        if unknown:
+            raise InputError(f"{source}: unknown key {', '.join(sorted(map(str, unknown)))} (known: labels, ignored_values, ignored_colors)")
+        try:
+            labels = tuple(
+                Label(str(row["name"]), _color(row["color"]), tuple(map(int, row.get("values", ())))) for row in values["labels"]
+            )
+            ignored_values = tuple(map(int, values.get("ignored_values", (IGNORE,))))
+            ignored_colors = tuple(map(_color, values.get("ignored_colors", ((0, 0, 0),))))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{source}: each label needs name, color [r, g, b] and values [..]; trouble with {error}"
+            ) from error
+        try:
+            return cls(labels, ignored_values=ignored_values, ignored_colors=ignored_colors)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+    @cached_property
+    def _class_of_value(self) -> npt.NDArray[np.int16]:
+        table = np.full(65536, _UNDECLARED, np.int16)
+        table[list(self.ignored_values)] = self.ignore_index
+        for index, label in enumerate(self.labels):
+            table[list(label.values)] = index
+        return table
+
+    @cached_property
+    def _class_of_color(self) -> dict[int, int]:
+        table = {_packed(color): self.ignore_index for color in self.ignored_colors}
+        for index, label in enumerate(self.labels):
+            packed = _packed(label.color)
+            if table.get(packed, self.ignore_index) != self.ignore_index:
+                raise InputError(f"the colour {label.color} stands for two labels: masks of colours cannot be read with this table")
+            table[packed] = index
+        return table
+
+    def _encode_colors(self, stored: npt.NDArray[Any], source: str | Path) -> npt.NDArray[np.uint8]:
+        packed = stored.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
+        colors, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+        classes = np.array([self._class_of_color.get(int(color), _UNDECLARED) for color in colors], np.int16)
+        unknown = classes == _UNDECLARED
+        if unknown.any():
+            triples = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in map(int, colors[unknown])]
+            raise InputError(f"{source}: {_counted(triples, counts[unknown], 'colour')} not in the label table")
+        return classes[inverse].reshape(packed.shape).astype(np.uint8)
+
+    def _declared(self) -> str:
+        values = sorted({value for label in self.labels for value in label.values})
+        if values and values == list(range(values[0], values[-1] + 1)):
+            classes = f"{values[0]} to {values[-1]}"
+        else:
+            classes = ", ".join(map(str, values))
+        return f"classes {classes}; ignored {', '.join(map(str, self.ignored_values)) or 'none'}"
+
+
+def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value") -> str:
+    pairs = list(zip(values, counts, strict=True))
+    shown = ", ".join(f"{what} {value} ({count} pixels)" for value, count in pairs[:5])
+    more = f" and {len(pairs) - 5} more {what}s" if len(pairs) > 5 else ""
+    return f"{shown}{more} {'is' if len(pairs) == 1 else 'are'}"
+
+
+def _color(values: Iterable[Any]) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
+
+
+def _packed(color: tuple[int, int, int]) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]

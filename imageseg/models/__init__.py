@@ -1,0 +1,38 @@
+"""The networks, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imageseg.errors import InputError
+from imageseg.names import NameTable, check_arguments
+
+if TYPE_CHECKING:
+    from imageseg.models.base import Network
+
+MODELS: NameTable[Network] = NameTable(
+    "network",
+    {
+        "UNet": "imageseg.models.unet:UNet",
+        "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
+    },
+    planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
+)
+
+
+def build_model(name: str, num_classes: int, **arguments: Any) -> Network:
+    """The network of that name.
+
+    Args:
+        name: a key of ``MODELS``, in any usual spelling.
+        num_classes: the number of logits per pixel.
+        arguments: of the network's class.
+
+    Raises:
+        InputError: an unknown name, an argument that this network lacks, an encoder that does not fit or has no weights.
+    """
+    network = MODELS[name]
+    check_arguments([network], arguments, MODELS.resolve(name))
+    if num_classes < 1:
+        raise InputError(f"num_classes must be at least 1, found {num_classes}")
+    return network(num_classes, **arguments)

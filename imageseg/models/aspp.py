@@ -1,0 +1,48 @@
+"""Atrous spatial pyramid pooling (Chen et al. 2017, arXiv:1706.05587, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from imageseg.models.layers import PooledBatchNorm, conv_norm_relu, global_mean, separable_conv_norm_relu
+
+_RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+def rates_for(output_stride: int) -> tuple[int, int, int]:
+    """The paper's dilation rates, which keep the field of view in input pixels whatever the stride."""
+    return _RATES[output_stride]
+
+
+class ASPP(nn.Module):
+    """A 1x1 convolution, one dilated 3x3 convolution per rate, and pooled features of the whole map, projected together.
+
+    Args:
+        in_channels: channels of the encoder's last map.
+        channels: channels of each branch and of the result.
+        rates: the dilation of each 3x3 branch, in feature pixels.
+        separable: depthwise separable 3x3 branches (DeepLabV3+).
+        dropout: on the projection.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int = 256, *, rates: Sequence[int] = (6, 12, 18), separable: bool = False, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        dilated = separable_conv_norm_relu if separable else conv_norm_relu
+        self.convs = nn.ModuleList([conv_norm_relu(in_channels, channels, kernel=1)])
+        self.convs.extend(dilated(in_channels, channels, dilation=rate) for rate in rates)
+        self.pooled = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 1, bias=False), PooledBatchNorm(channels), nn.ReLU(inplace=True)
+        )
+        self.project = nn.Sequential(*conv_norm_relu(channels * (len(rates) + 2), channels, kernel=1), nn.Dropout(dropout))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, channels, h, w)."""
+        pooled = self.pooled(global_mean(features)).expand(-1, -1, *features.shape[-2:])
+        branches = [conv(features) for conv in self.convs]
+        projected: Tensor = self.project(torch.cat([*branches, pooled], dim=1))
+        return projected

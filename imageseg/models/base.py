@@ -1,0 +1,93 @@
+"""Network: what every segmentation network here is, to whoever trains, scores or exports it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Network(nn.Module, ABC):
+    """A segmentation network that takes plain RGB pictures and owns their normalisation.
+
+    Subclasses keep their pretrained part in ``self.encoder``: it trains with its own learning rate. They implement
+    ``coarse_logits`` at the size that suits them; the step to the picture's size is the same for all.
+
+    Args:
+        num_classes: the number of logits per pixel.
+        mean: per channel, on a scale of 0 to 1, as the encoder's weights were trained with.
+        std: likewise.
+        pretrained: whether the encoder starts from published weights.
+    """
+
+    encoder: nn.Module
+    pretrained: bool
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, found {num_classes}")
+        self.num_classes = num_classes
+        self.pretrained = pretrained
+        # In the units of the pictures, 0 to 255: one multiplication less on every pixel.
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    @abstractmethod
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pictures to (N, num_classes, h, w) logits, where h and w may be a fraction of H and W."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits for every pixel.
+
+        Args:
+            images: (N, 3, H, W) RGB, uint8 or floating point on the same scale of 0 to 255; any H, W and N.
+
+        Returns:
+            (N, num_classes, H, W) logits.
+
+        Raises:
+            ValueError: in training, a single picture so small that batch statistics are undefined.
+        """
+        return resize(self.coarse_logits(self.normalize(images)), images.shape[-2:])
+
+    def forward_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and those of the auxiliary heads at the same size (none unless the network says otherwise)."""
+        return self(images), []
+
+    def predict_classes(self, images: Tensor) -> Tensor:
+        """The most likely class of every pixel: (N, 3, H, W) pictures to (N, H, W) uint8 class indices."""
+        return most_likely(self(images))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Pictures of 0 to 255 to the range that the encoder was trained on; keeps the memory order."""
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, h, w) bilinearly to (N, C, *size); corners are not aligned, so any two sizes share their pixel grid."""
+    if maps.shape[-2:] == torch.Size(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """(N, C, H, W) logits to (N, H, W) uint8 class indices."""
+    # On a processor max() is four times faster than argmax() and picks the same of equals.
+    indices = logits.argmax(1) if logits.is_cuda else logits.max(1).indices
+    return indices.to(torch.uint8)

@@ -1,0 +1,137 @@
+"""Encoder: any timm network that gives feature maps at several strides, with one way to find them."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import timm
+from torch import Tensor, nn
+
+from imageseg.errors import InputError, did_you_mean
+
+_DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
+
+
+class Encoder(nn.Module):
+    """A timm network without its classifier, as a list of feature maps, finest first.
+
+    Args:
+        name: timm's name, for example "resnet50".
+        pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
+        output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding; the first
+            convolution of such a stage keeps the old dilation, as in torchvision.
+
+    Attributes:
+        strides: input pixels per feature pixel, rising and without repeats.
+        channels: the channels of the map at each of the strides.
+
+    Raises:
+        InputError: unknown name, an encoder that cannot dilate or has no pyramid, weights that cannot be had.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = True, output_stride: int = 32) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
+        if not timm.is_model(name):
+            hint = did_you_mean(name, timm.list_models())
+            raise InputError(f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them")
+        self.name = name
+        self.network = _create(name, pretrained=pretrained, output_stride=output_stride)
+        info = self.network.feature_info
+        reductions = [round(reduction) for reduction in info.reduction()]
+        # A dilated stage repeats the stride of the one before it: the last map of a stride is the deepest.
+        self._kept = [i for i, stride in enumerate(reductions) if stride not in reductions[i + 1 :] and stride > 1]
+        self.strides = [reductions[i] for i in self._kept]
+        self.channels = [info.channels()[i] for i in self._kept]
+        if len(self.strides) < 3 or not {4, 8} <= set(self.strides):
+            raise InputError(f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to 32 is needed, as resnet50 has")
+        # Some timm networks (swin) give (N, H, W, C).
+        self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The mean that the weights were trained with, per channel, on a scale of 0 to 1."""
+        return tuple(self.network.pretrained_cfg["mean"])
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """The standard deviation that the weights were trained with, per channel, on a scale of 0 to 1."""
+        return tuple(self.network.pretrained_cfg["std"])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) to feature maps (N, channels[i], about H / strides[i], about W / strides[i]).
+
+        Raises:
+            ValueError: pictures too small for this encoder, or for batch statistics in training.
+        """
+        count, _, height, width = images.shape
+        if self.training and count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]) < 2:
+            raise ValueError(
+                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
+                f"value per channel; take pictures over {self.strides[-1]} x {self.strides[-1]}, or a larger batch"
+            )
+        try:
+            maps = self.network(images)
+        except RuntimeError as error:
+            if min(height, width) < 32:
+                raise ValueError(f"encoder '{self.name}' cannot take a {height} x {width} picture; 32 x 32 is enough") from error
+            raise
+        features = [maps[i] for i in self._kept]
+        if self._channels_last_axis:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return features
+
+
+def _create(name: str, *, pretrained: bool, output_stride: int) -> nn.Module:
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        raise InputError(f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0")
+    weights = {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
+    # Asking even for the default stride would be refused by the encoders that cannot dilate.
+    stride = {} if output_stride == 32 else {"output_stride": output_stride}
+    try:
+        network: nn.Module = timm.create_model(name, features_only=True, **weights, **stride)
+    except (TypeError, AssertionError) as error:
+        if not stride:
+            raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
+        raise InputError(
+            f"encoder '{name}' cannot dilate to output_stride {output_stride}; take output_stride 32, a network that does not "
+            f"dilate (UNet), or an encoder that can: {_DILATING}"
+        ) from error
+    except (RuntimeError, OSError, AttributeError) as error:
+        raise InputError(f"timm cannot make encoder '{name}' ({error})") from error
+    return network
+
+
+def _weights_overlay(name: str) -> dict[str, str]:
+    """What timm must know to take the weights from the cache; nothing when it may fetch them.
+
+    Raises:
+        InputError: there are no weights, or they are neither here nor to be fetched.
+    """
+    import huggingface_hub
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise InputError(f"encoder '{name}' has no pretrained weights; pass --network.pretrained false")
+    if not config.hf_hub_id:
+        return {}
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        cached = huggingface_hub.try_to_load_from_cache(str(config.hf_hub_id), filename)
+        if isinstance(cached, str):
+            return {"file": cached}
+    # The hub's own client repeats a failing request for most of a minute; one question tells first.
+    endpoint = huggingface_hub.constants.ENDPOINT
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"the pretrained weights of encoder '{name}' are not on this machine and {endpoint} cannot be reached ({reason}); "
+            "connect once, or pass --network.pretrained false"
+        ) from error
+    return {}

@@ -1,0 +1,95 @@
+"""Loaders: batches for training and for scoring."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, ReadableSamples, StreamBatches
+from imageseg.sample import Sample, stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How samples are loaded.
+
+    Args:
+        batch_size: pictures per training step and device.
+        num_workers: loader processes; unset, half of the processors and at most 8. Results do not depend on it.
+        train_split: what to train on.
+        val_split: what to choose the best checkpoint by.
+        test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else "val".
+    """
+
+    batch_size: int = 8
+    num_workers: int | None = None
+    train_split: str = "train"
+    val_split: str = "val"
+    test_split: str | None = None
+
+    @property
+    def workers(self) -> int:
+        """The number of loader processes."""
+        return min(8, (os.cpu_count() or 1) // 2) if self.num_workers is None else self.num_workers
+
+
+def training_loader(
+    samples: ReadableSamples,
+    transform: ArrayTransform,
+    *,
+    loading: Loading,
+    seed: int,
+    first_batch: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Sample]:
+    """Batches of augmented samples without end, starting at ``first_batch`` of the stream."""
+    batches = StreamBatches(
+        len(samples), batch_size=loading.batch_size, seed=seed, first_batch=first_batch, rank=rank, world_size=world_size
+    )
+    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
+
+
+def evaluation_loader(
+    samples: Dataset[Sample], count: int, *, num_workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader[Sample]:
+    """Every sample once, one by one at its own size; several processes share them without repeating any."""
+    return _loader(samples, _Share(count, rank, world_size), num_workers)
+
+
+class _Share(Sampler[list[int]]):
+    """Every ``world_size``-th index. Torch's own sampler repeats samples so that all shares are equally long."""
+
+    def __init__(self, count: int, rank: int, world_size: int) -> None:
+        self._indices = range(rank, count, world_size)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return ([index] for index in self._indices)
+
+
+def _loader(samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int) -> DataLoader[Sample]:
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        collate_fn=stack,
+        num_workers=num_workers,
+        worker_init_fn=single_threaded if num_workers else None,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # Of its own, so that making an iterator draws nothing from torch's global generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def single_threaded(worker: int) -> None:
+    """Keeps a loader worker to one processor: there are as many workers as processors to feed."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

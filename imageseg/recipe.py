@@ -1,0 +1,93 @@
+"""Recipe: one run as plain values; what a YAML file says and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imageseg.errors import InputError, did_you_mean
+from imageseg.files import replacing
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run. ``use`` and ``model`` are names; the four sections hold the arguments of the classes they stand for.
+
+    A section may leave out any argument: the default in the signature holds.
+    """
+
+    use: str
+    model: str
+    data: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str | Path = "recipe") -> Recipe:
+        """Raises:
+        InputError: an unknown key, no ``use`` or ``model``, or a section that is no mapping.
+        """
+        known = [entry.name for entry in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise InputError(f"{source}: unknown key '{key}'{did_you_mean(str(key), known)}; a recipe has {', '.join(known)}")
+        for key in ("use", "model"):
+            if not isinstance(values.get(key), str):
+                raise InputError(f"{source}: '{key}' is missing; write for example 'use: VOCModule' and 'model: UNet'")
+        for key in known[2:]:
+            if not isinstance(values.get(key) or {}, Mapping):
+                raise InputError(f"{source}: '{key}' must hold names and values, found {values[key]!r}")
+        return cls(values["use"], values["model"], *(dict(values.get(key) or {}) for key in known[2:]))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Recipe:
+        """The recipe in a YAML file."""
+        return cls.from_dict(read_yaml(path), path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, nested by section."""
+        return asdict(self)
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Writes the recipe, so that ``--config`` on the file repeats the run."""
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping of plain values.
+
+    Raises:
+        InputError: missing, not YAML, a key given twice, or no mapping.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold names and values, found {type(values).__name__}")
+    return values
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key given twice, which YAML otherwise lets win in silence; reads 1e-4 as the number that it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+

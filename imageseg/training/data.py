@@ -1,0 +1,77 @@
+"""StreamData: a dataset's splits as Lightning asks for them, and the place in the stream as checkpoints keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
+from imageseg.pipeline.stream import ArrayTransform
+from imageseg.sample import Sample
+
+
+class StreamData(pl.LightningDataModule):
+    """Loaders of the three splits.
+
+    Args:
+        dataset: where the samples come from.
+        transform: augments training samples.
+        loading: how.
+        seed: of order and augmentation.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
+        super().__init__()
+        self.loading = loading
+        self.test_split = loading.test_split or dataset.scored_split
+        # Read now, so that a missing file is found before anything is built.
+        self.train_samples = dataset.samples(loading.train_split)
+        self.val_samples = dataset.samples(loading.val_split)
+        same = self.test_split == loading.val_split
+        self.test_samples = self.val_samples if same else dataset.samples(self.test_split)
+        self._transform = transform
+        self._seed = seed
+        self._first_batch = 0
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """The stream from where this run starts."""
+        assert self.trainer is not None
+        return training_loader(
+            self.train_samples,
+            self._transform,
+            loading=self.loading,
+            seed=self._seed,
+            first_batch=self._first_batch,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Every sample of the validation split once."""
+        return self._evaluation(self.val_samples)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Every sample of the scored split once."""
+        return self._evaluation(self.test_samples)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the stream. Restored before Lightning asks for the loader, unlike a loader's own state."""
+        assert self.trainer is not None
+        return {"batches_done": self.trainer.fit_loop.epoch_loop.batch_progress.current.completed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the place over."""
+        self._first_batch = int(state_dict["batches_done"])
+
+    def _evaluation(self, samples: Any) -> DataLoader[Sample]:
+        assert self.trainer is not None
+        return evaluation_loader(
+            samples,
+            len(samples),
+            num_workers=self.loading.workers,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )

@@ -1,0 +1,202 @@
+"""train: builds the parts that a recipe names, trains, and scores the best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from imageseg.datasets import DATASETS, build_dataset
+from imageseg.errors import InputError
+from imageseg.files import replacing
+from imageseg.labels import LabelSpace
+from imageseg.models import MODELS, build_model
+from imageseg.models.base import Network
+from imageseg.names import check_arguments, parameters_of
+from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.loader import Loading
+from imageseg.recipe import Recipe
+from imageseg.scoring.scores import Scores
+from imageseg.training.callbacks import CountedRandomness, PredictionPictures, ValidateAtTheEnd
+from imageseg.training.checkpointing import AtomicCheckpoints, RunRecord
+from imageseg.training.data import StreamData
+from imageseg.training.device_monitor import DeviceMonitor
+from imageseg.training.options import Training
+from imageseg.training.progress import TrainingProgress
+from imageseg.training.task import SegmentationTask
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run left behind."""
+
+    folder: Path
+    """Holds config.yaml, scores.json, the TensorBoard files and the checkpoints."""
+    checkpoint: Path
+    """The best one by val/miou."""
+    labels: LabelSpace
+    split: str
+    """What the best checkpoint was scored on."""
+    scores: Scores
+
+
+def signatures(use: str, model: str) -> dict[str, list[Callable[..., Any]]]:
+    """What each section of a recipe may hold: the arguments of these, for this dataset and this network."""
+    return {
+        "data": [DATASETS[use], Augmentation, Loading],
+        "network": [MODELS[model]],
+        "task": [SegmentationTask],
+        "trainer": [Training],
+    }
+
+
+def train(recipe: Recipe) -> TrainedRun:
+    """Trains what the recipe says, then scores the best checkpoint.
+
+    Raises:
+        InputError: a name, an argument, a file or a label that does not fit; nothing is written before the data are found.
+    """
+    recipe = replace(recipe, use=DATASETS.resolve(recipe.use), model=MODELS.resolve(recipe.model))
+    parts = _arguments(recipe)
+    training = Training(**parts[Training])
+    pl.seed_everything(training.seed, verbose=False)
+    _quiet()
+    dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
+    dataset.prepare()
+    data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
+    task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
+    folder = _run_folder(recipe, training)
+    recipe.to_yaml(folder / "config.yaml")
+    trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
+    trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    checkpoint = Path(best.best_model_path)
+    trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
+    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores())
+    _record(run, recipe, trainer)
+    return run
+
+
+def _arguments(recipe: Recipe) -> dict[Callable[..., Any], dict[str, Any]]:
+    """The recipe's values, by the class that takes them."""
+    parts: dict[Callable[..., Any], dict[str, Any]] = {}
+    for section, callables in signatures(recipe.use, recipe.model).items():
+        values = getattr(recipe, section)
+        check_arguments(callables, values, f"section '{section}' of {recipe.use} with {recipe.model}")
+        for takes in callables:
+            parts[takes] = {name: value for name, value in values.items() if name in parameters_of(takes)}
+    return parts
+
+
+def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
+    if training.resume is None:
+        return build_model(recipe.model, num_classes, **recipe.network)
+    # The checkpoint holds the weights: published ones need not be fetched again.
+    network = build_model(recipe.model, num_classes, **recipe.network | {"pretrained": False})
+    network.pretrained = recipe.network.get("pretrained", True)
+    return network
+
+
+def _run_folder(recipe: Recipe, training: Training) -> Path:
+    name = training.name or f"{recipe.use}-{recipe.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path(training.output) / name
+    if training.resume is None and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: already holds a run; pass another --trainer.name, or --trainer.resume its last checkpoint")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); pass --trainer.output") from error
+    return folder
+
+
+def _trainer(
+    recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
+) -> tuple[pl.Trainer, ModelCheckpoint]:
+    best = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best-step{step}-miou{val/miou:.4f}",
+        monitor="val/miou",
+        mode="max",
+        save_top_k=1,
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    callbacks: list[pl.Callback] = [
+        RunRecord(recipe, labels),
+        CountedRandomness(training.seed),
+        ValidateAtTheEnd(),
+        PredictionPictures(),
+        LearningRateMonitor("step"),
+        DeviceMonitor(),
+        best,
+    ]
+    if training.patience is not None:
+        callbacks.append(EarlyStopping("val/miou", mode="max", patience=training.patience))
+    if training.progress_bar:
+        callbacks.append(TrainingProgress())
+    devices = max(1, training.num_nodes) * (training.devices if isinstance(training.devices, int) else 1)
+    steps_per_epoch = math.ceil(
+        len(data.train_samples) / (data.loading.batch_size * devices * training.accumulate_grad_batches)
+    )
+    max_steps = training.max_steps or training.max_epochs * steps_per_epoch
+    trainer = pl.Trainer(
+        max_epochs=-1,
+        max_steps=max_steps,
+        # Lightning counts batches here, its own epochs (of which an endless stream has one) switched off.
+        val_check_interval=min(training.val_every or steps_per_epoch, max_steps) * training.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0 if training.resume else 2,
+        accumulate_grad_batches=training.accumulate_grad_batches,
+        gradient_clip_val=training.gradient_clip_val,
+        precision=training.precision,  # type: ignore[arg-type]
+        accelerator=training.accelerator,
+        devices=training.devices,
+        num_nodes=training.num_nodes,
+        strategy=training.strategy,
+        sync_batchnorm=training.sync_batchnorm,
+        deterministic=("warn" if torch.cuda.is_available() else True) if training.deterministic else None,
+        log_every_n_steps=training.log_every_n_steps,
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        enable_progress_bar=training.progress_bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    return trainer, best
+
+
+def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:
+    figures = {"split": run.split, "checkpoint": str(run.checkpoint), **run.scores.to_dict(run.labels.names)}
+    if not trainer.is_global_zero:
+        return
+    with replacing(run.folder / "scores.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    sections = {key: value for key, value in recipe.to_dict().items() if isinstance(value, dict)}
+    flat = {f"{section}/{name}": str(value) for section, values in sections.items() for name, value in values.items()}
+    metrics = {"score/miou": run.scores.miou, "score/pixel_accuracy": run.scores.pixel_accuracy}
+    assert isinstance(trainer.logger, TensorBoardLogger)
+    trainer.logger.log_hyperparams({"use": recipe.use, "model": recipe.model} | flat, metrics)
+    trainer.logger.save()
+    trainer.logger.finalize("success")
+
+
+def _quiet() -> None:
+    """Silences what Lightning says of things that are as they should be here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Loader workers: the number is the user's choice, and half of a small machine is few by Lightning's lights.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -1,0 +1,52 @@
+"""Training: the options of a run that are neither data, network nor task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long a run trains, on what, and what it leaves behind.
+
+    Args:
+        max_epochs: passes over the training split; the stream of batches does not stop between them.
+        max_steps: optimiser steps; set, it takes the place of max_epochs.
+        val_every: optimiser steps between validations; unset, one epoch's.
+        patience: validations without a better val/miou after which the run stops; null never stops early.
+        accumulate_grad_batches: batches per optimiser step.
+        gradient_clip_val: the norm to which gradients are cut; null leaves them.
+        precision: "32-true", "bf16-mixed", "16-mixed" or another of Lightning's.
+        accelerator: "auto", "cpu", "gpu", "mps", ...
+        devices: how many, or "auto" for all.
+        num_nodes: machines.
+        strategy: Lightning's way over several devices.
+        sync_batchnorm: batch statistics over all devices.
+        deterministic: only operations that repeat exactly (on CUDA it warns of the few that have no such form).
+        seed: of everything that is drawn.
+        log_every_n_steps: optimiser steps between entries in TensorBoard.
+        output: the folder of all runs.
+        name: of this run's folder; unset, dataset, network and time.
+        resume: a checkpoint of the same recipe to go on from.
+        progress_bar: show the run's progress.
+    """
+
+    max_epochs: int = 50
+    max_steps: int | None = None
+    val_every: int | None = None
+    patience: int | None = 10
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
+    deterministic: bool = False
+    seed: int = 0
+    log_every_n_steps: int = 10
+    output: str = "runs"
+    name: str | None = None
+    resume: str | None = None
+    progress_bar: bool = True

@@ -1,0 +1,198 @@
+"""SegmentationTask: the steps of training and scoring, the optimiser, and what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from imageseg.errors import InputError, did_you_mean
+from imageseg.labels import LabelSpace
+from imageseg.models.base import Network, most_likely
+from imageseg.sample import Batch
+from imageseg.scoring.confusion import ConfusionMatrix
+from imageseg.scoring.scores import Scores
+from imageseg.training.losses import LOSSES, cross_entropy
+from imageseg.training.schedule import SCHEDULES, factor_at
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a network and scores it over whole splits with one exact confusion matrix.
+
+    Args:
+        network: what to train.
+        labels: its classes.
+        optimizer: "sgd" (momentum 0.9) or "adamw".
+        lr: learning rate of the head, at the top of the schedule.
+        encoder_lr_factor: the encoder's rate as a share of ``lr``; "auto" is 0.1 for a pretrained encoder, else 1.
+        weight_decay: of convolution and linear weights; normalisation and biases have none.
+        schedule: "poly", "cosine" or "constant", per optimiser step.
+        warmup_steps: optimiser steps of linear rise before it.
+        loss: "cross_entropy".
+        class_weights: one factor per class, in the order of the labels.
+        aux_weight: of the loss of each auxiliary head, where the network has any.
+        channels_last: memory order of pictures and weights; the fast one for convolutions nearly everywhere.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        labels: LabelSpace,
+        *,
+        optimizer: Literal["sgd", "adamw"] = "sgd",
+        lr: float = 0.01,
+        encoder_lr_factor: float | Literal["auto"] = "auto",
+        weight_decay: float = 1e-4,
+        schedule: Literal["poly", "cosine", "constant"] = "poly",
+        warmup_steps: int = 0,
+        loss: Literal["cross_entropy"] = "cross_entropy",
+        class_weights: list[float] | None = None,
+        aux_weight: float = 0.4,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        for kind, name, table in (
+            ("loss", loss, LOSSES),
+            ("schedule", schedule, SCHEDULES),
+            ("optimizer", optimizer, _OPTIMIZERS),
+        ):
+            if name not in table:
+                raise InputError(
+                    f"no {kind} is called '{name}'{did_you_mean(name, table)}; there are {', '.join(table)}"
+                )
+        if class_weights is not None and len(class_weights) != len(labels):
+            raise InputError(
+                f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
+            )
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
+        self.labels = labels
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.optimizer_name = optimizer
+        self.lr = lr
+        if encoder_lr_factor == "auto":
+            encoder_lr_factor = 0.1 if network.pretrained else 1.0
+        self.encoder_lr_factor = encoder_lr_factor
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.loss = LOSSES[loss]
+        self.aux_weight = aux_weight
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        self.confusion = ConfusionMatrix(len(labels), ignore_index=labels.ignore_index)
+        self._loss_sum = torch.zeros(2, dtype=torch.float64)  # of loss * valid pixels, and of valid pixels
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, auxiliary heads included."""
+        logits, aux = self.network.forward_with_aux(self._images(batch))
+        loss = self.loss(logits, batch["mask"], self.class_weights)
+        for aux_logits in aux:
+            loss = loss + self.aux_weight * self.loss(aux_logits, batch["mask"], self.class_weights)
+        self.log("train/loss", loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Counts one batch; gives its (N, H, W) classes to the callbacks."""
+        return self._score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """As ``validation_step``."""
+        return self._score(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts a new count."""
+        self._reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Starts a new count."""
+        self._reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores of the split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the scores of the split."""
+        self._log_scores("test")
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser with a group for the encoder and one for the head, each split by weight decay."""
+        optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr)
+        total = int(self.trainer.estimated_stepping_batches)
+        factor = partial(
+            factor_at, schedule=SCHEDULES[self.schedule], total_steps=total, warmup_steps=self.warmup_steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Named groups; every trainable parameter is in one of them."""
+        encoder = {id(parameter) for parameter in self.network.encoder.parameters()}
+        groups: dict[str, dict[str, Any]] = {}
+        for parameter in self._trainable():
+            part = "encoder" if id(parameter) in encoder else "head"
+            decays = parameter.dim() > 1
+            name = part if decays else f"{part}_no_decay"
+            group = groups.setdefault(
+                name,
+                {
+                    "name": name,
+                    "params": [],
+                    "lr": self.lr * (self.encoder_lr_factor if part == "encoder" else 1.0),
+                    "weight_decay": self.weight_decay if decays else 0.0,
+                },
+            )
+            group["params"].append(parameter)
+        return list(groups.values())
+
+    def scores(self) -> Scores:
+        """The scores of the split that was counted last."""
+        return self.confusion.scores()
+
+    def _trainable(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+
+    def _images(self, batch: Batch) -> Tensor:
+        return batch["image"].contiguous(memory_format=self.memory_format)
+
+    def _score(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.network(self._images(batch))
+        classes = most_likely(logits)
+        self.confusion.update(classes, batch["mask"])
+        valid = (batch["mask"] != self.labels.ignore_index).sum().double()
+        # Plain cross-entropy whatever the training loss is, so that runs can be compared.
+        loss = cross_entropy(logits, batch["mask"]).double()
+        self._loss_sum += torch.stack([loss * valid, valid]).cpu()
+        return {"classes": classes}
+
+    def _reset(self) -> None:
+        self.confusion.reset()
+        self._loss_sum.zero_()
+
+    def _log_scores(self, stage: str) -> None:
+        counts = self.confusion.to_tensor().to(self.device)
+        self.confusion.load_tensor(self.trainer.strategy.reduce(counts, reduce_op="sum"))
+        loss_sum = self.trainer.strategy.reduce(self._loss_sum.float().to(self.device), reduce_op="sum")
+        scores = self.scores()
+        figures = {
+            "loss": float(loss_sum[0] / loss_sum[1].clamp(min=1)),
+            "miou": scores.miou,
+            "pixel_accuracy": scores.pixel_accuracy,
+            "class_accuracy": scores.class_accuracy,
+            "fw_iou": scores.fw_iou,
+        }
+        figures |= {f"iou/{name}": value for name, value in zip(self.labels.names, scores.iou, strict=True)}
+        # A figure that is undefined (no such class in the split) is left out of the log: NaN would stop early stopping.
+        self.log_dict(
+            {f"{stage}/{name}": float(value) for name, value in figures.items() if value == value}, rank_zero_only=False
+        )
+
+
+_OPTIMIZERS: dict[str, Any] = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
