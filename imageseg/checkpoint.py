@@ -77,8 +77,12 @@ def read_network(path: str | Path) -> TrainedNetwork:
             raise InputError(f"{path}: holds no network of a training run")
         run, state = _unfold(skeleton[RUN_KEY], file), _unfold(skeleton[WEIGHTS_KEY], file)
         step = int(_unfold(skeleton.get("global_step", 0), file))
-    weights = {name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)}
-    return TrainedNetwork(Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path), weights, step)
+    weights = {
+        name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)
+    }
+    return TrainedNetwork(
+        Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path), weights, step
+    )
 
 
 def _opened(path: str | Path, device: str | torch.device) -> Any:
@@ -103,7 +107,9 @@ def _fold(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
         return value
     if isinstance(value, Tensor):
         name = f"{len(tensors)}.{place}"
-        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+        channels_last = (
+            value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+        )
         # A clone, because safetensors refuses tensors that share memory.
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": name, "channels_last": True} if channels_last else {"tensor": name}

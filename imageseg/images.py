@@ -52,7 +52,7 @@ def read_mask(path: str | Path) -> npt.NDArray[Any]:
         if picture.mode == "1":
             return np.array(picture).astype(np.uint8)
         raise InputError(
-            f"{path}: the pixel mode {picture.mode} holds no labels; masks are one channel of 8 or 16 bits, a palette, or RGB colours"
+            f"{path}: pixel mode {picture.mode} holds no labels; a mask has one channel of 8 or 16 bits, a palette, or RGB colours"
         )
 
 
@@ -81,7 +81,9 @@ def _opened(path: str | Path, *, decode: bool = True) -> Image.Image:
     try:
         picture = Image.open(path)
         if picture.width * picture.height > MAX_PIXELS:
-            raise InputError(f"{path}: {picture.width} x {picture.height} pixels are more than the limit of {MAX_PIXELS}")
+            raise InputError(
+                f"{path}: {picture.width} x {picture.height} pixels are more than the limit of {MAX_PIXELS}"
+            )
         if decode:
             picture.load()
         return picture

@@ -54,10 +54,13 @@ class LabelSpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         if not 1 <= len(self.labels) <= self.ignore_index <= 255:
-            raise InputError(f"a label space has 1 to 255 labels and an ignore_index above them, found {len(self.labels)}")
+            raise InputError(
+                f"a label space has 1 to 255 labels and an ignore_index above them, found {len(self.labels)}"
+            )
         names = [label.name for label in self.labels]
         stored = [value for label in self.labels for value in label.values] + list(self.ignored_values)
-        for what, entries in (("name", names), ("stored value", stored)):
+        checked: tuple[tuple[str, list[Any]], ...] = (("name", names), ("stored value", stored))
+        for what, entries in checked:
             twice = sorted({str(entry) for entry in entries if entries.count(entry) > 1})
             if twice:
                 raise InputError(f"the label table uses the {what} {', '.join(twice)} twice")
@@ -99,7 +102,8 @@ class LabelSpace:
         if (classes == _UNDECLARED).any():
             values, counts = np.unique(stored[classes == _UNDECLARED], return_counts=True)
             raise InputError(f"{source}: {_counted(values, counts)} not in the label table ({self._declared()})")
-        return classes.astype(np.uint8)
+        encoded: npt.NDArray[np.uint8] = classes.astype(np.uint8)
+        return encoded
 
     def decode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
         """Class indices to each label's first stored value; ignored pixels to the first ignored value."""
@@ -109,11 +113,13 @@ class LabelSpace:
                 raise InputError(f"label '{label.name}' has no stored value to decode to")
             table[index] = label.values[0]
         table[self.ignore_index] = self.ignored_values[0] if self.ignored_values else self.ignore_index
-        return table[classes] if table.max() > 255 else table.astype(np.uint8)[classes]
+        decoded: npt.NDArray[np.uint16] = table[classes]
+        return decoded if table.max() > 255 else decoded.astype(np.uint8)
 
     def colored(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """(H, W) class indices to (H, W, 3) uint8 RGB."""
-        return self.palette[mask]
+        colors: npt.NDArray[np.uint8] = self.palette[mask]
+        return colors
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``labels.yaml`` and checkpoints keep them."""
@@ -132,10 +138,13 @@ class LabelSpace:
         """
         unknown = set(values) - {"labels", "ignored_values", "ignored_colors"}
         if unknown:
-            raise InputError(f"{source}: unknown key {', '.join(sorted(map(str, unknown)))} (known: labels, ignored_values, ignored_colors)")
+            raise InputError(
+                f"{source}: unknown key {', '.join(sorted(map(str, unknown)))} (known: labels, ignored_values, ignored_colors)"
+            )
         try:
             labels = tuple(
-                Label(str(row["name"]), _color(row["color"]), tuple(map(int, row.get("values", ())))) for row in values["labels"]
+                Label(str(row["name"]), _color(row["color"]), tuple(map(int, row.get("values", ()))))
+                for row in values["labels"]
             )
             ignored_values = tuple(map(int, values.get("ignored_values", (IGNORE,))))
             ignored_colors = tuple(map(_color, values.get("ignored_colors", ((0, 0, 0),))))
@@ -162,7 +171,9 @@ class LabelSpace:
         for index, label in enumerate(self.labels):
             packed = _packed(label.color)
             if table.get(packed, self.ignore_index) != self.ignore_index:
-                raise InputError(f"the colour {label.color} stands for two labels: masks of colours cannot be read with this table")
+                raise InputError(
+                    f"the colour {label.color} stands for two labels: masks of colours cannot be read with this table"
+                )
             table[packed] = index
         return table
 

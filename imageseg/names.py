@@ -24,7 +24,12 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
     """
 
     def __init__(
-        self, kind: str, classes: Mapping[str, str], *, planned: Iterable[str] = (), spellings: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        classes: Mapping[str, str],
+        *,
+        planned: Iterable[str] = (),
+        spellings: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.planned = tuple(planned)
@@ -79,4 +84,6 @@ def check_arguments(takers: Iterable[Callable[..., Any]], arguments: Iterable[st
     known = [name for takes in takers for name in parameters_of(takes)]
     for argument in arguments:
         if argument not in known:
-            raise InputError(f"{owner} has no argument '{argument}'{did_you_mean(argument, known)}; it has {', '.join(known)}")
+            raise InputError(
+                f"{owner} has no argument '{argument}'{did_you_mean(argument, known)}; it has {', '.join(known)}"
+            )

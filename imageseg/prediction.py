@@ -36,7 +36,9 @@ class Prediction:
         counts = np.bincount(self.classes.ravel(), minlength=256)[: len(self.labels)]
         return {self.labels.names[i]: float(counts[i] / self.classes.size) for i in np.argsort(-counts, kind="stable")}
 
-    def overlay(self, image: npt.NDArray[np.uint8], *, opacity: float = 0.55, legend: bool = True) -> npt.NDArray[np.uint8]:
+    def overlay(
+        self, image: npt.NDArray[np.uint8], *, opacity: float = 0.55, legend: bool = True
+    ) -> npt.NDArray[np.uint8]:
         """The picture under the colours of its classes, with white lines between them and a legend beneath.
 
         Args:
@@ -47,10 +49,9 @@ class Prediction:
         Returns:
             (H or more, W, 3) uint8 RGB.
         """
-        blended = cv2.addWeighted(self.colored(), opacity, image, 1 - opacity, 0)
+        blended = cv2.addWeighted(self.colored(), opacity, image, 1 - opacity, 0).astype(np.uint8, copy=False)
         blended[_borders(self.classes)] = 255
-        blended = blended.astype(np.uint8)
-        return np.vstack([blended, self._legend(image.shape[1])]) if legend else blended
+        return np.concatenate([blended, self._legend(image.shape[1])]) if legend else blended
 
     def save(self, path: str | Path) -> None:
         """Writes a palette PNG whose pixels are the class indices; the palette shows them in their colours."""
@@ -69,7 +70,9 @@ class Prediction:
     def _legend(self, width: int) -> npt.NDArray[np.uint8]:
         scale = min(max(width / 1000, 0.38), 1.0)
         row, pad = round(26 * scale) + 6, round(8 * scale) + 2
-        entries = [(self.labels.names.index(name), f"{name} {share:.1%}") for name, share in self.share().items() if share > 0]
+        entries = [
+            (self.labels.names.index(name), f"{name} {share:.1%}") for name, share in self.share().items() if share > 0
+        ]
         places: list[tuple[int, int]] = []
         left, top = pad, 0
         for _, text in entries:
@@ -84,7 +87,9 @@ class Prediction:
             box = ((x, y + pad), (x + row - pad, y + row - 2))
             cv2.rectangle(legend, *box, color, -1)
             cv2.rectangle(legend, *box, (90, 90, 90), 1)
-            cv2.putText(legend, text, (x + row, y + row - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), 1, cv2.LINE_AA)
+            cv2.putText(
+                legend, text, (x + row, y + row - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), 1, cv2.LINE_AA
+            )
         return legend
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,7 +36,9 @@ class Recipe:
         known = [entry.name for entry in fields(cls)]
         for key in values:
             if key not in known:
-                raise InputError(f"{source}: unknown key '{key}'{did_you_mean(str(key), known)}; a recipe has {', '.join(known)}")
+                raise InputError(
+                    f"{source}: unknown key '{key}'{did_you_mean(str(key), known)}; a recipe has {', '.join(known)}"
+                )
         for key in ("use", "model"):
             if not isinstance(values.get(key), str):
                 raise InputError(f"{source}: '{key}' is missing; write for example 'use: VOCModule' and 'model: UNet'")
@@ -79,15 +82,23 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key given twice, which YAML otherwise lets win in silence; reads 1e-4 as the number that it is."""
+    """Refuses a key given twice, of which YAML otherwise takes the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 reads 1e-4 as text, because it has no point; everyone who writes it means a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)|[-+]?(\d+\.\d*|\.\d+)|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)

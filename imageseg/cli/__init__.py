@@ -52,7 +52,9 @@ def _dispatch(given: list[str]) -> int:
         return 0
     command = given[0]
     if command not in COMMANDS:
-        raise InputError(f"no command is called '{command}'{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}")
+        raise InputError(
+            f"no command is called '{command}'{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}"
+        )
     exit_code: int = importlib.import_module(f"imageseg.cli.{command}").run(given[1:])
     return exit_code
 

@@ -19,8 +19,8 @@ _SECTIONS = ("data", "network", "task", "trainer")
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are ours: one line, no usage text."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
 
     def error(self, message: str) -> NoReturn:
         """Raises:
@@ -47,7 +47,9 @@ def recipe_from(arguments: Sequence[str], *, program: str) -> Recipe:
         names.print_help()
         sys.exit(0)
     if missing:
-        raise InputError(f"{program} needs --{missing[0]}, for example --use VOCModule --model UNet; see {program} --help")
+        raise InputError(
+            f"{program} needs --{missing[0]}, for example --use VOCModule --model UNet; see {program} --help"
+        )
     recipe = Recipe.from_dict(merged, ", ".join(given.config) or "recipe")
     return _second_pass(recipe, flags, program=program, asks_help=asks_help, print_config=given.print_config)
 
@@ -60,7 +62,8 @@ def _first_pass(program: str) -> OneLineParser:
     parser = OneLineParser(
         prog=program,
         add_help=False,
-        epilog=f"with --use and --model given, --help lists every flag that the two have\n\nexample:\n  {program} --use VOCModule --model UNet --data.root data/VOC",
+        epilog="with --use and --model given, --help lists every flag that the two have\n\n"
+        f"example:\n  {program} --use VOCModule --model UNet --data.root data/VOC",
     )
     parser.add_argument("--use", help=f"the dataset: {', '.join(DATASETS)}")
     parser.add_argument("--model", help=f"the network: {', '.join(MODELS)}")
@@ -116,7 +119,9 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
 def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [flags]")
+    parser = jsonargparse.ArgumentParser(
+        prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [flags]"
+    )
     for section, classes in takers.items():
         for position, takes in enumerate(classes):
             skip = {"num_classes", "network", "labels"}
@@ -130,7 +135,12 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
     """
     from imageseg.names import parameters_of
 
-    known = [f"--{section}.{name}" for section, classes in takers.items() for takes in classes for name in parameters_of(takes)]
+    known = [
+        f"--{section}.{name}"
+        for section, classes in takers.items()
+        for takes in classes
+        for name in parameters_of(takes)
+    ]
     expects_value = False
     for word in flags:
         flag = word.partition("=")[0]

@@ -11,11 +11,15 @@ from imageseg.cli.arguments import OneLineParser
 
 def run(arguments: Sequence[str]) -> int:
     """Scores, and prints a table or JSON."""
-    parser = OneLineParser(prog="imageseg evaluate", description="Scores a checkpoint over a whole split, every picture at its own size.")
+    parser = OneLineParser(
+        prog="imageseg evaluate", description="Scores a checkpoint over a whole split, every picture at its own size."
+    )
     parser.add_argument("checkpoint", help="of a training run")
     parser.add_argument("--split", help="unset, the one that training would score")
     parser.add_argument("--use", help="another dataset of the same labels; unset, the one of the checkpoint's recipe")
-    parser.add_argument("--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, where it lay in training")
+    parser.add_argument(
+        "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, where it lay in training"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(list(arguments))
@@ -33,7 +37,9 @@ def run(arguments: Sequence[str]) -> int:
     with file_progress("evaluate") as progress:
         scores = evaluate(recipe, given.checkpoint, split=given.split, device=given.device, progress=progress)
     if given.json:
-        print(json.dumps({"checkpoint": given.checkpoint, "split": given.split, **scores.to_dict(trained.labels.names)}))
+        print(
+            json.dumps({"checkpoint": given.checkpoint, "split": given.split, **scores.to_dict(trained.labels.names)})
+        )
         return 0
     print_scores(scores, trained.labels, f"{recipe.model} on {recipe.use} {given.split or ''}".rstrip())
     return 0

@@ -19,9 +19,13 @@ def run(arguments: Sequence[str]) -> int:
         "indices, and NAME_overlay.png, the picture under the classes' colours with a legend.",
     )
     parser.add_argument("checkpoint", help="of a training run")
-    parser.add_argument("pictures", nargs="+", help="files, folders (with all their pictures) or patterns such as 'shots/*.jpg'")
+    parser.add_argument(
+        "pictures", nargs="+", help="files, folders (with all their pictures) or patterns such as 'shots/*.jpg'"
+    )
     parser.add_argument("-o", "--output", default="predictions", help="the folder to write to (default: predictions)")
-    parser.add_argument("--save-confidence", action="store_true", help="also write NAME_confidence.png, the class's probability as grey")
+    parser.add_argument(
+        "--save-confidence", action="store_true", help="also write NAME_confidence.png, the class's probability as grey"
+    )
     parser.add_argument("--no-overlay", action="store_true", help="write class maps only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     given = parser.parse_args(list(arguments))
@@ -48,7 +52,10 @@ def run(arguments: Sequence[str]) -> int:
             if given.save_confidence:
                 prediction.save_confidence(target.with_name(f"{target.name}_confidence.png"))
             progress(done, len(pictures))
-    print(f"{len(pictures) - skipped} predictions in {given.output}" + (f", {skipped} pictures skipped" if skipped else ""))
+    print(
+        f"{len(pictures) - skipped} predictions in {given.output}"
+        + (f", {skipped} pictures skipped" if skipped else "")
+    )
     return 3 if skipped else 0
 
 
@@ -80,7 +87,10 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
 def _targets(pictures: Sequence[Path], output: Path) -> list[Path]:
     """Where each picture's files go, without suffix. Pictures of one name from several folders keep their folder's name."""
     stems = [picture.stem for picture in pictures]
-    targets = [output / (stem if stems.count(stem) == 1 else f"{p.parent.name}_{stem}{p.suffix.replace('.', '_')}") for p, stem in zip(pictures, stems, strict=True)]
+    targets = [
+        output / (stem if stems.count(stem) == 1 else f"{p.parent.name}_{stem}{p.suffix.replace('.', '_')}")
+        for p, stem in zip(pictures, stems, strict=True)
+    ]
     if len(set(targets)) < len(targets):
         twice = next(target for target in targets if targets.count(target) > 1)
         raise InputError(f"{twice.name}: several pictures would get this name; predict their folders one by one")

@@ -21,5 +21,7 @@ def run(arguments: Sequence[str]) -> int:
     dataset = build_dataset(given.use, given.root)
     dataset.prepare()
     counts = {split: len(dataset.pairs(split)) for split in ("train", "val")}
-    print(f"{DATASETS.resolve(given.use)} in {dataset.root}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
+    print(
+        f"{DATASETS.resolve(given.use)} in {dataset.root}: {', '.join(f'{count} {split}' for split, count in counts.items())}"
+    )
     return 0

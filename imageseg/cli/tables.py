@@ -18,7 +18,11 @@ def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
     table.add_column("IoU", justify="right")
     table.add_column("")
     for label, iou in zip(labels.labels, scores.iou, strict=True):
-        bar = f"[rgb({','.join(map(str, label.color))})]{'█' * round(30 * iou)}[/]" if not math.isnan(iou) else "[dim]not there[/]"
+        bar = (
+            f"[rgb({','.join(map(str, label.color))})]{'█' * round(30 * iou)}[/]"
+            if not math.isnan(iou)
+            else "[dim]not there[/]"
+        )
         table.add_row(label.name, _figure(float(iou)), bar)
     console = Console(highlight=False)
     console.print(table)

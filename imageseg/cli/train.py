@@ -20,7 +20,16 @@ def run(arguments: Sequence[str]) -> int:
     trained = train(recipe)
     if as_json:
         figures = trained.scores.to_dict(trained.labels.names)
-        print(json.dumps({"checkpoint": str(trained.checkpoint), "folder": str(trained.folder), "split": trained.split, **figures}))
+        print(
+            json.dumps(
+                {
+                    "checkpoint": str(trained.checkpoint),
+                    "folder": str(trained.folder),
+                    "split": trained.split,
+                    **figures,
+                }
+            )
+        )
         return 0
     print_scores(trained.scores, trained.labels, f"{recipe.model} on {recipe.use} {trained.split}")
     print(f"best checkpoint  {trained.checkpoint}")

@@ -59,7 +59,7 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
         expected: the tree that should be there, for the error.
         source: where to get the data, for the error.
     """
-    tried = [candidate for candidate in candidates]
+    tried = list(candidates)
     for candidate in tried:
         folder = Path(root)
         for part in Path(candidate).parts:
@@ -68,7 +68,9 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
             return folder
     state = "has no" if Path(root).is_dir() else "does not exist; looked there for"
     looked = ", ".join(candidate for candidate in tried if candidate) or "it"
-    raise InputError(f"{dataset}: {root} {state} {looked}; expected {expected}; get it from {source}, then pass --data.root")
+    raise InputError(
+        f"{dataset}: {root} {state} {looked}; expected {expected}; get it from {source}, then pass --data.root"
+    )
 
 
 def pairs_by_stem(images: Path, masks: Path) -> list[Pair]:
@@ -82,7 +84,9 @@ def pairs_by_stem(images: Path, masks: Path) -> list[Pair]:
         lonely = sorted(by_stem[here].keys() - by_stem[there].keys())
         if lonely:
             files = ", ".join(str(by_stem[here][stem]) for stem in lonely[:3])
-            raise InputError(f"{len(lonely)} of {len(by_stem[here])} files in {here} have no {what} of that name in {there}: {files}")
+            raise InputError(
+                f"{len(lonely)} of {len(by_stem[here])} files in {here} have no {what} of that name in {there}: {files}"
+            )
     return [Pair(path, by_stem[masks][stem], stem) for stem, path in sorted(by_stem[images].items())]
 
 

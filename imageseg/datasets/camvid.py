@@ -61,7 +61,10 @@ class CamVid(SegmentationDataset):
         )
         found: dict[str, tuple[Path, Path]] = {}
         for split in ("train", "val", "test"):
-            for images, masks in ((base / "images" / split, base / "masks" / split), (base / split, base / f"{split}annot")):
+            for images, masks in (
+                (base / "images" / split, base / "masks" / split),
+                (base / split, base / f"{split}annot"),
+            ):
                 if images.is_dir() and masks.is_dir():
                     found[split] = (images, masks)
         if not found:

@@ -9,7 +9,8 @@ from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import read_yaml
 
-_EXPECTED = "images/{train,val[,test]}, masks/{train,val[,test]} and labels.yaml (labels: [{name: road, color: [128, 64, 128], values: [0]}, ...])"
+_TABLE = "labels: [{name: road, color: [128, 64, 128], values: [0]}, ...]"
+_EXPECTED = f"images/{{train,val[,test]}}, masks/{{train,val[,test]}} and labels.yaml ({_TABLE})"
 
 
 class Folder(SegmentationDataset):
@@ -29,7 +30,7 @@ class Folder(SegmentationDataset):
         """The table in ``labels.yaml``."""
         path = self._folder("") / "labels.yaml"
         if not path.is_file():
-            raise InputError(f"{path}: no label table; write 'labels: [{{name: road, color: [128, 64, 128], values: [0]}}, ...]'")
+            raise InputError(f"{path}: no label table; write '{_TABLE}'")
         return LabelSpace.from_dict(read_yaml(path), path)
 
     @property

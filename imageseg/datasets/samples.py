@@ -51,6 +51,10 @@ class PairSamples(Dataset[Sample]):
         stored: npt.NDArray[Any] = read_mask(pair.mask)
         if stored.shape[:2] != image.shape[:2]:
             sizes = [f"{width} x {height}" for height, width in (stored.shape[:2], image.shape[:2])]
-            turned = "; they are turned against each other (EXIF orientation?)" if stored.shape[1::-1] == image.shape[:2] else ""
+            turned = (
+                "; they are turned against each other (EXIF orientation?)"
+                if stored.shape[1::-1] == image.shape[:2]
+                else ""
+            )
             raise InputError(f"{pair.mask}: is {sizes[0]} pixels, its picture {pair.image} is {sizes[1]}{turned}")
         return image, self.labels.encode(stored, pair.mask)

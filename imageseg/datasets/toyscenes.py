@@ -47,12 +47,16 @@ class ToyScenes(SegmentationDataset):
         self.counts = counts
         self.seed = seed
         if min(size) < 64 or min(counts) < 1:
-            raise InputError(f"ToyScenes needs a size of at least 64 x 64 and a picture per split, found {size} and {counts}")
+            raise InputError(
+                f"ToyScenes needs a size of at least 64 x 64 and a picture per split, found {size} and {counts}"
+            )
 
     def pairs(self, split: str) -> list[Pair]:
         """The pictures and masks of one name, sorted."""
         if not self.root.exists():
-            raise InputError(f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it")
+            raise InputError(
+                f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it"
+            )
         return Folder(str(self.root)).pairs(split)
 
     def prepare(self) -> None:
@@ -65,7 +69,9 @@ class ToyScenes(SegmentationDataset):
         record = self.root / "toyscenes.yaml"
         if record.exists():
             if (found := read_yaml(record)) != wanted:
-                raise InputError(f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root")
+                raise InputError(
+                    f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root"
+                )
             return
         if self.root.exists() and any(self.root.iterdir()):
             raise InputError(f"{self.root}: is not empty and holds no ToyScenes; pass another --data.root")
@@ -85,7 +91,9 @@ class ToyScenes(SegmentationDataset):
     def _paint(self, folder: Path) -> None:
         for split_index, (split, count) in enumerate(zip(_SPLITS, self.counts, strict=True)):
             for index in range(count):
-                generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, split_index, index))))
+                generator = np.random.Generator(
+                    np.random.Philox(np.random.SeedSequence((self.seed, split_index, index)))
+                )
                 image, mask = paint_scene(generator, self.size)
                 write_image(folder / "images" / split / f"{split}_{index:04d}.png", image)
                 write_mask(folder / "masks" / split / f"{split}_{index:04d}.png", mask, LABELS.palette)

@@ -10,9 +10,9 @@ from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
 
 _NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
 
 
 def voc_color(value: int) -> tuple[int, int, int]:
@@ -63,7 +63,9 @@ class VOC(SegmentationDataset):
             pairs = [pair._replace(mask=None) for pair in pairs]
         missing = [path for pair in pairs for path in pair[:2] if path is not None and not path.exists()]
         if missing:
-            raise InputError(f"VOC{self.year} {split}: {len(missing)} of the listed files are missing, the first is {missing[0]}")
+            raise InputError(
+                f"VOC{self.year} {split}: {len(missing)} of the listed files are missing, the first is {missing[0]}"
+            )
         return pairs
 
     def _base(self) -> Path:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imageseg.datasets import build_dataset
+from imageseg.datasets import DATASETS, build_dataset
 from imageseg.errors import InputError
 from imageseg.inference.predictor import Predictor
 from imageseg.names import parameters_of
 from imageseg.pipeline.loader import Loading, evaluation_loader
-from imageseg.datasets import DATASETS
 from imageseg.recipe import Recipe
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores

@@ -28,7 +28,9 @@ class Predictor:
         recipe: what it was trained by, if known.
     """
 
-    def __init__(self, network: Network, labels: LabelSpace, *, device: str = "auto", recipe: Recipe | None = None) -> None:
+    def __init__(
+        self, network: Network, labels: LabelSpace, *, device: str = "auto", recipe: Recipe | None = None
+    ) -> None:
         self.device = _device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.labels = labels
@@ -47,7 +49,9 @@ class Predictor:
         try:
             network.load_state_dict(trained.weights)
         except RuntimeError as error:
-            raise InputError(f"{path}: its weights do not fit {recipe.model} ({' '.join(str(error).split())[:300]})") from error
+            raise InputError(
+                f"{path}: its weights do not fit {recipe.model} ({' '.join(str(error).split())[:300]})"
+            ) from error
         return cls(network, trained.labels, device=device, recipe=recipe)
 
     def __call__(self, image: npt.NDArray[np.uint8] | str | Path, *, confidence: bool = False) -> Prediction:

@@ -29,7 +29,13 @@ class ASPP(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: int = 256, *, rates: Sequence[int] = (6, 12, 18), separable: bool = False, dropout: float = 0.1
+        self,
+        in_channels: int,
+        channels: int = 256,
+        *,
+        rates: Sequence[int] = (6, 12, 18),
+        separable: bool = False,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         dilated = separable_conv_norm_relu if separable else conv_norm_relu
@@ -38,7 +44,9 @@ class ASPP(nn.Module):
         self.pooled = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1, bias=False), PooledBatchNorm(channels), nn.ReLU(inplace=True)
         )
-        self.project = nn.Sequential(*conv_norm_relu(channels * (len(rates) + 2), channels, kernel=1), nn.Dropout(dropout))
+        self.project = nn.Sequential(
+            *conv_norm_relu(channels * (len(rates) + 2), channels, kernel=1), nn.Dropout(dropout)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, channels, h, w)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -36,9 +37,11 @@ class Encoder(nn.Module):
             raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
         if not timm.is_model(name):
             hint = did_you_mean(name, timm.list_models())
-            raise InputError(f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them")
+            raise InputError(
+                f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
+            )
         self.name = name
-        self.network = _create(name, pretrained=pretrained, output_stride=output_stride)
+        self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride)
         info = self.network.feature_info
         reductions = [round(reduction) for reduction in info.reduction()]
         # A dilated stage repeats the stride of the one before it: the last map of a stride is the deepest.
@@ -46,7 +49,9 @@ class Encoder(nn.Module):
         self.strides = [reductions[i] for i in self._kept]
         self.channels = [info.channels()[i] for i in self._kept]
         if len(self.strides) < 3 or not {4, 8} <= set(self.strides):
-            raise InputError(f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to 32 is needed, as resnet50 has")
+            raise InputError(
+                f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to 32 is needed, as resnet50 has"
+            )
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -76,7 +81,9 @@ class Encoder(nn.Module):
             maps = self.network(images)
         except RuntimeError as error:
             if min(height, width) < 32:
-                raise ValueError(f"encoder '{self.name}' cannot take a {height} x {width} picture; 32 x 32 is enough") from error
+                raise ValueError(
+                    f"encoder '{self.name}' cannot take a {height} x {width} picture; 32 x 32 is enough"
+                ) from error
             raise
         features = [maps[i] for i in self._kept]
         if self._channels_last_axis:
@@ -84,15 +91,19 @@ class Encoder(nn.Module):
         return features
 
 
-def _create(name: str, *, pretrained: bool, output_stride: int) -> nn.Module:
+def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
-        raise InputError(f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0")
-    weights = {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
+        raise InputError(
+            f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
+        )
+    weights = (
+        {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
+    )
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
-    stride = {} if output_stride == 32 else {"output_stride": output_stride}
+    stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        network: nn.Module = timm.create_model(name, features_only=True, **weights, **stride)
+        return timm.create_model(name, features_only=True, **weights, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -102,7 +113,6 @@ def _create(name: str, *, pretrained: bool, output_stride: int) -> nn.Module:
         ) from error
     except (RuntimeError, OSError, AttributeError) as error:
         raise InputError(f"timm cannot make encoder '{name}' ({error})") from error
-    return network
 
 
 def _weights_overlay(name: str) -> dict[str, str]:

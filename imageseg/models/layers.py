@@ -40,11 +40,15 @@ class PooledBatchNorm(nn.BatchNorm2d):
     _warned = False
 
     def forward(self, input: Tensor) -> Tensor:
+        """(N, C, 1, 1) to the same."""
         if not self.training or input.numel() > input.shape[1]:
             return super().forward(input)
         if not PooledBatchNorm._warned:
             PooledBatchNorm._warned = True
-            warnings.warn("batch size 1: pooled features are normalised with running statistics; better take 4 or more", stacklevel=2)
+            warnings.warn(
+                "batch size 1: pooled features are normalised with running statistics; better take 4 or more",
+                stacklevel=2,
+            )
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 

@@ -42,7 +42,9 @@ class UNet(Network):
         self._strides = [stride for stride in (16, 8, 4, 2, 1) if stride < body.strides[-1]]
         for stride, channels in zip(self._strides, decoder_channels, strict=False):
             skip = body.channels[body.strides.index(stride)] if stride in body.strides else 0
-            self.blocks.append(nn.Sequential(conv_norm_relu(below + skip, channels), conv_norm_relu(channels, channels)))
+            self.blocks.append(
+                nn.Sequential(conv_norm_relu(below + skip, channels), conv_norm_relu(channels, channels))
+            )
             below = channels
         initialize_head(self.blocks)
         self.classifier = classifier(below, num_classes, kernel=3)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 # Set before the import: otherwise it asks PyPI for its newest version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # noqa: E402
+import albumentations as A
 
-from imageseg.errors import InputError  # noqa: E402
-from imageseg.labels import IGNORE  # noqa: E402
+from imageseg.errors import InputError
+from imageseg.labels import IGNORE
 
 _PADDING = (124, 116, 104)  # the mean of ImageNet's pictures
 

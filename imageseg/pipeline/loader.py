@@ -50,7 +50,12 @@ def training_loader(
 ) -> DataLoader[Sample]:
     """Batches of augmented samples without end, starting at ``first_batch`` of the stream."""
     batches = StreamBatches(
-        len(samples), batch_size=loading.batch_size, seed=seed, first_batch=first_batch, rank=rank, world_size=world_size
+        len(samples),
+        batch_size=loading.batch_size,
+        seed=seed,
+        first_batch=first_batch,
+        rank=rank,
+        world_size=world_size,
     )
     return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
 
@@ -75,7 +80,9 @@ class _Share(Sampler[list[int]]):
         return ([index] for index in self._indices)
 
 
-def _loader(samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int) -> DataLoader[Sample]:
+def _loader(
+    samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int
+) -> DataLoader[Sample]:
     return DataLoader(
         samples,
         batch_sampler=batches,

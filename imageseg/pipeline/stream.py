@@ -21,13 +21,14 @@ class Draw(NamedTuple):
     """One sample of one epoch."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 class ReadableSamples(Protocol):
     """Decoded pairs that can be read as arrays, as ``datasets.samples.PairSamples`` is."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many there are."""
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """(H, W, 3) picture and (H, W) mask."""
@@ -41,7 +42,8 @@ class ArrayTransform(Protocol):
 
     def __call__(
         self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], *, seed: int
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]: ...
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(H, W, 3) picture and (H, W) mask to the same, of one size for all samples."""
 
 
 class AugmentedSamples(Dataset[Sample]):
@@ -56,8 +58,8 @@ class AugmentedSamples(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        image, mask = self.transform(*self.samples.read(draw.index), seed=counted_seed(self.seed, *draw))
-        return make_sample(image, mask, self.samples.name(draw.index))
+        image, mask = self.transform(*self.samples.read(draw.sample), seed=counted_seed(self.seed, *draw))
+        return make_sample(image, mask, self.samples.name(draw.sample))
 
 
 class StreamBatches(Sampler[list[Draw]]):

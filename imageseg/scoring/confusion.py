@@ -65,7 +65,9 @@ class ConfusionMatrix:
         valid = true != self.ignore_index
         wrong = valid & ((true < 0) | (true >= self.num_classes))
         if bool(wrong.any()):
-            raise ValueError(f"the truth holds {int(true[wrong][0])}, which is neither a class (0 to {self.num_classes - 1}) nor ignored")
+            raise ValueError(
+                f"the truth holds {int(true[wrong][0])}, which is neither a class (0 to {self.num_classes - 1}) nor ignored"
+            )
         # Ignored pixels go to a row of their own, which is dropped: cheaper than picking the valid ones out.
         rows = torch.where(valid, true, self.num_classes)
         columns = torch.where((predicted >= 0) & (predicted < self.num_classes), predicted, self.num_classes)
@@ -103,5 +105,7 @@ class ConfusionMatrix:
             InputError: an unknown dialect.
         """
         if dialect not in DIALECTS:
-            raise InputError(f"no dialect is called '{dialect}'{did_you_mean(dialect, DIALECTS)}; there are {', '.join(DIALECTS)}")
+            raise InputError(
+                f"no dialect is called '{dialect}'{did_you_mean(dialect, DIALECTS)}; there are {', '.join(DIALECTS)}"
+            )
         return DIALECTS[dialect](self.matrix, self.missed, self.images)

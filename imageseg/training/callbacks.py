@@ -21,7 +21,9 @@ class CountedRandomness(pl.Callback):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seeds all of torch's generators."""
         torch.manual_seed(counted_seed(self._seed, batch_idx, trainer.global_rank))
 

@@ -26,7 +26,9 @@ class AtomicCheckpoints(CheckpointIO):
         """Writes the checkpoint beside its target, then renames it."""
         write_checkpoint(checkpoint, path)
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Reads a checkpoint to the processor's memory; Lightning moves what belongs elsewhere."""
         return read_checkpoint(path)
 
@@ -39,18 +41,24 @@ class RunRecord(pl.Callback):
     """Puts into each checkpoint what it takes to use it: recipe, labels, and the version that wrote it."""
 
     def __init__(self, recipe: Recipe, labels: LabelSpace) -> None:
-        self._record = {"recipe": recipe.to_dict(), "labels": labels.to_dict(), "version": __version__}
+        self._record: dict[str, Any] = {"recipe": recipe.to_dict(), "labels": labels.to_dict(), "version": __version__}
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Adds the record."""
         checkpoint[RUN_KEY] = self._record
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Raises:
         InputError: the checkpoint is of another network or other labels.
         """
-        found = checkpoint.get(RUN_KEY, {"recipe": {"model": "another program"}, "labels": None})
+        found: dict[str, Any] = checkpoint.get(RUN_KEY, {"recipe": {"model": "another program"}, "labels": None})
         if found["recipe"]["model"] != self._record["recipe"]["model"]:
-            raise InputError(f"the checkpoint is of {found['recipe']['model']}, this run trains {self._record['recipe']['model']}")
+            raise InputError(
+                f"the checkpoint is of {found['recipe']['model']}, this run trains {self._record['recipe']['model']}"
+            )
         if found["labels"] != self._record["labels"]:
             raise InputError("the checkpoint was trained on other labels than this run's dataset has")

@@ -1,7 +1,5 @@
 """Log how busy, full and hot the machine is while it trains: the GPU through NVML, the rest through psutil."""
 
-# ruff: noqa: ARG002 - Lightning's hooks are handed more than these use
-
 from __future__ import annotations
 
 import contextlib

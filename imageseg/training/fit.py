@@ -113,7 +113,9 @@ def _run_folder(recipe: Recipe, training: Training) -> Path:
     name = training.name or f"{recipe.use}-{recipe.model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(training.output) / name
     if training.resume is None and folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: already holds a run; pass another --trainer.name, or --trainer.resume its last checkpoint")
+        raise InputError(
+            f"{folder}: already holds a run; pass another --trainer.name, or --trainer.resume its last checkpoint"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -28,14 +28,9 @@ def cross_entropy(logits: Tensor, mask: Tensor, class_weights: Tensor | None = N
     total = F.cross_entropy(logits.float(), target, class_weights, ignore_index=IGNORE, reduction="sum")
     valid = target != IGNORE
     if class_weights is None:
-        weight = valid.sum()
-    else:
-        weight = class_weights[target.where(valid, 0)].where(valid, 0.0).sum()
-    return (
-        total / weight.clamp(min=torch.finfo(torch.float32).tiny)
-        if class_weights is not None
-        else total / weight.clamp(min=1)
-    )
+        return total / valid.sum().clamp(min=1)
+    weights = class_weights[target.where(valid, 0)].where(valid, 0.0)
+    return total / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}

@@ -1,7 +1,5 @@
 """Show how far training is: one live line in a terminal, plain lines in a log."""
 
-# ruff: noqa: ARG002 - Lightning's hooks are handed more than these use
-
 from __future__ import annotations
 
 import logging

@@ -69,7 +69,7 @@ class SegmentationTask(pl.LightningModule):
             raise InputError(
                 f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
             )
-        self.network = network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.labels = labels
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.optimizer_name = optimizer
