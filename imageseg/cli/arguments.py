@@ -146,7 +146,11 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
         flag = word.partition("=")[0]
         if flag.startswith("--"):
             if flag not in known:
-                raise InputError(f"{owner} has no flag {flag}{did_you_mean(flag, known)}; --help lists them")
+                # Close in the last word: the sections are few and rarely what was misspelt.
+                by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
+                hint = did_you_mean(flag.rpartition(".")[2].removeprefix("--"), by_name)
+                hint = next((f" (did you mean '{by_name[name]}'?)" for name in by_name if f"'{name}'" in hint), "")
+                raise InputError(f"{owner} has no flag {flag}{hint}; --help lists them")
             expects_value = "=" not in word
         elif expects_value:
             expects_value = False

@@ -26,11 +26,14 @@ def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
         table.add_row(label.name, _figure(float(iou)), bar)
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        f"mIoU {_figure(scores.miou)}   pixel accuracy {_figure(scores.pixel_accuracy)}   "
-        f"class accuracy {_figure(scores.class_accuracy)}   frequency-weighted IoU {_figure(scores.fw_iou)}   "
-        f"({scores.images} pictures)"
-    )
+    for name, value in (
+        ("mIoU", scores.miou),
+        ("pixel accuracy", scores.pixel_accuracy),
+        ("class accuracy", scores.class_accuracy),
+        ("frequency-weighted IoU", scores.fw_iou),
+    ):
+        console.print(f"{name:<24}{_figure(value)}")
+    console.print(f"{'pictures':<24}{scores.images}")
 
 
 def _figure(value: float) -> str:

@@ -35,6 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"best checkpoint  {trained.checkpoint}")
     print(f"scores           {trained.folder / 'scores.json'}")
     print(f"recipe           {trained.folder / 'config.yaml'}")
+    print(f"overlays         {trained.folder / 'predictions'}")
     print(f"TensorBoard      tensorboard --logdir {trained.folder.parent}")
     print(f"test mIoU {trained.scores.miou:.3f} ({recipe.model} on {recipe.use})")
     return 0

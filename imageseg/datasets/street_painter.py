@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from imageseg.datasets.street_canvas import CIRCLE, FARTHEST, Floats, Street, noise, patches, spans, strip, upright
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE, Label, LabelSpace
 
@@ -20,22 +21,11 @@ _COLORS += [(107, 142, 35), (0, 0, 142), (220, 20, 60), (153, 153, 153)]
 LABELS = LabelSpace(tuple(Label(_NAMES[index], _COLORS[index], (index,)) for index in range(8)))
 SMALLEST = 64  # pixels: in smaller pictures persons and poles vanish
 
-Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 _Wall = tuple[tuple[float, float], tuple[float, float]]  # from x, z to x, z
 Thing = tuple[float, Callable[[], None]]  # how far away it stands, in metres, and what paints it
 
-_FRACTION_BITS = 4  # OpenCV takes corners in sixteenths of a pixel
-_FARTHEST, _CROSSING = 100.0, 7.0  # metres: where the street ends, how wide the street across it is
-_DOWNWARD = np.array([1.0, -1.0])  # y points up in the world and down in a picture
-_CIRCLE = np.array([(math.cos(step * math.pi / 8), math.sin(step * math.pi / 8)) for step in range(16)])
-_WEATHER = (  # zenith, horizon, the light's colour (256: neutral), the light left in a shadow (255: all), lit windows
-    ((70, 125, 205), (185, 212, 235), (262, 258, 250), 135, 0.03),  # clear
-    ((120, 165, 215), (226, 230, 228), (256, 254, 248), 165, 0.03),  # haze
-    ((150, 156, 164), (208, 210, 212), (226, 232, 240), 210, 0.15),  # overcast
-    ((72, 84, 140), (246, 178, 128), (240, 206, 182), 160, 0.6),  # dusk
-    ((112, 150, 205), (252, 226, 180), (276, 252, 214), 125, 0.08),  # low sun
-)
+_CROSSING = 7.0  # metres: how wide the street across is
 # Walls, cars, clothes and bins share one table, so that a colour alone never tells the class.
 _PAINTS = [(166, 88, 66), (204, 178, 138), (150, 150, 152), (222, 214, 196), (112, 104, 100), (196, 140, 104)]
 _PAINTS += [(142, 166, 184), (186, 196, 158), (214, 164, 158), (120, 74, 60), (88, 112, 132), (232, 204, 120)]
@@ -75,7 +65,7 @@ def paint_scene(generator: np.random.Generator, size: tuple[int, int]) -> tuple[
     """
     if min(size) < SMALLEST:
         raise InputError(f"a scene is at least {SMALLEST} pixels high and wide, found {size[0]} x {size[1]}")
-    street = _Street(generator, size)
+    street = Street(generator, size)
     _paint_sky(street)
     _paint_ground(street)
     things = [thing for side in (-1, 1) for place in (_place_houses, _place_rows) for thing in place(street, side)]
@@ -89,71 +79,9 @@ def paint_scene(generator: np.random.Generator, size: tuple[int, int]) -> tuple[
     return _photograph(street)
 
 
-class _Street:
-    """The world in metres (x to the right, y up, z ahead of the camera) and the canvas that it is painted on."""
-
-    def __init__(self, generator: np.random.Generator, size: tuple[int, int]) -> None:
-        self.generator, self.size, draw = generator, size, generator.uniform
-        height, width = 2 * size[0], 2 * size[1]
-        self.canvas = np.zeros((height, width, 4), np.uint8)  # red, green, blue, class: they share each edge
-        self.light = np.full((height, width), 255, np.uint8)  # how much light reaches the ground
-        self.focal = min(height, width) * draw(0.85, 1.2)
-        self.center = np.array([width * draw(0.36, 0.64), height * draw(0.4, 0.52)])  # where the street vanishes
-        self.bend = np.array([draw(-1, 1) * draw(0, 0.3) * width / self.focal / _FARTHEST, 0])
-        self.eye = np.array([0, draw(1.35, 2.1)])
-        self.road, self.pavement = draw(7.6, 10.5), draw(3, 6.5)
-        self.edges = np.array([-0.5, 0.5]) * self.road - 1.5  # the camera drives in the right lane
-        self.junction = draw(12, 40) if draw() < 0.4 else math.inf
-        zenith, haze, tint, shade, self.evening = _WEATHER[generator.integers(len(_WEATHER))]
-        self.zenith, self.haze = zenith + draw(-14, 14, 3), haze + draw(-10, 10, 3)
-        self.tint, self.shade = np.array(tint) * draw(0.84, 1.06), int(shade + draw(-20, 20))
-        self.sun = np.array([draw(-1.3, 1.3), 0.0, draw(-0.6, 0.9)])  # the shadow of one metre of height
-
-    def project(self, corners: Floats) -> npt.NDArray[np.int32]:
-        """(..., 3) metres to (..., 2) sixteenths of a canvas pixel."""
-        depth = np.maximum(corners[..., 2:], 0.7)
-        pixels = (corners[..., :2] * _DOWNWARD + self.eye) / depth + self.bend * depth
-        pixels *= self.focal * (1 << _FRACTION_BITS)
-        pixels += self.center * (1 << _FRACTION_BITS)
-        return np.asarray(np.rint(pixels, pixels), np.int32)
-
-    def fill(self, corners: Floats, color: Floats, *, label: int) -> None:
-        """Paints polygons, (K, 3) or (N, K, 3) metres, in one colour that fades with distance."""
-        if corners.size:
-            polygons = self.project(corners).reshape(-1, corners.shape[-2], 2)
-            distance = float(corners[..., 2].flat[-1])
-            faded = color + (self.haze - color) * (distance / (distance + 160))
-            red, green, blue = (min(max(int(channel), 0), 255) for channel in faded.tolist())
-            cv2.fillPoly(self.canvas, list(polygons), (red, green, blue, label), shift=_FRACTION_BITS)
-
-    def stick(self, at: Floats, ends: tuple[float, ...], *, color: Floats, label: int) -> None:
-        """Paints a rounded stick that faces the camera: x, y, x, y of its ends from where it stands, and its radius."""
-        first, last = np.array(ends[:2]), np.array(ends[2:4])
-        around = np.where((_CIRCLE @ (last - first) > 0)[:, None], last, first)  # half of a circle about each end
-        self.fill(_upright(around + _CIRCLE * ends[4], at), color, label=label)
-
-    def shows(self, corners: Floats) -> bool:
-        """Whether a face, its corners in order, is turned to the camera."""
-        return cv2.contourArea(self.project(corners), oriented=True) < 0
-
-    def shadow(self, base: Floats, height: float) -> None:
-        """Darkens the ground from (K, 3) metres, where a thing stands, to where the shadow of its top falls."""
-        outline = cv2.convexHull(self.project(np.concatenate([base, base + self.sun * height])))
-        cv2.fillConvexPoly(self.light, outline, self.shade, shift=_FRACTION_BITS)
-
-    def cast_shadows(self) -> None:
-        light = cv2.blur(self.light, (self.size[0] // 64 * 2 + 1, self.size[0] // 96 * 2 + 1)).astype(np.uint16)
-        self.canvas[..., :3] = (self.canvas[..., :3] * light[..., None]) >> 8
-
-    def pick(self, colors: list[tuple[int, int, int]]) -> Floats:
-        """One row of a table of colours, varied."""
-        color = np.array(colors[self.generator.integers(len(colors))]) + self.generator.uniform(-14, 14, 3)
-        return np.asarray(color * self.generator.uniform(0.82, 1.12))
-
-
-def _paint_sky(street: _Street) -> None:
+def _paint_sky(street: Street) -> None:
     height, width = street.size
-    clouds = _noise(street.generator, street.size, 5) + _noise(street.generator, street.size, 13) // 2
+    clouds = noise(street.generator, street.size, 5) + noise(street.generator, street.size, 13) // 2
     amount = np.clip(clouds - np.float32(street.generator.uniform(-10, 110)), 0, 64)[..., None] / np.float32(80)
     rows = np.clip(2 * np.arange(height) / street.center[1], 0, 1)[:, None, None]
     sky = (street.zenith + (street.haze - street.zenith) * rows).astype(np.float32)
@@ -161,37 +89,37 @@ def _paint_sky(street: _Street) -> None:
     street.canvas[..., :3] = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
 
 
-def _paint_ground(street: _Street) -> None:
+def _paint_ground(street: Street) -> None:
     draw, (left, right), junction = street.generator.uniform, street.edges, street.junction
     stone, tar, white = draw(105, 190) + draw(-14, 14, 3), draw(66, 135) + draw(-9, 9, 3), np.full(3, draw(180, 238))
-    street.fill(_strip(-999, 999, far=400), stone, label=PAVEMENT)
+    street.fill(strip(-999, 999, far=400), stone, label=PAVEMENT)
     for depth in np.arange(2, 30, draw(0.9, 2)):
-        street.fill(_strip(left - 9, right + 9, near=depth, far=depth + 0.05), stone * 0.86, label=PAVEMENT)
-    street.fill(_strip(left - 0.25, right + 0.25, far=300), stone * draw(0.7, 1.2), label=PAVEMENT)  # the kerb
-    street.fill(_strip(left, right, far=300), tar, label=ROAD)
+        street.fill(strip(left - 9, right + 9, near=depth, far=depth + 0.05), stone * 0.86, label=PAVEMENT)
+    street.fill(strip(left - 0.25, right + 0.25, far=300), stone * draw(0.7, 1.2), label=PAVEMENT)  # the kerb
+    street.fill(strip(left, right, far=300), tar, label=ROAD)
     if junction < math.inf:
-        street.fill(_strip(-120, 120, near=junction, far=junction + _CROSSING), tar, label=ROAD)
+        street.fill(strip(-120, 120, near=junction, far=junction + _CROSSING), tar, label=ROAD)
         for x in np.arange(left + 0.4, right - 0.5, 1):
-            street.fill(_strip(x, x + 0.5, near=junction - 3.6, far=junction - 0.8), white, label=ROAD)
+            street.fill(strip(x, x + 0.5, near=junction - 3.6, far=junction - 0.8), white, label=ROAD)
     for x, depth in draw((left, 3), (right - 1, 30), (street.generator.integers(2, 7), 2)):  # mended places
-        mend = _strip(x, x + draw(0.3, 1), near=depth, far=depth + draw(0.4, 6))
+        mend = strip(x, x + draw(0.3, 1), near=depth, far=depth + draw(0.4, 6))
         street.fill(mend, tar * draw(0.8, 1.16), label=ROAD)
     middle, period = (left + right) / 2, draw(5, 10)
     for depth in np.arange(draw(0.8, 5), 90, period):
-        street.fill(_strip(middle - 0.07, middle + 0.07, near=depth, far=depth + period * 0.45), white, label=ROAD)
+        street.fill(strip(middle - 0.07, middle + 0.07, near=depth, far=depth + period * 0.45), white, label=ROAD)
     for x in (left + 0.4, right - 0.52) if draw() < 0.5 else ():
-        street.fill(_strip(x, x + 0.12, far=min(junction - 4, 200)), white, label=ROAD)
+        street.fill(strip(x, x + 0.12, far=min(junction - 4, 200)), white, label=ROAD)
 
 
-def _place_houses(street: _Street, side: int) -> Iterator[Thing]:
+def _place_houses(street: Street, side: int) -> Iterator[Thing]:
     draw, depth, storeys = street.generator.uniform, 1.5, street.generator.uniform(2, 6)
     hidden = math.inf  # as high as this, the nearer house hides the end of the next one
     for x, half, height in draw((0, 7, 7), (130, 18, 24), (12, 3)):  # the skyline where the street ends
         label, colors = (TREE, _LEAVES) if height < 12 else (BUILDING, _PAINTS)
-        at = np.array([side * x, 0, 2 * _FARTHEST])
-        block = _upright(np.array([(-half, 0), (half, 0), (half, height), (-half, height)]), at)
+        at = np.array([side * x, 0, 2 * FARTHEST])
+        block = upright(np.array([(-half, 0), (half, 0), (half, height), (-half, height)]), at)
         yield at[2], partial(street.fill, block, street.pick(colors), label=label)
-    while depth < _FARTHEST:
+    while depth < FARTHEST:
         if street.junction - 4 < depth < street.junction + _CROSSING:
             depth, hidden = street.junction + _CROSSING, 0.0
         x = street.edges[(side + 1) // 2] + side * (street.pavement + draw(0, 0.8))
@@ -207,7 +135,7 @@ def _place_houses(street: _Street, side: int) -> Iterator[Thing]:
         depth, hidden = far, height
 
 
-def _place_rows(street: _Street, side: int) -> Iterator[Thing]:
+def _place_rows(street: Street, side: int) -> Iterator[Thing]:
     """All that stands along one kerb: each kind in a row of its own, and some rows empty."""
     draw, lane, away = street.generator.uniform, 1.3 - street.road / 2, street.pavement - 0.4
     for paint, across, apart, tall, wide, last in (  # metres beyond the kerb, between two, high; width per height
@@ -224,7 +152,7 @@ def _place_rows(street: _Street, side: int) -> Iterator[Thing]:
             at = np.array([street.edges[(side + 1) // 2] + side * draw(*across), 0, depth])
             if not street.junction - 2 < depth < street.junction + _CROSSING + 2:
                 height = draw(*tall)
-                street.shadow(np.insert(_CIRCLE * wide * height, 1, 0, axis=1) + at, height)
+                street.shadow(np.insert(CIRCLE * wide * height, 1, 0, axis=1) + at, height)
                 yield depth, partial(paint, street, at, height=height)
             depth += draw(*apart) if draw() < 0.75 else math.inf  # a row ends anywhere
     if street.junction < math.inf and draw() < 0.5:
@@ -234,7 +162,7 @@ def _place_rows(street: _Street, side: int) -> Iterator[Thing]:
         yield float(at[2]), partial(_paint_car, street, at, height=draw(1.4, 2.1), yaw=yaw)
 
 
-def _paint_house(street: _Street, walls: list[_Wall], *, side: int, height: float) -> None:
+def _paint_house(street: Street, walls: list[_Wall], *, side: int, height: float) -> None:
     color, glass = 0.75 * street.pick(_PAINTS) + 38, street.pick(_GLASS)
     (x, near), (_, far) = walls[-1]
     ridge, peak = x + side * 4.5, height + street.generator.uniform(0, 3)
@@ -248,12 +176,12 @@ def _paint_house(street: _Street, walls: list[_Wall], *, side: int, height: floa
         _paint_wall(street, corners, color=color * shade, glass=glass * shade)
 
 
-def _paint_wall(street: _Street, wall: Floats, *, color: Floats, glass: Floats) -> None:
+def _paint_wall(street: Street, wall: Floats, *, color: Floats, glass: Floats) -> None:
     draw, length, height = street.generator.uniform, float(np.abs(wall[1] - wall[0]).sum()), float(wall[2, 1])
     street.fill(wall, color, label=BUILDING)
-    columns, floors = _spans(int(length / draw(1.8, 3.2)), draw(0.4, 0.8)), _spans(int(height / 3), draw(0.4, 0.7))
-    street.fill(_patches(wall, columns, up=floors), color * street.generator.choice([0.7, 1.25]), label=BUILDING)
-    panes = _patches(wall, columns * 0.98 + 0.01, up=floors * 0.98 + 0.004)
+    columns, floors = spans(int(length / draw(1.8, 3.2)), draw(0.4, 0.8)), spans(int(height / 3), draw(0.4, 0.7))
+    street.fill(patches(wall, columns, up=floors), color * street.generator.choice([0.7, 1.25]), label=BUILDING)
+    panes = patches(wall, columns * 0.98 + 0.01, up=floors * 0.98 + 0.004)
     if wall[:, 2].min() > 55:  # so far away, nobody sees more
         return
     glow, lamplight = street.generator.random(len(panes)) - street.evening, np.array([250.0, 214, 140])
@@ -264,22 +192,22 @@ def _paint_wall(street: _Street, wall: Floats, *, color: Floats, glass: Floats) 
     if draw() < 0.45:  # a shop
         parts += [((0.0, 1.0), (0.0, 2.9), street.pick(_PAINTS)), ((0.07, 0.93), (0.4, 2.2), glass)]
     for across, up, tone in (*parts, ((door, door + 1.1 / length), (0.0, 2.1), street.pick(_PAINTS))):
-        street.fill(_patches(wall, np.array([across]), up=np.array([up]) / height), tone, label=BUILDING)
+        street.fill(patches(wall, np.array([across]), up=np.array([up]) / height), tone, label=BUILDING)
 
 
-def _paint_tree(street: _Street, at: Floats, *, height: float) -> None:
+def _paint_tree(street: Street, at: Floats, *, height: float) -> None:
     draw, leaves = street.generator.uniform, street.pick(_LEAVES)
     trunk = draw(52, 104) * np.array([1, 0.86, 0.72])
     street.stick(at, (0, 0, draw(-0.3, 0.3), height * 0.6, height * 0.026), color=trunk, label=TREE)
     slim = draw(0.5, 1.15)
     for rise in np.linspace(0, 1, 20 if at[2] < 35 else 10):  # clumps of leaves, from shaded to sunlit ones
-        x, y = _CIRCLE[street.generator.integers(16)] * height * draw(0.02, 0.2) * (slim, 1.1)
+        x, y = CIRCLE[street.generator.integers(16)] * height * draw(0.02, 0.2) * (slim, 1.1)
         y += height * (0.62 + 0.12 * rise)
         clump = (x, y, x + draw(-0.05, 0.05) * height, y, draw(0.07, 0.13) * height)
         street.stick(at, clump, color=leaves * (0.6 + 0.6 * rise), label=TREE)
 
 
-def _paint_person(street: _Street, at: Floats, *, height: float) -> None:
+def _paint_person(street: Street, at: Floats, *, height: float) -> None:
     draw, step = street.generator.uniform, street.generator.uniform(-0.14, 0.14)
     skin, coat, trousers, hair = street.pick(_SKINS), street.pick(_PAINTS), street.pick(_PAINTS) * 0.7, draw(10, 110, 3)
     for *ends, color in (  # x, y, x, y, radius in shares of the height
@@ -297,7 +225,7 @@ def _paint_person(street: _Street, at: Floats, *, height: float) -> None:
         street.stick(at, tuple(float(end) * height for end in ends), color=color, label=PERSON)
 
 
-def _paint_pole(street: _Street, at: Floats, *, height: float) -> None:
+def _paint_pole(street: Street, at: Floats, *, height: float) -> None:
     draw, arm = street.generator.uniform, math.copysign(street.generator.uniform(0.8, 2), street.edges.mean() - at[0])
     metal = draw(48, 176) + draw(-12, 12, 3)
     radius = max(draw(0.05, 0.085), at[2] / street.focal)  # at least one pixel wide: no gaps in the mask
@@ -318,15 +246,15 @@ def _paint_pole(street: _Street, at: Floats, *, height: float) -> None:
         street.stick(at, tuple(map(float, ends)), color=color, label=POLE)
 
 
-def _paint_bin(street: _Street, at: Floats, *, height: float) -> None:
+def _paint_bin(street: Street, at: Floats, *, height: float) -> None:
     """Street furniture, which belongs to no class: bins, boxes, and higher ones for advertisements."""
     color, half = street.pick(_PAINTS), 0.18 + 0.2 * height
     for low, high, wide, shade in ((0, 1, 1, 1), (0.2, 0.75, 0.8, 0.7), (0.9, 1, 1.06, 0.6)):
         box = np.array([(-wide, low), (wide, low), (wide, high), (-wide, high)]) * (half, height)
-        street.fill(_upright(box, at), color * shade, label=IGNORE)
+        street.fill(upright(box, at), color * shade, label=IGNORE)
 
 
-def _paint_car(street: _Street, at: Floats, *, height: float, yaw: float | None = None) -> None:
+def _paint_car(street: Street, at: Floats, *, height: float, yaw: float | None = None) -> None:
     draw, paint, glass, length = street.generator.uniform, street.pick(_PAINTS), street.pick(_GLASS), 1.9 + 1.6 * height
     if yaw is None:  # traffic keeps to the right
         yaw = draw(-0.04, 0.04) + (math.pi if at[0] < street.edges.mean() else 0)
@@ -339,10 +267,10 @@ def _paint_car(street: _Street, at: Floats, *, height: float, yaw: float | None 
     for sign, flank in ((-1, left), (1, right)):
         if street.shows(flank[::-sign]):
             street.fill(flank, paint * (1 if street.sun[0] * sign < 0 else 0.72), label=CAR)
-            windows = _patches(flank[[2, 5, 4, 3]], np.array([(0.08, 0.48), (0.53, 0.92)]), up=np.array([(0.12, 0.86)]))
+            windows = patches(flank[[2, 5, 4, 3]], np.array([(0.08, 0.48), (0.53, 0.92)]), up=np.array([(0.12, 0.86)]))
             street.fill(windows, glass, label=CAR)
             for middle, radius, tone in _WHEELS:
-                wheel = np.insert(_CIRCLE * radius + (0.34, middle * length), 0, sign * 0.91, axis=1)
+                wheel = np.insert(CIRCLE * radius + (0.34, middle * length), 0, sign * 0.91, axis=1)
                 street.fill(wheel @ turn + at, np.full(3, float(tone)), label=CAR)
     for part in (3, 2, 4, 1, 5, 0, 6):  # the roof, what leans on it, then the two ends
         panel = np.stack([left[part], right[part], right[part + 1], left[part + 1]])
@@ -350,57 +278,22 @@ def _paint_car(street: _Street, at: Floats, *, height: float, yaw: float | None 
             street.fill(panel, paint * (0.86, 1.08)[part % 2], label=CAR)
             lower_edge_first = panel if part < 4 else panel[[3, 2, 1, 0]]
             for across, rise, color in _FITTINGS.get(part, ()):
-                patches = _patches(lower_edge_first, np.array(across), up=np.array([rise]))
-                street.fill(patches, glass if color is None else np.array(color, float), label=CAR)
+                areas = patches(lower_edge_first, np.array(across), up=np.array([rise]))
+                street.fill(areas, glass if color is None else np.array(color, float), label=CAR)
 
 
-def _photograph(street: _Street) -> tuple[Bytes, Bytes]:
+def _photograph(street: Street) -> tuple[Bytes, Bytes]:
     """The canvas as a camera records it: soft edges, rough surfaces, coloured light, a mild blur, sensor noise."""
     generator, (height, width) = street.generator, street.size
     mask = np.ascontiguousarray(street.canvas[::2, ::2, 3])
     rough = np.full(256, 3, np.int16)
     rough[[SKY, BUILDING, ROAD, PAVEMENT, TREE]] = (1, 8, 10, 10, 24)
-    grain = _noise(generator, street.size, 100) + _noise(generator, street.size, 30) // 2
+    grain = noise(generator, street.size, 100) + noise(generator, street.size, 30) // 2
     image = cv2.resize(street.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.int32)
     image = (image + (grain * rough[mask] >> 7)[..., None]) * street.tint.astype(np.int32) >> 8
     picture = image.clip(0, 255).astype(np.uint8)
     if generator.random() < 0.5:
         picture = np.asarray(cv2.GaussianBlur(picture, (3, 3), 0), np.uint8)
     strength = generator.integers(2, 10)
-    noise = generator.integers(-strength, strength + 1, picture.shape, np.int16)
-    return (picture + noise).clip(0, 255).astype(np.uint8), mask
-
-
-def _noise(generator: np.random.Generator, size: tuple[int, int], cells: int) -> npt.NDArray[np.int16]:
-    """(H, W) values from -127 to 128 that vary smoothly: ``cells`` of them along the shorter side."""
-    cell = max(1, min(size) // cells)
-    grid = generator.integers(0, 256, (size[0] // cell + 2, size[1] // cell + 2), np.uint8)
-    # the exact variant gives the same bytes on every processor
-    return cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int16) - 127
-
-
-def _strip(left: float, right: float, *, near: float = 0.7, far: float) -> Floats:
-    """A strip of ground between two distances, in steps short enough for the bend of the street."""
-    depth = near * (far / near) ** np.linspace(0, 1, 12)
-    sides = [np.stack([np.full(12, x), np.zeros(12), depth], -1) for x in (left, right)]
-    return np.concatenate([sides[0], sides[1][::-1]])
-
-
-def _upright(outline: Floats, at: Floats) -> Floats:
-    """(K, 2) metres across and up, standing there and facing the camera."""
-    corners = np.zeros((len(outline), 3))
-    corners[:, :2] = outline
-    return corners + at
-
-
-def _spans(count: int, share: float) -> Floats:
-    """(count, 2): even intervals from 0 to 1, each filling that share of its cell."""
-    return np.asarray((np.arange(max(1, count))[:, None] + (0.5 - share / 2, 0.5 + share / 2)) / max(1, count))
-
-
-def _patches(quad: Floats, across: Floats, *, up: Floats) -> Floats:
-    """(N * M, 4, 3): the N x M parts of a quad, from intervals along its lower edge and along its height."""
-    u = np.tile(across[:, [0, 1, 1, 0]], (len(up), 1))[..., None]
-    v = np.repeat(up[:, [0, 0, 1, 1]], len(across), axis=0)[..., None]
-    bottom, top = quad[0] + (quad[1] - quad[0]) * u, quad[3] + (quad[2] - quad[3]) * u
-    return np.asarray(bottom + (top - bottom) * v)
+    sensor = generator.integers(-strength, strength + 1, picture.shape, np.int16)
+    return (picture + sensor).clip(0, 255).astype(np.uint8), mask

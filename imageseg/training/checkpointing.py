@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
 
 from imageseg import __version__
-from imageseg.checkpoint import RUN_KEY, read_checkpoint, write_checkpoint
+from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_network, write_checkpoint
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
@@ -37,6 +39,55 @@ class AtomicCheckpoints(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint by val/miou.
+
+    Args:
+        folder: where they go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder.absolute(),
+            filename="best-step{step}-miou{val/miou:.4f}",
+            monitor="val/miou",
+            mode="max",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what is best so far, also when the run's folder has been moved since."""
+        best = self._here(state_dict["best_model_path"])
+        if not Path(best).is_file():
+            return  # the best so far lies elsewhere: this folder starts its own count
+        here: dict[str, Any] = {"dirpath": self.dirpath, "best_model_path": best}
+        here |= {key: self._here(state_dict[key]) for key in ("kth_best_model_path", "last_model_path")}
+        here["best_k_models"] = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | here)
+
+    def _here(self, path: str) -> str:
+        assert self.dirpath is not None
+        return str(Path(self.dirpath) / Path(path).name) if path else path
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the state after each validation, as ``last.ckpt``. Lightning's ``save_last`` follows the best one only.
+
+    Args:
+        folder: where it goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "last.ckpt"
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes it over the one before."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            trainer.save_checkpoint(self._path)
+
+
 class RunRecord(pl.Callback):
     """Puts into each checkpoint what it takes to use it: recipe, labels, and the version that wrote it."""
 
@@ -49,16 +100,17 @@ class RunRecord(pl.Callback):
         """Adds the record."""
         checkpoint[RUN_KEY] = self._record
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Raises:
-        InputError: the checkpoint is of another network or other labels.
-        """
-        found: dict[str, Any] = checkpoint.get(RUN_KEY, {"recipe": {"model": "another program"}, "labels": None})
-        if found["recipe"]["model"] != self._record["recipe"]["model"]:
-            raise InputError(
-                f"the checkpoint is of {found['recipe']['model']}, this run trains {self._record['recipe']['model']}"
-            )
-        if found["labels"] != self._record["labels"]:
-            raise InputError("the checkpoint was trained on other labels than this run's dataset has")
+
+def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> None:
+    """Raises:
+    InputError: the checkpoint cannot be read, or is of another network or other labels than this run.
+    """
+    found = read_network(path)
+    if found.recipe.model != recipe.model:
+        raise InputError(f"{path}: the checkpoint is of {found.recipe.model}, this run trains {recipe.model}")
+    if found.recipe.network != recipe.network:
+        raise InputError(f"{path}: the checkpoint's network is {found.recipe.network}, this run's is {recipe.network}")
+    if found.labels != labels:
+        raise InputError(
+            f"{path}: was trained on {', '.join(found.labels.names)}; this run has {', '.join(labels.names)}"
+        )

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.errors import InputError
 from imageseg.files import replacing
+from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
 from imageseg.models import MODELS, build_model
 from imageseg.models.base import Network
@@ -29,7 +30,13 @@ from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
 from imageseg.scoring.scores import Scores
 from imageseg.training.callbacks import CountedRandomness, PredictionPictures, ValidateAtTheEnd
-from imageseg.training.checkpointing import AtomicCheckpoints, RunRecord
+from imageseg.training.checkpointing import (
+    AtomicCheckpoints,
+    BestCheckpoint,
+    LastCheckpoint,
+    RunRecord,
+    check_resumable,
+)
 from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.options import Training
@@ -42,7 +49,7 @@ class TrainedRun:
     """What a run left behind."""
 
     folder: Path
-    """Holds config.yaml, scores.json, the TensorBoard files and the checkpoints."""
+    """Holds config.yaml, scores.json, checkpoints, predictions and the TensorBoard files."""
     checkpoint: Path
     """The best one by val/miou."""
     labels: LabelSpace
@@ -74,18 +81,23 @@ def train(recipe: Recipe) -> TrainedRun:
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
     dataset.prepare()
+    if training.resume is not None:
+        check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
     task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
-    recipe.to_yaml(folder / "config.yaml")
+    if training.resume is None:
+        recipe.to_yaml(folder / "config.yaml")
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
     trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    checkpoint = Path(best.best_model_path)
+    checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores())
-    _record(run, recipe, trainer)
+    if trainer.is_global_zero:
+        _record(run, recipe, trainer)
+        _predict_some(Predictor(task.network, dataset.labels), data, folder / "predictions", count=training.pictures)
     return run
 
 
@@ -110,11 +122,14 @@ def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
 
 
 def _run_folder(recipe: Recipe, training: Training) -> Path:
+    if training.resume is not None and training.name is None:
+        return Path(training.resume).parent.parent
     name = training.name or f"{recipe.use}-{recipe.model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(training.output) / name
-    if training.resume is None and folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()):
         raise InputError(
-            f"{folder}: already holds a run; pass another --trainer.name, or --trainer.resume its last checkpoint"
+            f"{folder}: already holds a run; pass another --trainer.name, or go on with it: "
+            f"--trainer.resume {folder / 'checkpoints' / 'last.ckpt'}"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,17 +140,8 @@ def _run_folder(recipe: Recipe, training: Training) -> Path:
 
 def _trainer(
     recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
-) -> tuple[pl.Trainer, ModelCheckpoint]:
-    best = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best-step{step}-miou{val/miou:.4f}",
-        monitor="val/miou",
-        mode="max",
-        save_top_k=1,
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+) -> tuple[pl.Trainer, BestCheckpoint]:
+    best = BestCheckpoint(folder / "checkpoints")
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
@@ -144,6 +150,7 @@ def _trainer(
         LearningRateMonitor("step"),
         DeviceMonitor(),
         best,
+        LastCheckpoint(folder / "checkpoints"),
     ]
     if training.patience is not None:
         callbacks.append(EarlyStopping("val/miou", mode="max", patience=training.patience))
@@ -183,8 +190,6 @@ def _trainer(
 
 def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:
     figures = {"split": run.split, "checkpoint": str(run.checkpoint), **run.scores.to_dict(run.labels.names)}
-    if not trainer.is_global_zero:
-        return
     with replacing(run.folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     sections = {key: value for key, value in recipe.to_dict().items() if isinstance(value, dict)}
@@ -196,9 +201,19 @@ def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:
     trainer.logger.finalize("success")
 
 
+def _predict_some(predictor: Predictor, data: StreamData, folder: Path, *, count: int) -> None:
+    for index in range(min(count, len(data.test_samples))):
+        image, _ = data.test_samples.read(index)
+        prediction = predictor(image)
+        name = data.test_samples.name(index)
+        prediction.save(folder / f"{name}.png")
+        prediction.save_overlay(folder / f"{name}_overlay.png", image)
+
+
 def _quiet() -> None:
     """Silences what Lightning says of things that are as they should be here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # Lightning's own
     # Loader workers: the number is the user's choice, and half of a small machine is few by Lightning's lights.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

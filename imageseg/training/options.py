@@ -27,7 +27,8 @@ class Training:
         log_every_n_steps: optimiser steps between entries in TensorBoard.
         output: the folder of all runs.
         name: of this run's folder; unset, dataset, network and time.
-        resume: a checkpoint of the same recipe to go on from.
+        resume: a run's checkpoint to go on from, bit for bit, in its own folder unless ``name`` says another.
+        pictures: held-out pictures to predict at the end, with overlays.
         progress_bar: show the run's progress.
     """
 
@@ -49,4 +50,5 @@ class Training:
     output: str = "runs"
     name: str | None = None
     resume: str | None = None
+    pictures: int = 3
     progress_bar: bool = True

@@ -335,9 +335,15 @@ def test_printing_to_a_pipe_stays_on_standard_output(capsys: pytest.CaptureFixtu
     assert "{}" not in written(terminal)
 
 
-def test_a_log_message_does_not_break_the_bar(monkeypatch: pytest.MonkeyPatch, terminal: Console) -> None:
+def test_a_log_message_does_not_break_the_bar(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, terminal: Console
+) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "handlers", [handler])
+    logger = logging.getLogger("pytorch_lightning")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    level = logger.level
+    logger.setLevel(logging.INFO)  # train() asks for less
+    request.addfinalizer(lambda: logger.setLevel(level))
     clock, stream = Clock(), handler.stream
     build_trainer(TrainingProgress(console=terminal, clock=clock), max_steps=2, val_interval=100).fit(TinyTask(clock))
     assert "`Trainer.fit` stopped: `max_steps=2` reached." in lines(terminal)

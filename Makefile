@@ -1,0 +1,34 @@
+# Everything a person does with this repository, on a machine that has Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## this text
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/.installed  ## paint toy streets, train DeepLabv3_plus on them, score it, predict three pictures
+	$(BIN)/python run.py --use ToyScenesModule --model DeepLabv3_plus --config configs/toyscenes_deeplabv3_plus.yaml
+
+test: .venv/.tested  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/.tested  ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove the environment and the demo's output
+	rm -rf .venv data/ToyScenes runs/ToyScenes-DeepLabv3_plus-*
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "imageseg needs Python 3.11 or newer; pass one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.tested: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+.PHONY: help demo test check clean

@@ -1,0 +1,214 @@
+"""Whole runs on a handful of painted streets: what they leave, that they repeat, and that they go on where they were."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import imageseg
+from imageseg import InputError, Recipe
+from imageseg.checkpoint import read_checkpoint
+from imageseg.cli import main
+from imageseg.training.checkpointing import AtomicCheckpoints
+from imageseg.training.fit import TrainedRun, train
+
+pytestmark = pytest.mark.filterwarnings(
+    # Lightning's, on torch 2.14.
+    "ignore:.*LeafSpec.*is deprecated:FutureWarning",
+)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("data") / "toys"
+    imageseg.build_dataset("ToyScenes", root, size=(64, 64), counts=(10, 3, 3)).prepare()
+    return str(root)
+
+
+def recipe(
+    scenes: str, output: Path, name: str | None, *, data: dict | None = None, task: dict | None = None, **trainer
+) -> Recipe:
+    return Recipe(
+        use="ToyScenesModule",
+        model="DeepLabv3_plus",
+        data={"root": scenes, "size": (64, 64), "counts": (10, 3, 3), "crop_size": (48, 48), "batch_size": 3}
+        | {"num_workers": 0}
+        | (data or {}),
+        network={"encoder": "resnet10t", "pretrained": False, "channels": 8, "low_level_channels": 4, "dropout": 0.5},
+        task={"lr": 0.05, "warmup_steps": 2} | (task or {}),
+        trainer={"max_steps": 6, "val_every": 3, "output": str(output), "name": name, "accelerator": "cpu"}
+        | {"log_every_n_steps": 1, "progress_bar": False}
+        | trainer,
+    )
+
+
+def weights(run: TrainedRun) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run.folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def assert_equal_runs(one: TrainedRun, other: TrainedRun) -> None:
+    assert one.scores.to_dict(one.labels.names) == other.scores.to_dict(other.labels.names)
+    for (name, value), expected in zip(weights(one).items(), weights(other).values(), strict=True):
+        assert torch.equal(value, expected), name
+
+
+@pytest.fixture(scope="module")
+def run(scenes: str, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        saved: list[Path] = []
+        kept = tmp_path_factory.mktemp("kept")
+        save = AtomicCheckpoints.save_checkpoint
+
+        def save_and_keep(self: AtomicCheckpoints, checkpoint: dict, path: str, storage_options: None = None) -> None:
+            save(self, checkpoint, path)
+            saved.append(Path(shutil.copy(path, kept / f"step{checkpoint['global_step']}.ckpt")))
+
+        monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", save_and_keep)
+        trained = train(recipe(scenes, tmp_path_factory.mktemp("runs"), "whole"))
+    shutil.copytree(kept, trained.folder / "kept")
+    return trained
+
+
+def test_a_run_leaves_what_it_promises(run: TrainedRun) -> None:
+    assert run.checkpoint.exists()
+    assert (run.folder / "checkpoints" / "last.ckpt").exists()
+    assert not list(run.folder.rglob(".tmp-*"))
+    figures = json.loads((run.folder / "scores.json").read_text())
+    assert figures["miou"] == run.scores.miou
+    assert figures["split"] == "test"
+    assert figures["images"] == 3
+    assert set(figures["iou"]) == set(run.labels.names)
+    assert len(list((run.folder / "predictions").glob("*_overlay.png"))) == 3
+    assert Recipe.from_yaml(run.folder / "config.yaml").model == "DeepLabv3_plus"
+
+
+def test_tensorboard_has_scalars_pictures_and_hparams(run: TrainedRun) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags: dict[str, set[str]] = {"scalars": set(), "images": set()}
+    steps: set[int] = set()
+    for file in run.folder.glob("events.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        for kind in tags:
+            tags[kind] |= set(events.Tags()[kind])
+        if "train/loss" in events.Tags()["scalars"]:
+            steps |= {event.step for event in events.Scalars("train/loss")}
+    assert {"train/loss", "val/loss", "val/miou", "val/iou/road", "test/miou", "device/cpu_percent"} <= tags["scalars"]
+    assert any(tag.startswith("lr") for tag in tags["scalars"])
+    assert "score/miou" in tags["scalars"]
+    assert {"val/val_0000", "val/val_0001", "val/val_0002"} <= tags["images"]
+    assert steps == set(range(6))
+
+
+def test_evaluate_gives_the_figures_that_training_gave(run: TrainedRun) -> None:
+    again = imageseg.evaluate(Recipe.from_yaml(run.folder / "config.yaml"), run.checkpoint)
+    assert again.to_dict(run.labels.names) == run.scores.to_dict(run.labels.names)
+
+
+def test_its_own_config_repeats_a_run(run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "--config",
+        str(run.folder / "config.yaml"),
+        "--trainer.output",
+        str(tmp_path),
+        "--trainer.name",
+        "again",
+    ]
+    assert main(["train", *arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["iou"] == run.scores.to_dict(run.labels.names)["iou"]
+    again = read_checkpoint(tmp_path / "again" / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(value, again[name]) for name, value in weights(run).items())
+
+
+def test_another_seed_gives_another_network(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    other = train(recipe(scenes, tmp_path, "seed", seed=1))
+    assert not all(torch.equal(value, weights(other)[name]) for name, value in weights(run).items())
+
+
+def test_workers_change_nothing(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    assert_equal_runs(run, train(recipe(scenes, tmp_path, "workers", data={"num_workers": 2})))
+
+
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped" / "checkpoints"  # the run's folder as a kill after step 3 leaves it, and moved
+    stopped.mkdir(parents=True)
+    shutil.copy(run.folder / "kept" / "step3.ckpt", stopped / "last.ckpt")
+    best_then = read_checkpoint(stopped / "last.ckpt")["callbacks"]
+    best_name = Path(next(state for key, state in best_then.items() if "Checkpoint" in key)["best_model_path"]).name
+    shutil.copy(run.folder / "kept" / "step3.ckpt", stopped / best_name)
+    resumed = train(recipe(scenes, tmp_path, None, resume=str(stopped / "last.ckpt")))
+    assert resumed.folder == stopped.parent
+    assert resumed.checkpoint.name == run.checkpoint.name
+    assert_equal_runs(run, resumed)
+    ends = [read_checkpoint(one.folder / "checkpoints" / "last.ckpt") for one in (run, resumed)]
+    states = [end["optimizer_states"][0]["state"] for end in ends]
+    assert all(torch.equal(states[0][i]["momentum_buffer"], states[1][i]["momentum_buffer"]) for i in states[0])
+    assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+
+
+def test_accumulation_counts_optimizer_steps_and_validates_at_the_end(scenes: str, tmp_path: Path) -> None:
+    trained = train(recipe(scenes, tmp_path, "accumulated", max_steps=3, val_every=2, accumulate_grad_batches=2))
+    last = read_checkpoint(trained.folder / "checkpoints" / "last.ckpt")
+    assert last["global_step"] == 3
+    assert last["StreamData"] == {"batches_done": 6}
+
+
+def test_stops_early_when_nothing_gets_better(scenes: str, tmp_path: Path) -> None:
+    trained = train(recipe(scenes, tmp_path, "patient", task={"lr": 0.0}, max_steps=20, val_every=1, patience=2))
+    last = read_checkpoint(trained.folder / "checkpoints" / "last.ckpt")
+    assert last["global_step"] < 20
+
+
+def test_adamw_clipping_and_bf16_train(scenes: str, tmp_path: Path) -> None:
+    trained = train(
+        recipe(
+            scenes,
+            tmp_path,
+            "bf16",
+            task={"optimizer": "adamw", "lr": 1e-3, "schedule": "cosine"},
+            max_steps=2,
+            precision="bf16-mixed",
+            gradient_clip_val=1.0,
+            deterministic=True,
+            resume=None,
+        )
+    )
+    assert all(value.isfinite().all() for value in weights(trained).values() if value.is_floating_point())
+
+
+def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path) -> None:
+    trained = train(recipe(scenes, tmp_path, "epochs", max_steps=None, val_every=None, max_epochs=1))
+    assert read_checkpoint(trained.folder / "checkpoints" / "last.ckpt")["global_step"] == 4  # 10 samples by 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": {"encoder": "resnet10t", "output": 8}}, "no argument 'output'.*did you mean 'output_stride'"),
+        ({"model": "DeepLabV3"}, "DeepLabV3 is not in this version yet"),
+        ({"use": "COCO"}, "COCO is not in this version yet"),
+    ],
+)
+def test_wrong_recipes_are_refused_before_anything_is_written(
+    change: dict, message: str, scenes: str, tmp_path: Path
+) -> None:
+    values = recipe(scenes, tmp_path / "runs", "wrong").to_dict() | change
+    with pytest.raises(InputError, match=message):
+        train(Recipe.from_dict(values))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_never_written_over(run: TrainedRun, scenes: str) -> None:
+    with pytest.raises(InputError, match=r"already holds a run; pass another --trainer\.name"):
+        train(recipe(scenes, run.folder.parent, "whole"))
+
+
+def test_resuming_another_network_is_refused(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    values = recipe(scenes, tmp_path, "other", resume=str(run.folder / "kept" / "step3.ckpt")).to_dict()
+    values |= {"model": "UNet", "network": {"encoder": "resnet10t", "pretrained": False}}
+    with pytest.raises(InputError, match=r"the checkpoint is of DeepLabv3_plus, this run trains UNet"):
+        train(Recipe.from_dict(values))
