@@ -22,6 +22,7 @@ _HOMES = {
     "build_dataset": "imageseg.datasets",
     "ConfusionMatrix": "imageseg.scoring.confusion",
     "Scores": "imageseg.scoring.scores",
+    "read_image": "imageseg.images",
     "InputError": "imageseg.errors",
     "Label": "imageseg.labels",
     "LabelSpace": "imageseg.labels",
@@ -37,6 +38,7 @@ __all__ = [*_HOMES, "__version__"]
 if TYPE_CHECKING:
     from imageseg.datasets import DATASETS, build_dataset
     from imageseg.errors import InputError
+    from imageseg.images import read_image
     from imageseg.inference.evaluation import evaluate
     from imageseg.inference.predictor import Predictor
     from imageseg.labels import Label, LabelSpace

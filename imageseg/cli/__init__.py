@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"imageseg: error: {error.line()}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("imageseg: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"imageseg: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has left; nothing more can be said. Python would complain at exit otherwise.

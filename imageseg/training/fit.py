@@ -89,9 +89,11 @@ def train(recipe: Recipe) -> TrainedRun:
     if training.resume is None:
         recipe.to_yaml(folder / "config.yaml")
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
-    trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        last = folder / "checkpoints" / "last.ckpt"
+        raise KeyboardInterrupt(f"go on with --trainer.resume {last}" if last.exists() else "") from None
     checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores())
@@ -156,10 +158,8 @@ def _trainer(
         callbacks.append(EarlyStopping("val/miou", mode="max", patience=training.patience))
     if training.progress_bar:
         callbacks.append(TrainingProgress())
-    devices = max(1, training.num_nodes) * (training.devices if isinstance(training.devices, int) else 1)
-    steps_per_epoch = math.ceil(
-        len(data.train_samples) / (data.loading.batch_size * devices * training.accumulate_grad_batches)
-    )
+    pictures_per_step = data.loading.batch_size * training.accumulate_grad_batches * _world_size(training)
+    steps_per_epoch = math.ceil(len(data.train_samples) / pictures_per_step)
     max_steps = training.max_steps or training.max_epochs * steps_per_epoch
     trainer = pl.Trainer(
         max_epochs=-1,
@@ -186,6 +186,17 @@ def _trainer(
         use_distributed_sampler=False,
     )
     return trainer, best
+
+
+def _world_size(training: Training) -> int:
+    """How many processes Lightning will start, which it says only when the number of steps is already settled."""
+    if isinstance(training.devices, str) and training.devices != "auto":
+        devices = len(training.devices.split(","))
+    elif training.devices in ("auto", -1):
+        devices = max(1, torch.cuda.device_count()) if training.accelerator in ("auto", "gpu", "cuda") else 1
+    else:
+        devices = int(training.devices)
+    return devices * training.num_nodes
 
 
 def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -181,6 +182,8 @@ class SegmentationTask(pl.LightningModule):
         self.confusion.load_tensor(self.trainer.strategy.reduce(counts, reduce_op="sum"))
         loss_sum = self.trainer.strategy.reduce(self._loss_sum.float().to(self.device), reduce_op="sum")
         scores = self.scores()
+        if math.isnan(scores.miou) and not self.trainer.sanity_checking:
+            raise InputError(f"{stage}: none of its {scores.images} pictures has a pixel that is not ignored")
         figures = {
             "loss": float(loss_sum[0] / loss_sum[1].clamp(min=1)),
             "miou": scores.miou,
@@ -191,7 +194,8 @@ class SegmentationTask(pl.LightningModule):
         figures |= {f"iou/{name}": value for name, value in zip(self.labels.names, scores.iou, strict=True)}
         # A figure that is undefined (no such class in the split) is left out of the log: NaN would stop early stopping.
         self.log_dict(
-            {f"{stage}/{name}": float(value) for name, value in figures.items() if value == value}, rank_zero_only=False
+            {f"{stage}/{name}": float(value) for name, value in figures.items() if not math.isnan(value)},
+            rank_zero_only=False,
         )
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import read_checkpoint
 from imageseg.cli import main
+from imageseg.images import write_image
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 
@@ -212,3 +214,27 @@ def test_resuming_another_network_is_refused(run: TrainedRun, scenes: str, tmp_p
     values |= {"model": "UNet", "network": {"encoder": "resnet10t", "pretrained": False}}
     with pytest.raises(InputError, match=r"the checkpoint is of DeepLabv3_plus, this run trains UNet"):
         train(Recipe.from_dict(values))
+
+
+def test_an_interrupted_run_says_how_to_go_on(scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: AtomicCheckpoints, checkpoint: dict, path: str, storage_options: None = None) -> None:
+        save(self, checkpoint, path)
+        if Path(path).name == "last.ckpt":
+            raise KeyboardInterrupt
+
+    save = AtomicCheckpoints.save_checkpoint
+    monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"go on with --trainer\.resume .*last\.ckpt"):
+        train(recipe(scenes, tmp_path, "stopped"))
+
+
+def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> None:
+    root = tmp_path / "blank"
+    for split in ("train", "val"):
+        write_image(root / "images" / split / "a.png", np.zeros((64, 64, 3), np.uint8))
+        write_image(root / "masks" / split / "a.png", np.full((64, 64), 255, np.uint8))
+    (root / "labels.yaml").write_text("labels: [{name: road, color: [1, 2, 3], values: [0]}]")
+    values = recipe(str(root), tmp_path, "run", max_steps=1, val_every=1).to_dict()
+    data = {key: value for key, value in values["data"].items() if key not in ("size", "counts")}
+    with pytest.raises(InputError, match="val: none of its 1 pictures has a pixel that is not ignored"):
+        train(Recipe.from_dict(values | {"use": "Folder", "data": data}))

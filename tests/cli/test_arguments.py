@@ -1,0 +1,103 @@
+"""From flags and YAML to a recipe: who beats whom, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from imageseg import InputError
+from imageseg.cli.arguments import recipe_from
+
+
+def parse(*arguments: str):
+    return recipe_from(arguments, program="imageseg train")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("use: VOCModule\nmodel: UNet\ndata: {batch_size: 4, crop_size: [64, 96]}\ntask: {lr: 1e-3}\n")
+    return path
+
+
+def test_every_value_is_filled_in_from_the_signatures() -> None:
+    recipe = parse("--use", "VOCModule", "--model", "DeepLabv3_plus")
+    assert (recipe.use, recipe.model) == ("VOC", "DeepLabv3_plus")
+    assert recipe.data["year"] == "2012"
+    assert recipe.data["crop_size"] == [512, 512]
+    assert recipe.network["output_stride"] == 16
+    assert recipe.task["optimizer"] == "sgd"
+    assert recipe.trainer["precision"] == "32-true"
+
+
+def test_a_flag_beats_the_file_wherever_it_stands(config: Path) -> None:
+    for arguments in (("--task.lr", "0.5", "--config", str(config)), ("--config", str(config), "--task.lr=0.5")):
+        recipe = parse(*arguments)
+        assert recipe.task["lr"] == 0.5
+        assert recipe.data["batch_size"] == 4
+        assert recipe.data["crop_size"] == [64, 96]
+
+
+def test_the_file_beats_the_default_and_small_numbers_are_numbers(config: Path) -> None:
+    assert parse("--config", str(config)).task["lr"] == 0.001
+
+
+def test_a_later_file_beats_an_earlier_one_key_by_key(config: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("data: {batch_size: 2}\n")
+    recipe = parse("--config", str(config), "--config", str(more))
+    assert (recipe.data["batch_size"], recipe.data["crop_size"]) == (2, [64, 96])
+
+
+def test_names_on_the_command_line_beat_the_file(config: Path) -> None:
+    assert parse("--config", str(config), "--model", "deeplabv3+").model == "DeepLabv3_plus"
+
+
+def test_printed_config_is_the_recipe(config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse("--config", str(config), "--print_config", "--data.flip", "0.25")
+    assert stopped.value.code == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(printed.read_text())["data"]["flip"] == 0.25
+    assert parse("--config", str(printed)) == parse("--config", str(config), "--data.flip", "0.25")
+
+
+def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse("--use", "VOC", "--model", "DeepLabv3_plus", "--help")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--data.year", "--data.crop_size", "--data.batch_size", "--network.output_stride", "--task.lr"):
+        assert flag in text
+    assert "the encoder's coarsest stride" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("use: VOC\nmodel: UNet\nnetwork: {output_stride: 8}", "no argument 'output_stride'"),
+        ("use: VOC\nmodel: UNet\nnetwrk: {}", "unknown key 'netwrk' .did you mean 'network'"),
+        ("use: VOC\nmodel: UNet\ndata: 5", "'data' must hold names and values"),
+        ("use: VOC\nuse: CamVid\nmodel: UNet", "the key 'use' is given twice"),
+        ("use: VOC\nmodel: UNet\ntask: {lr: quick}", '"task.lr"'),
+        ("use: VOC\nmodel: UNet\ntask: {loss: focal}", '"task.loss"'),
+        ("use: !!python/object/apply:os.system ['true']\nmodel: UNet", "not valid YAML"),
+        ("- use: VOC", "must hold names and values"),
+    ],
+)
+def test_wrong_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        parse("--config", str(path))
+
+
+def test_a_class_path_in_a_recipe_is_text_and_imports_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "class_path.yaml"
+    path.write_text("use: VOC\nmodel: UNet\ntask: {class_path: antigravity.X}")
+    with pytest.raises(InputError, match="no argument 'class_path'"):
+        parse("--config", str(path))
+    import sys
+
+    assert "antigravity" not in sys.modules

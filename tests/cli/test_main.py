@@ -1,0 +1,100 @@
+"""The command line as a whole: help is fast and plain, and every wrong use is one line and exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imageseg.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not line.startswith("training ")]
+    assert len(lines) == 1, captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trane"], "no command is called 'trane' (did you mean 'train'?)"),
+        (["train"], "imageseg train needs --use"),
+        (["train", "--use", "VOC"], "imageseg train needs --model"),
+        (["train", "--use", "vco", "--model", "unet"], "no dataset is called 'vco' (did you mean 'VOC'?)"),
+        (["train", "--use", "VOC", "--model", "UNte"], "no network is called 'UNte' (did you mean 'UNet'?)"),
+        (
+            ["train", "--use", "VOC", "--model", "UNet", "--task.lrr", "1"],
+            "no flag --task.lrr (did you mean '--task.lr'?)",
+        ),
+        (
+            ["train", "--use", "VOC", "--model", "UNet", "--network.output_stride", "8"],
+            "no flag --network.output_stride",
+        ),
+        (["train", "--use", "VOC", "--model", "UNet", "--task.lr", "fast"], '"task.lr"'),
+        (["train", "--use", "VOC", "--model", "UNet", "--data.crop_size", "256", "512"], "'512' belongs to no flag"),
+        (["train", "--use", "VOC", "--model", "UNet", "--config", "no.yaml"], "no.yaml: no such file"),
+        (["train", "--use", "Folder", "--model", "UNet", "--data.root", "nowhere"], "nowhere does not exist"),
+        (["evaluate", "no.ckpt"], "no.ckpt: no such checkpoint"),
+        (["evaluate"], "the following arguments are required: checkpoint"),
+        (["predict", "no.ckpt", "no.jpg"], "no.jpg: no such file, folder or pattern"),
+        (["prepare", "VOC", "--root", "nowhere"], "VOC2012: nowhere does not exist"),
+        (["prepare", "VOC", "--rot", "x"], "unrecognized arguments: --rot x"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in error_of(arguments, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("use", ["CityscapeModule", "COCOModule", "BDD100KModule"])
+def test_a_planned_dataset_says_that_it_is_not_there_yet(use: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(["train", "--use", use, "--model", "DeepLabv3_plus", "--trainer.max_steps", "5"], capsys)
+    assert "is not in this version yet; there are VOC" in message
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="no command is called"):
+        main(["trane", "--debug"])
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {command} " in text for command in COMMANDS)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "train"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: imageseg {command}")
+
+
+def test_help_imports_no_heavy_library() -> None:
+    script = "import sys; from imageseg.cli import main; main(['--help']); print(*sorted(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "cv2", "jsonargparse", "pytorch_lightning"} & set(answer.stdout.split())
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f'"{sys.executable}" -m imageseg --help | true; exit ${{PIPESTATUS[0]}}'
+    if os.name == "nt":
+        pytest.skip("needs bash")
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert answer.stderr == ""

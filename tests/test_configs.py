@@ -1,0 +1,20 @@
+"""Every recipe that we ship is one that would run: names, keys and types fit the signatures of today."""
+
+from pathlib import Path
+
+import pytest
+
+from imageseg.cli.arguments import recipe_from
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def test_there_are_configs() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_fits_the_signatures(path: Path) -> None:
+    recipe = recipe_from(["--config", str(path)], program="imageseg train")
+    assert path.name == f"{recipe.use}_{recipe.model}.yaml".lower()
+    assert path.read_text().startswith("# "), "a recipe opens with a line that says what it is for"
