@@ -2,13 +2,16 @@
 
 A training framework's checkpoint is a tree of dictionaries and lists with tensors at some leaves. The tensors become the
 file's tensors; the tree itself, with a reference at each tensor's place, is JSON in the file's header. Nothing in the
-file can name code, so reading one from a stranger is as safe as reading a picture.
+file can name code, so reading one from a stranger is as safe as reading a picture. The tree and each tensor carry a
+checksum: a file that a bad disk or copy has changed is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +53,12 @@ def write_checkpoint(tree: Mapping[str, Any], path: str | Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_fold(tree, tensors, "checkpoint"))
+    metadata = {"format": _FORMAT, "tree": skeleton, "checksum": str(zlib.crc32(skeleton.encode()))}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": _FORMAT, "tree": skeleton})
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # the writer's own kind, also for a full disk
+            raise OSError(f"{path}: cannot be written ({error})") from error
 
 
 def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -60,8 +67,8 @@ def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     Raises:
         InputError: missing, damaged, or not a checkpoint of ours.
     """
-    with _opened(path, device) as file:
-        tree: dict[str, Any] = _unfold(_skeleton(file, path), file)
+    with _opened(path) as file:
+        tree: dict[str, Any] = _unfold(_skeleton(file, path), file, device)
         return tree
 
 
@@ -71,26 +78,30 @@ def read_network(path: str | Path) -> TrainedNetwork:
     Raises:
         InputError: missing, damaged, or not a checkpoint of a training run.
     """
-    with _opened(path, "cpu") as file:
+    with _opened(path) as file:
         skeleton = dict(_skeleton(file, path)["dict"])
         if RUN_KEY not in skeleton or WEIGHTS_KEY not in skeleton:
             raise InputError(f"{path}: holds no network of a training run")
         run, state = _unfold(skeleton[RUN_KEY], file), _unfold(skeleton[WEIGHTS_KEY], file)
-        step = int(_unfold(skeleton.get("global_step", 0), file))
+        recipe, labels = Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path)
+        step = int(skeleton.get("global_step", 0))
     weights = {
         name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)
     }
-    return TrainedNetwork(
-        Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path), weights, step
-    )
+    return TrainedNetwork(recipe, labels, weights, step)
 
 
-def _opened(path: str | Path, device: str | torch.device) -> Any:
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        return safe_open(str(path), framework="pt", device=str(device))
-    except (SafetensorError, OSError) as error:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except InputError:
+        raise
+    # The last four: the file is sound, but its tree is not what we write.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a checkpoint of imageseg, or is damaged ({error})") from error
 
 
@@ -98,6 +109,8 @@ def _skeleton(file: Any, path: str | Path) -> Any:
     metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
         raise InputError(f"{path}: is a safetensors file, but not a checkpoint of imageseg")
+    if metadata["checksum"] != str(zlib.crc32(metadata["tree"].encode())):
+        raise ValueError("its tree does not match the checksum")
     return json.loads(metadata["tree"])
 
 
@@ -112,7 +125,8 @@ def _fold(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
         )
         # A clone, because safetensors refuses tensors that share memory.
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name, "channels_last": True} if channels_last else {"tensor": name}
+        reference = {"tensor": name, "checksum": _checksum(tensors[name])}
+        return reference | {"channels_last": True} if channels_last else reference
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
@@ -131,14 +145,22 @@ def _key(key: Any, place: str) -> str | int:
     raise TypeError(f"{place}: a key of kind {type(key).__name__} cannot be kept in a checkpoint")
 
 
-def _unfold(value: Any, file: Any) -> Any:
+def _unfold(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
     if isinstance(value, list):
-        return [_unfold(item, file) for item in value]
+        return [_unfold(item, file, device) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         tensor = file.get_tensor(value["tensor"])
+        if _checksum(tensor) != value["checksum"]:
+            raise ValueError(f"the tensor {value['tensor']} does not match its checksum")
+        tensor = tensor.to(device)
         return tensor.contiguous(memory_format=torch.channels_last) if value.get("channels_last") else tensor
     if "tuple" in value:
-        return tuple(_unfold(item, file) for item in value["tuple"])
-    return {key: _unfold(item, file) for key, item in value["dict"]}
+        return tuple(_unfold(item, file, device) for item in value["tuple"])
+    return {key: _unfold(item, file, device) for key, item in value["dict"]}
+
+
+def _checksum(tensor: Tensor) -> int:
+    start = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, start)

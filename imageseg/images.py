@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +73,28 @@ def write_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
 
 def write_mask(path: str | Path, values: npt.NDArray[Any], palette: npt.NDArray[np.uint8]) -> None:
     """Writes (H, W) uint8 values as a palette PNG: the pixels are the values, the (256, 3) palette colours them."""
-    picture = Image.fromarray(values.astype(np.uint8, casting="same_kind"), mode=None)
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise ValueError(f"{path}: a palette PNG holds 0 to 255, found {values.min()} to {values.max()}")
+    picture = Image.fromarray(values.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
-def _opened(path: str | Path, *, decode: bool = True) -> Image.Image:
+@contextlib.contextmanager
+def _opened(path: str | Path, *, decode: bool = True) -> Iterator[Image.Image]:
+    """The picture, open for the block; whatever Pillow raises for it, in the block too, becomes an InputError."""
     try:
-        picture = Image.open(path)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise InputError(
-                f"{path}: {picture.width} x {picture.height} pixels are more than the limit of {MAX_PIXELS}"
-            )
-        if decode:
-            picture.load()
-        return picture
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {picture.width} x {picture.height} pixels are more than the limit of {MAX_PIXELS}"
+                )
+            if decode:
+                picture.load()
+            yield picture
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -95,8 +103,6 @@ def _opened(path: str | Path, *, decode: bool = True) -> Image.Image:
         raise InputError(f"{path}: may not be read (permission denied)") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a picture in a known format") from None
-    except InputError:
-        raise
-    # Pillow's decoders raise these four for damaged files.
+    # Pillow's decoders and its EXIF reader raise these four for damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as a picture ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,10 @@ class LabelSpace:
             raise InputError(
                 f"a label space has 1 to 255 labels and an ignore_index above them, found {len(self.labels)}"
             )
+        if not all(0 <= value <= 65535 for value in self.ignored_values):
+            raise InputError(f"ignored stored values must lie in 0 to 65535, found {self.ignored_values}")
+        if not all(len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in self.ignored_colors):
+            raise InputError(f"ignored colours must be three numbers from 0 to 255, found {self.ignored_colors}")
         names = [label.name for label in self.labels]
         stored = [value for label in self.labels for value in label.values] + list(self.ignored_values)
         checked: tuple[tuple[str, list[Any]], ...] = (("name", names), ("stored value", stored))
@@ -142,20 +147,16 @@ class LabelSpace:
                 f"{source}: unknown key {', '.join(sorted(map(str, unknown)))} (known: labels, ignored_values, ignored_colors)"
             )
         try:
-            labels = tuple(
-                Label(str(row["name"]), _color(row["color"]), tuple(map(int, row.get("values", ()))))
-                for row in values["labels"]
-            )
-            ignored_values = tuple(map(int, values.get("ignored_values", (IGNORE,))))
+            labels = tuple(map(_label, values["labels"]))
+            ignored_values = tuple(map(operator.index, values.get("ignored_values", (IGNORE,))))
             ignored_colors = tuple(map(_color, values.get("ignored_colors", ((0, 0, 0),))))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{source}: each label needs name, color [r, g, b] and values [..]; trouble with {error}"
-            ) from error
-        try:
             return cls(labels, ignored_values=ignored_values, ignored_colors=ignored_colors)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"{source}: each label needs name, color [r, g, b] and values [..]; trouble with {error}"
+            ) from error
 
     @cached_property
     def _class_of_value(self) -> npt.NDArray[np.int16]:
@@ -203,8 +204,15 @@ def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value
     return f"{shown}{more} {'is' if len(pairs) == 1 else 'are'}"
 
 
+def _label(row: Mapping[str, Any]) -> Label:
+    unknown = set(row) - {"name", "color", "values"}
+    if unknown:
+        raise InputError(f"label '{row['name']}': unknown key {', '.join(sorted(map(str, unknown)))}")
+    return Label(str(row["name"]), _color(row["color"]), tuple(map(operator.index, row.get("values", ()))))
+
+
 def _color(values: Iterable[Any]) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in values)
+    red, green, blue = map(operator.index, values)
     return red, green, blue
 
 

@@ -48,7 +48,14 @@ class Prediction:
 
         Returns:
             (H or more, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: the picture has another size than the prediction.
         """
+        if image.shape != (*self.classes.shape, 3):
+            raise ValueError(
+                f"the prediction is of a picture of {self.classes.shape[0]} x {self.classes.shape[1]}, found one of {image.shape}"
+            )
         blended = cv2.addWeighted(self.colored(), opacity, image, 1 - opacity, 0).astype(np.uint8, copy=False)
         blended[_borders(self.classes)] = 255
         return np.concatenate([blended, self._legend(image.shape[1])]) if legend else blended

@@ -41,7 +41,7 @@ class Folder(SegmentationDataset):
     def pairs(self, split: str) -> list[Pair]:
         """The pictures and masks of one name, sorted."""
         require_split(split, self._splits(), str(self.root))
-        return pairs_by_stem(self.root / "images" / split, self.root / "masks" / split)
+        return pairs_by_stem(self._folder("images") / split, self._folder("masks") / split)
 
     def _splits(self) -> list[str]:
         return sorted(path.name for path in self._folder("images").iterdir() if path.is_dir())

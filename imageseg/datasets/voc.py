@@ -51,13 +51,17 @@ class VOC(SegmentationDataset):
             raise InputError(f"VOC segmentation is here for the years 2007 and 2012, found '{year}'")
         self.root = Path(root)
         self.year = year
-        self.scored_split = "test" if year == "2007" else "val"
+
+    @property
+    def scored_split(self) -> str:  # type: ignore[override]
+        """The test split of 2007 where its list is there; the masks of other years' test pictures are not public."""
+        return "test" if self.year == "2007" and self._list("test").is_file() else "val"
 
     def pairs(self, split: str) -> list[Pair]:
         """The pictures that the split's list names, in its order."""
         require_split(split, ("train", "val", "trainval", "test"), f"VOC{self.year}")
         base = self._base()
-        names = _read_list(base / "ImageSets" / "Segmentation" / f"{split}.txt")
+        names = _read_list(self._list(split))
         pairs = [Pair(base / "JPEGImages" / f"{n}.jpg", base / "SegmentationClass" / f"{n}.png", n) for n in names]
         if split == "test" and not any(pair.mask and pair.mask.exists() for pair in pairs):
             pairs = [pair._replace(mask=None) for pair in pairs]
@@ -67,6 +71,9 @@ class VOC(SegmentationDataset):
                 f"VOC{self.year} {split}: {len(missing)} of the listed files are missing, the first is {missing[0]}"
             )
         return pairs
+
+    def _list(self, split: str) -> Path:
+        return self._base() / "ImageSets" / "Segmentation" / f"{split}.txt"
 
     def _base(self) -> Path:
         folder = f"VOC{self.year}"

@@ -65,6 +65,8 @@ class Predictor:
             image = read_image(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image must be (H, W, 3) uint8 RGB, found {image.shape} {image.dtype}")
+        # Torch takes neither mirrored arrays (BGR seen as RGB) nor read-only ones (np.asarray of a Pillow picture).
+        image = np.require(image, requirements=["C", "W"])
         # (H, W, 3) seen as (1, 3, H, W) is channels_last already.
         images = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(self.device)
         with torch.inference_mode():
@@ -78,6 +80,13 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"no device is called '{name}'; take auto, cpu, cuda or cuda:1") from error
+    try:
+        torch.empty(0, device=device)
+    # Which of these says that there is no such device, depends on the kind of device and on torch's build.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"device '{name}' cannot be used here ({reason}); take auto or cpu") from error
+    return device

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from imageseg.errors import InputError, did_you_mean
@@ -48,9 +50,10 @@ class Encoder(nn.Module):
         self._kept = [i for i, stride in enumerate(reductions) if stride not in reductions[i + 1 :] and stride > 1]
         self.strides = [reductions[i] for i in self._kept]
         self.channels = [info.channels()[i] for i in self._kept]
-        if len(self.strides) < 3 or not {4, 8} <= set(self.strides):
+        if not {4, 8} <= set(self.strides) or self.strides[-1] != output_stride:
             raise InputError(
-                f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to 32 is needed, as resnet50 has"
+                f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to {output_stride} is needed, "
+                "as resnet50 has"
             )
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
@@ -72,11 +75,8 @@ class Encoder(nn.Module):
             ValueError: pictures too small for this encoder, or for batch statistics in training.
         """
         count, _, height, width = images.shape
-        if self.training and count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]) < 2:
-            raise ValueError(
-                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
-                f"value per channel; take pictures over {self.strides[-1]} x {self.strides[-1]}, or a larger batch"
-            )
+        if self.training:
+            self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
         try:
             maps = self.network(images)
         except RuntimeError as error:
@@ -88,7 +88,18 @@ class Encoder(nn.Module):
         features = [maps[i] for i in self._kept]
         if self._channels_last_axis:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self.training:
+            # Some encoders (vgg, convnext) round the size of a map down, where others round up.
+            self._require_values(features[-1][:, 0].numel(), height, width)
         return features
+
+    def _require_values(self, values: int, height: int, width: int) -> None:
+        if values < 2:
+            enough = 2 * self.strides[-1]
+            raise ValueError(
+                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
+                f"value per channel; take pictures of {enough} x {enough} or more, or a larger batch"
+            )
 
 
 def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
@@ -111,8 +122,9 @@ def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
             f"encoder '{name}' cannot dilate to output_stride {output_stride}; take output_stride 32, a network that does not "
             f"dilate (UNet), or an encoder that can: {_DILATING}"
         ) from error
-    except (RuntimeError, OSError, AttributeError) as error:
-        raise InputError(f"timm cannot make encoder '{name}' ({error})") from error
+    # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
+    except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
+        raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
 
 
 def _weights_overlay(name: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import cv2
@@ -38,9 +39,13 @@ class Augmentation:
         flip: float = 0.5,
         color_jitter: float = 0.3,
     ) -> None:
-        if min(crop_size) < 1 or not 0 < scale[0] <= scale[1]:
+        if len(crop_size) != 2 or min(crop_size) < 1 or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise InputError(f"crop_size must be two sizes and scale two rising factors, found {crop_size} and {scale}")
+        if not 0 <= flip <= 1 or not 0 <= color_jitter <= 1:
+            raise InputError(f"flip and color_jitter must lie between 0 and 1, found {flip} and {color_jitter}")
         height, width = crop_size
+        # Of a smaller side, scaling could leave nothing.
+        self._smallest = 1 if scale[0] >= 1 else math.ceil(1 / scale[0]) + 1
         steps: list[A.BasicTransform] = []
         if scale != (1.0, 1.0):
             steps.append(
@@ -69,8 +74,22 @@ class Augmentation:
         self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], *, seed: int
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """(H, W, 3) uint8 and (H, W) uint8 to the same of ``crop_size``; the same seed gives the same bytes."""
+        if min(mask.shape) < self._smallest:
+            image, mask = _enlarged(image, mask, self._smallest)
         # Albumentations 2.0.8 gives every loader worker the same state and restarts it each epoch; seeding every sample
         # takes its own counting out of play.
         self._compose.set_random_seed(seed)
         changed = self._compose(image=image, mask=mask)
         return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"])
+
+
+def _enlarged(
+    image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], side: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Both with padding at the bottom and on the right, so that no side is below ``side``."""
+    height, width = (max(side, size) for size in mask.shape)
+    larger_image = np.full((height, width, 3), _PADDING, np.uint8)
+    larger_mask = np.full((height, width), IGNORE, np.uint8)
+    larger_image[: mask.shape[0], : mask.shape[1]] = image
+    larger_mask[: mask.shape[0], : mask.shape[1]] = mask
+    return larger_image, larger_mask

@@ -56,8 +56,8 @@ class ConfusionMatrix:
         """
         if classes.shape != mask.shape:
             raise ValueError(f"prediction {tuple(classes.shape)} and truth {tuple(mask.shape)} differ in shape")
-        predicted, true = torch.as_tensor(classes), torch.as_tensor(mask)
-        if predicted.is_floating_point() or true.is_floating_point():
+        predicted, true = _as_tensor(classes), _as_tensor(mask)
+        if any(values.is_floating_point() or values.is_complex() for values in (predicted, true)):
             raise ValueError("classes and mask must be integers; take logits.argmax(1) first")
         true = true.to(device=predicted.device, dtype=torch.int64).flatten()
         predicted = predicted.to(torch.int64).flatten()
@@ -109,3 +109,11 @@ class ConfusionMatrix:
                 f"no dialect is called '{dialect}'{did_you_mean(dialect, DIALECTS)}; there are {', '.join(DIALECTS)}"
             )
         return DIALECTS[dialect](self.matrix, self.missed, self.images)
+
+
+def _as_tensor(values: Tensor | npt.NDArray[Any]) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    # Torch takes no mirrored, read-only or foreign-endian array; pictures opened by Pillow are read-only.
+    native = np.asarray(values, dtype=values.dtype.newbyteorder("="))
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))

@@ -1,0 +1,25 @@
+"""What every test may use: no network, the same random examples each time, and the real pictures where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Set before anything imports Albumentations or the hub's client; the tests' own processes inherit them.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+settings.register_profile("imageseg", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("imageseg")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of real pictures; the tests that ask for it carry the mark ``samples``."""
+    folder = Path(os.environ.get("IMAGESEG_SAMPLES", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}; IMAGESEG_SAMPLES names their folder")
+    return folder

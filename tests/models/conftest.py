@@ -1,0 +1,51 @@
+"""What the tests of the networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from imageseg.models.layers import PooledBatchNorm
+
+Randomize = Callable[[nn.Module], nn.Module]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The machine's processors are shared with other test workers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning that comes once per process may come once per test."""
+    monkeypatch.setattr(PooledBatchNorm, "_warned", False)
+
+
+@pytest.fixture
+def randomize() -> Randomize:
+    """Gives every batch normalisation statistics and weights of its own.
+
+    As initialised, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
+    normalisations are swapped or missing, or whose branches are dead, would go unnoticed.
+    """
+
+    def apply(module: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(1)
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.running_mean is not None and layer.running_var is not None
+                layer.running_mean.normal_(0, 0.1, generator=generator)
+                layer.running_var.uniform_(0.5, 1.5, generator=generator)
+                nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
+                nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
+        return module
+
+    return apply

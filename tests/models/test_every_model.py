@@ -1,0 +1,312 @@
+"""The contract of ``Network``, held by every entry of ``imageseg.MODELS``: a newcomer is swept in by its line there."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import imageseg
+from imageseg.models.base import Network
+from imageseg.models.layers import PooledBatchNorm
+from imageseg.names import parameters_of
+
+CLASSES = 5
+CASES = [
+    (model, encoder)
+    for model in imageseg.MODELS
+    for encoder in ("resnet18", "mobilenetv3_small_050")
+    if encoder == "resnet18" or "encoder" in parameters_of(imageseg.MODELS[model])
+]
+SMALLEST = 64
+"""A single picture of this side trains every network."""
+
+
+@functools.cache
+def _built(model: str, encoder: str) -> Network:
+    torch.manual_seed(0)
+    takes = parameters_of(imageseg.MODELS[model])
+    chosen = {"encoder": encoder, "pretrained": False}
+    return imageseg.build_model(model, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture
+def fresh(case: tuple[str, str]) -> Network:
+    """As a run begins with it."""
+    return copy.deepcopy(_built(*case))
+
+
+@pytest.fixture
+def network(fresh: Network, randomize: Callable[[nn.Module], nn.Module]) -> Network:
+    """With normalisations that are not the identity and a classifier whose logits are not all small; for prediction."""
+    randomize(fresh)
+    return fresh.eval()
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def _images(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("size", [(97, 131), (33, 65), (64, 32)])
+def test_logits_have_the_size_of_the_pictures(network: Network, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        logits = network(_images(2, *size))
+    assert logits.shape == (2, CLASSES, *size)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+    assert (logits.flatten(2).std(dim=2) > 0).all(), "a map without any variation is no answer to a random picture"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5)])
+def test_a_tiny_picture_is_predicted_or_refused_with_the_size_that_is_enough(
+    network: Network, size: tuple[int, int]
+) -> None:
+    try:
+        with torch.no_grad():
+            logits = network(_images(1, *size))
+    except ValueError as error:
+        assert re.search(r"\d+ x \d+ is enough", str(error))  # noqa: PT017 (either outcome keeps the contract)
+    else:
+        assert logits.shape == (1, CLASSES, *size)
+        assert torch.isfinite(logits).all()
+
+
+def test_uint8_and_floating_point_pictures_give_the_same(network: Network) -> None:
+    images = _images(1, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images.float()))
+
+
+def test_pictures_of_one_batch_do_not_influence_each_other(network: Network) -> None:
+    images = _images(2, 40, 56)
+    with torch.no_grad():
+        together, alone = network(images), network(images[1:])
+    assert _relative(together[1:], alone) < 1e-5
+
+
+def test_normalisation_is_that_of_the_encoders_weights(network: Network, case: tuple[str, str]) -> None:
+    images = _images(1, 40, 56)
+    config = timm.get_pretrained_cfg(case[1])
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (config.mean, config.std))
+    by_hand = ((images.double() / 255 - mean) / std).float()
+    with torch.no_grad():
+        expected = F.interpolate(network.coarse_logits(by_hand), size=(40, 56), mode="bilinear", align_corners=False)
+        assert _relative(network(images), expected) < 1e-4
+        unnormalised = F.interpolate(network.coarse_logits(images.float()), size=(40, 56), mode="bilinear")
+        assert _relative(network(images), unnormalised) > 0.1
+
+
+def test_predicted_classes_are_the_largest_logits(network: Network) -> None:
+    images = _images(2, 33, 41)
+    with torch.no_grad():
+        classes = network.predict_classes(images)
+        expected = network(images).numpy().argmax(axis=1)
+    assert classes.dtype == torch.uint8
+    assert np.array_equal(classes.numpy(), expected)
+
+
+def test_auxiliary_logits_have_the_size_of_the_main_ones(network: Network) -> None:
+    images = _images(1, 40, 56)
+    with torch.no_grad():
+        logits, auxiliary = network.forward_with_aux(images)
+        assert torch.equal(logits, network(images))
+    assert all(logits.shape == (1, CLASSES, 40, 56) for logits in auxiliary)
+
+
+def test_prediction_is_the_same_every_time(network: Network) -> None:
+    images = _images(1, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+
+
+def test_prediction_leaves_no_trace_in_the_network(network: Network) -> None:
+    before = copy.deepcopy(network.state_dict())
+    with torch.no_grad():
+        network(_images(2, 40, 56))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_state_dict_carries_everything_over(network: Network, case: tuple[str, str]) -> None:
+    other = copy.deepcopy(_built(*case)).eval()
+    images = _images(1, 40, 56)
+    with torch.no_grad():
+        expected = network(images)
+        assert not torch.equal(other(images), expected)
+        other.load_state_dict(copy.deepcopy(network.state_dict()))
+        assert torch.equal(other(images), expected)
+
+
+def test_memory_order_does_not_matter(network: Network) -> None:
+    images = _images(2, 48, 64)
+    with torch.no_grad():
+        expected = network(images)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = network(images.contiguous(memory_format=torch.channels_last))
+    assert _relative(found, expected) < 1e-4
+
+
+def test_bfloat16_agrees_where_the_network_is_sure(network: Network) -> None:
+    images = _images(2, 64, 64)
+    with torch.no_grad():
+        expected = network(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = network(images).float()
+    assert not torch.equal(found, expected), "autocast did nothing"
+    assert (found - expected).norm() / expected.norm() < 0.1
+    best, second = expected.topk(2, dim=1).values.unbind(dim=1)
+    sure = best - second >= (best - second).median()
+    assert (found.argmax(1) == expected.argmax(1))[sure].float().mean() > 0.97
+
+
+def test_an_exported_program_agrees(network: Network) -> None:
+    images = _images(1, 64, 96)
+    program = torch.export.export(network, (images,), strict=False).module()
+    other = _images(1, 64, 96, seed=1)
+    with torch.no_grad():
+        assert _relative(program(other), network(other)) < 1e-5
+
+
+def test_a_moved_picture_moves_the_logits(fresh: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patch moved by 32 pixels on an empty canvas: maps that leave the pixel grid would not move along exactly."""
+    for layer in fresh.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # keeps zero zero, so that the canvas has no border
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+    patch = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(3)).float()
+
+    def logits(at: int) -> Tensor:
+        canvas = fresh.mean.expand(1, 3, 512, 512).clone()
+        canvas[:, :, at : at + 64, at : at + 64] = patch
+        with torch.no_grad():
+            return fresh.eval()(canvas)[:, :, at : at + 64, at : at + 64]
+
+    before = logits(192)
+    spread = (before - before.mean(dim=(2, 3), keepdim=True)).norm()
+    assert (logits(224) - before).norm() / spread < 1e-3
+
+    if fresh.coarse_logits(torch.zeros(1, 3, 64, 64)).shape[-1] < 64:
+        interpolate = functools.partial(F.interpolate, mode="bilinear", align_corners=True)
+        monkeypatch.setattr("imageseg.models.base.resize", lambda maps, size: interpolate(maps, size=tuple(size)))
+        assert (logits(224) - logits(192)).norm() / spread > 1e-2, "aligned corners went unnoticed"
+
+
+def test_the_encoder_and_the_head_are_all_there_is(fresh: Network) -> None:
+    encoder = {id(parameter) for parameter in fresh.encoder.parameters()}
+    named = {id(parameter): name for name, parameter in fresh.named_parameters()}
+    head = {name for identity, name in named.items() if identity not in encoder}
+    assert encoder < named.keys()
+    assert head
+    assert not any(name.startswith("encoder.") for name in head)
+
+
+def test_no_layer_and_no_parameter_is_used_twice(fresh: Network) -> None:
+    """``[layer] * n`` would train one layer in n places."""
+    modules = [id(module) for _, module in fresh.named_modules(remove_duplicate=False)]
+    parameters = [id(parameter) for _, parameter in fresh.named_parameters(remove_duplicate=False)]
+    assert len(set(modules)) == len(modules)
+    assert len(set(parameters)) == len(parameters)
+
+
+def test_every_parameter_gets_a_gradient(network: Network) -> None:
+    network.train()
+    logits, auxiliary = network.forward_with_aux(_images(2, 64, 96))
+    mask = torch.randint(0, CLASSES, (2, 64, 96), generator=torch.Generator().manual_seed(2))
+    torch.stack([F.cross_entropy(maps, mask) for maps in (logits, *auxiliary)]).sum().backward()
+    idle = [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    assert idle == []
+
+
+def test_the_first_loss_is_that_of_a_uniform_guess(fresh: Network) -> None:
+    mask = torch.randint(0, CLASSES, (2, 64, 96), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        loss = F.cross_entropy(fresh.train()(_images(2, 64, 96)), mask)
+    assert float(loss) == pytest.approx(np.log(CLASSES), abs=0.35)
+
+
+def test_a_batch_of_one_trains_and_warns_at_most_once(fresh: Network) -> None:
+    fresh.train()
+    pooled = any(isinstance(module, PooledBatchNorm) for module in fresh.modules())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for seed in range(2):
+            fresh(_images(1, SMALLEST, SMALLEST + 1, seed=seed)).square().mean().backward()
+    assert [str(w.message).partition(":")[0] for w in caught] == (["batch size 1"] if pooled else [])
+    assert all(torch.isfinite(p.grad).all() for p in fresh.parameters() if p.grad is not None)
+    assert all(torch.isfinite(value).all() for value in fresh.state_dict().values())
+
+
+def test_a_single_picture_too_small_to_train_on_is_refused_with_the_size_that_is_enough(
+    fresh: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PooledBatchNorm, "_warned", True)
+    with pytest.raises(ValueError, match=r"8 x 8.*take pictures of (\d+) x \1 or more") as refused:
+        fresh.train()(_images(1, 8, 8))
+    named = re.search(r"pictures of (\d+) x", str(refused.value))
+    assert named is not None
+    side = int(named.group(1))
+    assert fresh(_images(1, side, side)).shape == (1, CLASSES, side, side)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_training_is_deterministic(fresh: Network) -> None:
+    images, mask = _images(2, 64, 64), torch.randint(0, CLASSES, (2, 64, 64))
+    gradients = []
+    for network in (fresh, copy.deepcopy(fresh)):
+        torch.manual_seed(5)
+        F.cross_entropy(network.train()(images), mask).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.slow
+def test_two_pictures_are_learnt_by_heart(fresh: Network) -> None:
+    mask = torch.randint(0, CLASSES, (2, 4, 4), generator=torch.Generator().manual_seed(4))
+    mask = mask.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)  # (2, 64, 64)
+    colors = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30], [128, 128, 128]])
+    noise = torch.randint(-25, 26, (2, 3, 64, 64), generator=torch.Generator().manual_seed(6))
+    images = (colors[mask].permute(0, 3, 1, 2) + noise).to(torch.uint8)
+    optimizer = torch.optim.AdamW(fresh.parameters(), lr=3e-3)
+    confusion = imageseg.ConfusionMatrix(CLASSES)
+    confusion.update(_classes(fresh, images), mask)
+    assert confusion.scores().miou < 0.5
+    first = None
+    for _ in range(80):
+        loss = F.cross_entropy(fresh.train()(images), mask)
+        first = float(loss.detach()) if first is None else first
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert first is not None and float(loss.detach()) < 0.2 * first
+    confusion.reset()
+    confusion.update(_classes(fresh, images), mask)
+    assert confusion.scores().miou > 0.95
+
+
+def _classes(network: Network, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network.eval().predict_classes(images)
