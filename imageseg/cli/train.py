@@ -16,7 +16,8 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.cli.tables import print_scores
     from imageseg.training.fit import train
 
-    print(f"training {recipe.model} on {recipe.use}", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"training {recipe.model} on {recipe.use}", file=sys.stderr)
     trained = train(recipe)
     if as_json:
         figures = trained.scores.to_dict(trained.labels.names)

@@ -79,12 +79,13 @@ class ToyScenes(SegmentationDataset):
         # Painted beside its place and renamed when whole, so that an interrupted run leaves nothing half-made.
         unfinished = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root.parent))
         try:
-            self._paint(unfinished)
-            (unfinished / "toyscenes.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
-            unfinished.chmod(0o755)
+            scenes = unfinished / "scenes"  # unlike a temporary folder, as open to others as the user's own are
+            scenes.mkdir()
+            self._paint(scenes)
+            (scenes / "toyscenes.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
             if self.root.exists():
                 self.root.rmdir()
-            unfinished.rename(self.root)
+            scenes.rename(self.root)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 

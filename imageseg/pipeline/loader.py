@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imageseg.errors import InputError
 from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, ReadableSamples, StreamBatches
 from imageseg.sample import Sample, stack
 
@@ -31,6 +32,12 @@ class Loading:
     train_split: str = "train"
     val_split: str = "val"
     test_split: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.num_workers or 0) < 0:
+            raise InputError(
+                f"batch_size must be 1 or more and num_workers 0 or more, found {self.batch_size} and {self.num_workers}"
+            )
 
     @property
     def workers(self) -> int:

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.errors import InputError
@@ -86,9 +87,9 @@ def train(recipe: Recipe) -> TrainedRun:
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
     task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
-    if training.resume is None:
-        recipe.to_yaml(folder / "config.yaml")
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
+    if training.resume is None:
+        _write_recipe(recipe, folder)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -133,11 +134,14 @@ def _run_folder(recipe: Recipe, training: Training) -> Path:
             f"{folder}: already holds a run; pass another --trainer.name, or go on with it: "
             f"--trainer.resume {folder / 'checkpoints' / 'last.ckpt'}"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); pass --trainer.output") from error
     return folder
+
+
+def _write_recipe(recipe: Recipe, folder: Path) -> None:
+    try:
+        recipe.to_yaml(folder / "config.yaml")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); pass another --trainer.output") from error
 
 
 def _trainer(
@@ -161,30 +165,33 @@ def _trainer(
     pictures_per_step = data.loading.batch_size * training.accumulate_grad_batches * _world_size(training)
     steps_per_epoch = math.ceil(len(data.train_samples) / pictures_per_step)
     max_steps = training.max_steps or training.max_epochs * steps_per_epoch
-    trainer = pl.Trainer(
-        max_epochs=-1,
-        max_steps=max_steps,
-        # Lightning counts batches here, its own epochs (of which an endless stream has one) switched off.
-        val_check_interval=min(training.val_every or steps_per_epoch, max_steps) * training.accumulate_grad_batches,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0 if training.resume else 2,
-        accumulate_grad_batches=training.accumulate_grad_batches,
-        gradient_clip_val=training.gradient_clip_val,
-        precision=training.precision,  # type: ignore[arg-type]
-        accelerator=training.accelerator,
-        devices=training.devices,
-        num_nodes=training.num_nodes,
-        strategy=training.strategy,
-        sync_batchnorm=training.sync_batchnorm,
-        deterministic=("warn" if torch.cuda.is_available() else True) if training.deterministic else None,
-        log_every_n_steps=training.log_every_n_steps,
-        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
-        callbacks=callbacks,
-        plugins=[AtomicCheckpoints()],
-        enable_progress_bar=training.progress_bar,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    try:
+        trainer = pl.Trainer(
+            max_epochs=-1,
+            max_steps=max_steps,
+            # Lightning counts batches here, its own epochs (of which an endless stream has one) switched off.
+            val_check_interval=min(training.val_every or steps_per_epoch, max_steps) * training.accumulate_grad_batches,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0 if training.resume else 2,
+            accumulate_grad_batches=training.accumulate_grad_batches,
+            gradient_clip_val=training.gradient_clip_val,
+            precision=training.precision,  # type: ignore[arg-type]
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.num_nodes,
+            strategy=training.strategy,
+            sync_batchnorm=training.sync_batchnorm,
+            deterministic=("warn" if torch.cuda.is_available() else True) if training.deterministic else None,
+            log_every_n_steps=training.log_every_n_steps,
+            logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            enable_progress_bar=training.progress_bar,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError) as error:  # a wrong accelerator, precision, strategy, ...
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     return trainer, best
 
 

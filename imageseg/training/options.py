@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imageseg.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -52,3 +54,16 @@ class Training:
     resume: str | None = None
     pictures: int = 3
     progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_epochs",
+            "max_steps",
+            "val_every",
+            "patience",
+            "accumulate_grad_batches",
+            "log_every_n_steps",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"trainer.{name} must be 1 or more, found {value}")

@@ -193,12 +193,16 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"network": {"encoder": "resnet10t", "output": 8}}, "no argument 'output'.*did you mean 'output_stride'"),
         ({"model": "DeepLabV3"}, "DeepLabV3 is not in this version yet"),
         ({"use": "COCO"}, "COCO is not in this version yet"),
+        ({"trainer": {"precision": "bf17"}}, "trainer: Precision 'bf17' is invalid"),
+        ({"trainer": {"max_steps": 0}}, "trainer.max_steps must be 1 or more, found 0"),
+        ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
     ],
 )
 def test_wrong_recipes_are_refused_before_anything_is_written(
     change: dict, message: str, scenes: str, tmp_path: Path
 ) -> None:
-    values = recipe(scenes, tmp_path / "runs", "wrong").to_dict() | change
+    values = recipe(scenes, tmp_path / "runs", "wrong").to_dict()
+    values |= {key: values[key] | new if key in ("trainer", "data") else new for key, new in change.items()}
     with pytest.raises(InputError, match=message):
         train(Recipe.from_dict(values))
     assert not (tmp_path / "runs").exists()
