@@ -39,6 +39,23 @@ class ValidateAtTheEnd(pl.Callback):
             trainer.should_stop = True
 
 
+class StreamEpoch(pl.Callback):
+    """Logs how often the training split has been seen; to Lightning the stream is one epoch, numbered 0.
+
+    Args:
+        share: of an epoch that one batch is, over all processes.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs it as ``epoch``."""
+        pl_module.log("epoch", (batch_idx + 1) * self._share)
+
+
 class PredictionPictures(pl.Callback):
     """Shows the first pictures of the validation split in TensorBoard: picture, truth and prediction side by side.
 

@@ -30,7 +30,7 @@ from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
 from imageseg.scoring.scores import Scores
-from imageseg.training.callbacks import CountedRandomness, PredictionPictures, ValidateAtTheEnd
+from imageseg.training.callbacks import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.checkpointing import (
     AtomicCheckpoints,
     BestCheckpoint,
@@ -147,10 +147,13 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
 def _trainer(
     recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
 ) -> tuple[pl.Trainer, BestCheckpoint]:
+    batch_share = data.loading.batch_size * _world_size(training) / len(data.train_samples)
+    steps_per_epoch = math.ceil(1 / (batch_share * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
+        StreamEpoch(batch_share),
         ValidateAtTheEnd(),
         PredictionPictures(),
         LearningRateMonitor("step"),
@@ -162,8 +165,6 @@ def _trainer(
         callbacks.append(EarlyStopping("val/miou", mode="max", patience=training.patience))
     if training.progress_bar:
         callbacks.append(TrainingProgress())
-    pictures_per_step = data.loading.batch_size * training.accumulate_grad_batches * _world_size(training)
-    steps_per_epoch = math.ceil(len(data.train_samples) / pictures_per_step)
     max_steps = training.max_steps or training.max_epochs * steps_per_epoch
     try:
         trainer = pl.Trainer(

@@ -1,3 +1,4 @@
+import os
 import stat
 
 import numpy as np
@@ -101,7 +102,11 @@ def test_impossible_arguments(arguments):
         ToyScenes(**arguments)
 
 
-def test_others_may_read_the_scenes(tmp_path):
-    ToyScenes(str(tmp_path / "toys"), **SMALL).prepare()
-    assert stat.S_IMODE((tmp_path / "toys").stat().st_mode) & 0o500 == 0o500
-    assert stat.S_IMODE((tmp_path / "toys").stat().st_mode) == stat.S_IMODE((tmp_path / "toys/images").stat().st_mode)
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750)])
+def test_the_folder_is_as_open_as_the_users_others(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        ToyScenes(str(tmp_path / "toys"), size=(64, 64), counts=(1, 1, 1)).prepare()
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / "toys" / name).stat().st_mode) for name in ("", "images/train")} == {mode}

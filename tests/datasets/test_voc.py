@@ -41,7 +41,8 @@ def test_a_year_without_segmentation_is_refused():
 def test_palette_and_grey_masks_give_indices(tmp_path):
     write_voc(tmp_path)
     base = tmp_path / "VOCdevkit/VOC2012/SegmentationClass"
-    assert [Image.open(base / f"2007_00000{n}.png").mode for n in (1, 2)] == ["P", "L"]
+    with Image.open(base / "2007_000001.png") as palette, Image.open(base / "2007_000002.png") as grey:
+        assert (palette.mode, grey.mode) == ("P", "L")
     dataset = VOC(str(tmp_path))
     assert dataset.samples("train")[0]["mask"][1].tolist() == [0, 255, 255, 255, 0, 15]
     assert dataset.samples("val")[0]["mask"].tolist() == [[0] * 5, [0, 0, 0, 255, 255], [0] * 5]
@@ -89,7 +90,13 @@ def test_lists_without_names_are_refused(tmp_path, text, message):
 
 def test_the_labels_are_the_devkits():
     assert len(LABELS) == 21
-    assert [LABELS.names[index] for index in (0, 1, 7, 15, 20)] == ["background", "aeroplane", "car", "person", "tvmonitor"]
+    assert [LABELS.names[index] for index in (0, 1, 7, 15, 20)] == [
+        "background",
+        "aeroplane",
+        "car",
+        "person",
+        "tvmonitor",
+    ]
     colors = {1: (128, 0, 0), 2: (0, 128, 0), 7: (128, 128, 128), 15: (192, 128, 128), 20: (0, 64, 128)}
     assert {index: LABELS.labels[index].color for index in colors} == colors
     assert voc_color(255) == (224, 224, 192)

@@ -98,6 +98,8 @@ def test_tensorboard_has_scalars_pictures_and_hparams(run: TrainedRun) -> None:
             tags[kind] |= set(events.Tags()[kind])
         if "train/loss" in events.Tags()["scalars"]:
             steps |= {event.step for event in events.Scalars("train/loss")}
+            epochs = sorted({event.value for event in events.Scalars("epoch")} - {0.0})
+    assert epochs == pytest.approx([0.3, 0.6, 0.9, 1.2, 1.5, 1.8])  # 3 of 10 samples a step
     assert {"train/loss", "val/loss", "val/miou", "val/iou/road", "test/miou", "device/cpu_percent"} <= tags["scalars"]
     assert any(tag.startswith("lr") for tag in tags["scalars"])
     assert "score/miou" in tags["scalars"]
