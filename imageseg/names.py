@@ -77,6 +77,11 @@ def parameters_of(takes: Callable[..., Any]) -> list[str]:
     return [name for name in inspect.signature(takes).parameters if name not in ("num_classes", "network", "labels")]
 
 
+def arguments_for(takes: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a recipe's section, the values that this class takes: a section may serve several."""
+    return {name: value for name, value in values.items() if name in parameters_of(takes)}
+
+
 def check_arguments(takers: Iterable[Callable[..., Any]], arguments: Iterable[str], owner: str) -> None:
     """Raises:
     InputError: an argument that none of the signatures has, with the ones that they have.

@@ -120,12 +120,18 @@ def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(
-        prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [flags]"
+        prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [--config FILE] [flags]"
     )
+    parser.epilog = "and --config FILE (a recipe in YAML; flags beat it), --print_config, --json, --debug"
+    skip = {"num_classes", "network", "labels"}
     for section, classes in takers.items():
-        for position, takes in enumerate(classes):
-            skip = {"num_classes", "network", "labels"}
-            parser.add_class_arguments(takes, section, as_group=position == 0, skip=skip, fail_untyped=False)
+        group = parser.add_argument_group(f"{section} ({', '.join(takes.__name__ for takes in classes)})")
+        for takes in classes:
+            parser.add_class_arguments(takes, section, as_group=False, skip=skip)
+        # jsonargparse lets only one class fill a group; which group an action is in matters to the help text alone.
+        ours = [action for action in parser._optionals._group_actions if action.dest.startswith(f"{section}.")]
+        parser._optionals._group_actions[:] = [a for a in parser._optionals._group_actions if a not in ours]
+        group._group_actions.extend(ours)
     return parser
 
 

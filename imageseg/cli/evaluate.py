@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.checkpoint import read_network
     from imageseg.cli.progress import file_progress
     from imageseg.cli.tables import print_scores
-    from imageseg.inference.evaluation import evaluate
+    from imageseg.inference.evaluation import evaluate, split_to_score
 
     trained = read_network(given.checkpoint)
     recipe = trained.recipe
@@ -34,12 +34,11 @@ def run(arguments: Sequence[str]) -> int:
         recipe = replace(recipe, use=given.use, data={})
     if given.root:
         recipe = replace(recipe, data=recipe.data | {"root": given.root})
+    split = given.split or split_to_score(recipe)
     with file_progress("evaluate") as progress:
-        scores = evaluate(recipe, given.checkpoint, split=given.split, device=given.device, progress=progress)
+        scores = evaluate(recipe, given.checkpoint, split=split, device=given.device, progress=progress)
     if given.json:
-        print(
-            json.dumps({"checkpoint": given.checkpoint, "split": given.split, **scores.to_dict(trained.labels.names)})
-        )
+        print(json.dumps({"checkpoint": given.checkpoint, "split": split, **scores.to_dict(trained.labels.names)}))
         return 0
-    print_scores(scores, trained.labels, f"{recipe.model} on {recipe.use} {given.split or ''}".rstrip())
+    print_scores(scores, trained.labels, f"{recipe.model} on {recipe.use} {split}")
     return 0

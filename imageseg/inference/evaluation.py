@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from imageseg.datasets import DATASETS, build_dataset
+from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
 from imageseg.inference.predictor import Predictor
-from imageseg.names import parameters_of
+from imageseg.names import arguments_for
 from imageseg.pipeline.loader import Loading, evaluation_loader
 from imageseg.recipe import Recipe
 from imageseg.scoring.confusion import ConfusionMatrix
@@ -37,13 +37,13 @@ def evaluate(
         InputError: the checkpoint does not fit, or the data are not there.
     """
     predictor = Predictor.from_checkpoint(checkpoint, device=device)
-    dataset = build_dataset(recipe.use, **_among(recipe.data, DATASETS[recipe.use]))
-    loading = Loading(**_among(recipe.data, Loading))
+    dataset = _dataset(recipe)
+    loading = Loading(**arguments_for(Loading, recipe.data))
     if dataset.labels.names != predictor.labels.names:
         raise InputError(
             f"{checkpoint}: knows {', '.join(predictor.labels.names)}; {recipe.use} has {', '.join(dataset.labels.names)}"
         )
-    samples = dataset.samples(split or loading.test_split or dataset.scored_split)
+    samples = dataset.samples(split or split_to_score(recipe))
     confusion = ConfusionMatrix(len(dataset.labels), ignore_index=dataset.labels.ignore_index)
     for done, sample in enumerate(evaluation_loader(samples, len(samples), num_workers=loading.workers), start=1):
         image = sample["image"][0].permute(1, 2, 0).numpy()
@@ -53,5 +53,10 @@ def evaluate(
     return confusion.scores()
 
 
-def _among(values: dict[str, Any], takes: Callable[..., Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in parameters_of(takes)}
+def split_to_score(recipe: Recipe) -> str:
+    """The split that a run of this recipe is scored on: the one it names, or the dataset's own."""
+    return Loading(**arguments_for(Loading, recipe.data)).test_split or _dataset(recipe).scored_split
+
+
+def _dataset(recipe: Recipe) -> SegmentationDataset:
+    return build_dataset(recipe.use, **arguments_for(DATASETS[recipe.use], recipe.data))

@@ -52,7 +52,8 @@ class Augmentation:
                 A.RandomScale(
                     scale_limit=(scale[0] - 1, scale[1] - 1),
                     interpolation=cv2.INTER_LINEAR,
-                    mask_interpolation=cv2.INTER_NEAREST,
+                    # INTER_NEAREST rounds down, which moves masks by up to a pixel against their pictures.
+                    mask_interpolation=cv2.INTER_NEAREST_EXACT,
                     area_for_downscale="image",
                     p=1,
                 )

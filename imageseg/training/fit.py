@@ -25,7 +25,7 @@ from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
 from imageseg.models import MODELS, build_model
 from imageseg.models.base import Network
-from imageseg.names import check_arguments, parameters_of
+from imageseg.names import arguments_for, check_arguments
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
@@ -111,7 +111,7 @@ def _arguments(recipe: Recipe) -> dict[Callable[..., Any], dict[str, Any]]:
         values = getattr(recipe, section)
         check_arguments(callables, values, f"section '{section}' of {recipe.use} with {recipe.model}")
         for takes in callables:
-            parts[takes] = {name: value for name, value in values.items() if name in parameters_of(takes)}
+            parts[takes] = arguments_for(takes, values)
     return parts
 
 
