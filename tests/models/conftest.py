@@ -41,7 +41,8 @@ def randomize() -> Randomize:
         generator = torch.Generator().manual_seed(1)
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                assert layer.running_mean is not None and layer.running_var is not None
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
                 layer.running_mean.normal_(0, 0.1, generator=generator)
                 layer.running_var.uniform_(0.5, 1.5, generator=generator)
                 nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)

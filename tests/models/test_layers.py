@@ -1,0 +1,144 @@
+"""The shared layers, and what the step from logits to classes and sizes does."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import imageseg
+from imageseg.errors import InputError
+from imageseg.models.base import most_likely, resize
+from imageseg.models.layers import (
+    PooledBatchNorm,
+    classifier,
+    conv_norm_relu,
+    global_mean,
+    initialize_head,
+    separable_conv_norm_relu,
+)
+
+
+def _norm(channels: int = 3) -> PooledBatchNorm:
+    norm = PooledBatchNorm(channels)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    norm.running_var.copy_(torch.tensor([4.0, 1.0, 0.25]))
+    return norm
+
+
+def test_a_single_pooled_value_is_normalised_with_the_running_statistics() -> None:
+    norm = _norm().train()
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with pytest.warns(UserWarning, match="batch size 1.*better take 4 or more"):
+        found = norm(torch.tensor([3.0, 2.0, 4.0]).view(1, 3, 1, 1))
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0, 2.0], abs=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+def test_the_warning_comes_once() -> None:
+    with pytest.warns(UserWarning, match="batch size 1"):
+        _norm().train()(torch.ones(1, 3, 1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _norm().train()(torch.ones(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 1, 2), (4, 3, 1, 1)])
+def test_more_than_one_value_is_normalised_as_ever(shape: tuple[int, ...]) -> None:
+    norm, plain = _norm().train(), nn.BatchNorm2d(3).train()
+    plain.load_state_dict(norm.state_dict())
+    values = torch.randn(shape)
+    assert torch.equal(norm(values), plain(values))
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in norm.state_dict().items())
+
+
+def test_prediction_never_warns() -> None:
+    found = _norm().eval()(torch.tensor([3.0, 2.0, 4.0]).view(1, 3, 1, 1))
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0, 2.0], abs=1e-4)
+
+
+def test_a_single_value_passes_its_gradient_on() -> None:
+    norm = _norm().train()
+    values = torch.ones(1, 3, 1, 1, requires_grad=True)
+    with pytest.warns(UserWarning, match="batch size 1"):
+        norm(values).sum().backward()
+    assert values.grad is not None
+    assert values.grad.flatten().tolist() == pytest.approx([0.5, 1.0, 2.0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 5), (5, 2)])
+def test_convolutions_keep_height_and_width(kernel: int, dilation: int) -> None:
+    layer = conv_norm_relu(2, 4, kernel=kernel, dilation=dilation)
+    found = layer(torch.randn(2, 2, 7, 10))
+    assert found.shape == (2, 4, 7, 10)
+    assert found.min() == 0
+
+
+def test_a_separable_convolution_is_depthwise_then_pointwise() -> None:
+    layer = separable_conv_norm_relu(4, 6, dilation=2)
+    convs = [part for part in layer if isinstance(part, nn.Conv2d)]
+    assert [(conv.kernel_size[0], conv.groups, conv.dilation[0]) for conv in convs] == [(3, 4, 2), (1, 1, 1)]
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in layer) == 2
+    assert layer(torch.randn(2, 4, 7, 10)).shape == (2, 6, 7, 10)
+
+
+def test_initialisation_is_hes() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.ConvTranspose2d(128, 64, 2), nn.BatchNorm2d(64))
+    nn.init.constant_(layers[2].weight, 0.3)
+    initialize_head(layers)
+    assert float(layers[0].weight.detach().std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert not layers[0].bias.any()
+    assert not layers[1].bias.any()
+    assert layers[2].weight.eq(1).all()
+
+
+def test_a_classifier_starts_near_a_uniform_guess() -> None:
+    layer = classifier(256, 19, kernel=3)
+    assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
+    assert not layer.bias.any()
+    assert layer(torch.randn(1, 256, 5, 6)).shape == (1, 19, 5, 6)
+
+
+def test_the_global_mean_is_adaptive_pooling_to_one() -> None:
+    features = torch.randn(2, 3, 5, 7)
+    assert torch.allclose(global_mean(features), F.adaptive_avg_pool2d(features, 1), atol=1e-6)
+
+
+def test_resizing_aligns_the_outer_edges_of_pixels() -> None:
+    ramp = torch.arange(4.0).view(1, 1, 1, 4)
+    assert resize(ramp, (1, 8)).flatten().tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
+    assert resize(ramp, (1, 4)) is ramp
+
+
+def test_the_first_of_equal_logits_is_the_class() -> None:
+    logits = torch.zeros(1, 4, 2, 2)
+    logits[0, 2, 0, 0] = logits[0, 3, 0, 0] = 1
+    classes = most_likely(logits)
+    assert classes.tolist() == [[[2, 0], [0, 0]]]
+    assert np.array_equal(classes.numpy(), logits.numpy().argmax(axis=1))
+
+
+@pytest.mark.parametrize("num_classes", [0, -3])
+def test_a_network_needs_a_class(num_classes: int) -> None:
+    with pytest.raises(InputError, match=f"num_classes must be at least 1, found {num_classes}"):
+        imageseg.build_model("UNet", num_classes, encoder="resnet18", pretrained=False)
+
+
+def test_an_argument_that_a_network_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match="UNet has no argument 'output_stride'"):
+        imageseg.build_model("UNet", 2, output_stride=16)
+    with pytest.raises(InputError, match=r"no argument 'encodr' \(did you mean 'encoder'\?\)"):
+        imageseg.build_model("unet", 2, encodr="resnet18")
+
+
+def test_one_class_is_possible() -> None:
+    network = imageseg.build_model("UNet", 1, encoder="mobilenetv3_small_050", pretrained=False).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)

@@ -1,0 +1,113 @@
+"""UNet equals segmentation_models_pytorch's, an implementation that we did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imageseg.models.unet import UNet
+
+Randomize = Callable[[nn.Module], nn.Module]
+
+
+def _reference(encoder: str, num_classes: int) -> nn.Module:
+    return smp.Unet(encoder_name=encoder, encoder_weights=None, classes=num_classes, decoder_attention_type=None)
+
+
+def _our_name(theirs: str) -> str:
+    part, _, rest = theirs.partition(".")
+    if part == "encoder":
+        return f"encoder.network.{rest}"
+    if part == "segmentation_head":
+        return rest.replace("0.", "classifier.", 1)
+    _, block, conv, layer, kind = rest.split(".")  # blocks.<i>.conv<1 or 2>.<layer>.<kind>
+    return f"blocks.{block}.{int(conv.removeprefix('conv')) - 1}.{layer}.{kind}"
+
+
+@pytest.fixture
+def pair(randomize: Randomize) -> tuple[UNet, nn.Module]:
+    """Ours and theirs with the same weights, in double precision."""
+    theirs = randomize(_reference("resnet18", 7)).double().eval()
+    ours = UNet(7, encoder="resnet18", pretrained=False).double().eval()
+    ours.load_state_dict({_our_name(name): value for name, value in theirs.state_dict().items()}, strict=True)
+    return ours, theirs
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 96, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def test_logits_equal_the_references(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
+    ours, theirs = pair
+    with torch.no_grad():
+        assert _relative(ours.coarse_logits(images), theirs(images)) < 1e-10
+
+
+def test_gradients_equal_the_references(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
+    ours, theirs = pair
+    ours.coarse_logits(images).square().mean().backward()
+    theirs(images).square().mean().backward()
+    gradients = {_our_name(name): parameter.grad for name, parameter in theirs.named_parameters()}
+    assert gradients.keys() == dict(ours.named_parameters()).keys()
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad is not None
+        assert _relative(parameter.grad, gradients[name]) < 1e-9, name
+
+
+def test_the_comparison_notices_another_interpolation(
+    pair: tuple[UNet, nn.Module], images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    with torch.no_grad():
+        expected = theirs(images)
+        bilinear = F.interpolate
+
+        def interpolate(maps: Tensor, *, size: tuple[int, int], mode: str) -> Tensor:
+            assert mode == "nearest"
+            return bilinear(maps, size=size, mode="bilinear")
+
+        monkeypatch.setattr("imageseg.models.unet.F.interpolate", interpolate)
+        assert _relative(ours.coarse_logits(images), expected) > 1e-3
+
+
+def test_the_comparison_notices_a_missing_normalisation(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
+    ours, theirs = pair
+    ours.blocks[2][1][1] = nn.Identity()  # type: ignore[index]
+    with torch.no_grad():
+        assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("encoder", "millions"), [("resnet18", 14.33), ("resnet34", 24.44), ("resnet50", 32.52)]
+)  # shared/reference/models.md, section 1
+def test_parameter_counts(encoder: str, millions: float) -> None:
+    with torch.device("meta"):
+        ours = sum(parameter.numel() for parameter in UNet(19, encoder=encoder, pretrained=False).parameters())
+        theirs = sum(parameter.numel() for parameter in _reference(encoder, 19).parameters())
+    assert ours == theirs
+    assert round(ours / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("encoder", ["convnext_atto", "vgg11_bn"])
+@pytest.mark.parametrize("size", [(97, 131), (32, 47)])
+def test_encoders_without_maps_at_every_stride_or_that_round_down(encoder: str, size: tuple[int, int]) -> None:
+    network = UNet(3, encoder=encoder, pretrained=False, decoder_channels=(32, 16, 16, 8, 8)).eval()
+    with torch.no_grad():
+        logits = network.coarse_logits(torch.zeros(1, 3, *size))
+    assert logits.shape == (1, 3, *size)
+
+
+def test_decoder_channels_set_the_widths() -> None:
+    network = UNet(3, encoder="resnet18", pretrained=False, decoder_channels=(40, 30, 20, 12, 6))
+    assert [block[1][0].out_channels for block in network.blocks] == [40, 30, 20, 12, 6]  # type: ignore[index]
+    assert network.classifier.in_channels == 6

@@ -1,0 +1,218 @@
+"""Augmentation: the same seed gives the same bytes, masks stay masks, and pictures stay aligned with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from imageseg.errors import InputError
+from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.stream import AugmentedSamples, Draw
+from imageseg.sample import Sample, stack
+
+Array = npt.NDArray[np.uint8]
+PADDING = [124, 116, 104]
+
+
+def _blocks(height: int, width: int, *, seed: int = 0, classes: int = 5, block: int = 8) -> Array:
+    """A mask of square blocks; class 0 does not occur, so that a zero can only be a fault."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(1, classes + 1, (-(-height // block), -(-width // block)), dtype=np.uint8)
+    return np.kron(coarse, np.ones((block, block), np.uint8))[:height, :width]
+
+
+def _shown(mask: Array) -> Array:
+    """A picture that shows its mask: class c has the grey value 40 c."""
+    return np.repeat((40 * mask.astype(int) % 256).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _inner(mask: Array) -> npt.NDArray[np.bool_]:
+    """Pixels two or more away from any change of the mask and from its border."""
+    window = np.ones((5, 5), np.uint8)
+    constant = cv2.erode(mask, window) == cv2.dilate(mask, window)
+    constant[:2] = constant[-2:] = False
+    constant[:, :2] = constant[:, -2:] = False
+    return constant
+
+
+class _Noise:
+    """Pictures whose every crop is another one."""
+
+    def __len__(self) -> int:
+        return 400
+
+    def read(self, index: int) -> tuple[Array, Array]:
+        rng = np.random.default_rng(1)  # the same picture each time: what differs is the augmentation's doing
+        return rng.integers(0, 256, (80, 96, 3), dtype=np.uint8), rng.integers(0, 9, (80, 96), dtype=np.uint8)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+def _digests(num_workers: int, epoch: int) -> list[str]:
+    samples = AugmentedSamples(_Noise(), Augmentation(crop_size=(16, 16), scale=(1.0, 2.0)), seed=11)
+    draws = [[Draw(epoch, index) for index in range(start, start + 8)] for start in range(0, 400, 8)]
+    loader: DataLoader[Sample] = DataLoader(samples, batch_sampler=draws, num_workers=num_workers, collate_fn=stack)
+    return [
+        hashlib.sha256(image.numpy().tobytes() + mask.numpy().tobytes()).hexdigest()
+        for batch in loader
+        for image, mask in zip(batch["image"], batch["mask"], strict=True)
+    ]
+
+
+def test_400_samples_in_2_epochs_are_800_augmentations_with_any_number_of_workers() -> None:
+    """Left to itself, Albumentations 2.0.8 gives every worker the same state, and every epoch the one before's."""
+    alone = [_digests(0, epoch) for epoch in range(2)]
+    assert len(set(alone[0] + alone[1])) == 800
+    for num_workers in (1, 2):
+        assert [_digests(num_workers, epoch) for epoch in range(2)] == alone
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_came_before() -> None:
+    mask = _blocks(50, 60)
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    one, other = Augmentation(crop_size=(32, 40)), Augmentation(crop_size=(32, 40))
+    other(image, mask, seed=99)
+    for seed in range(5):
+        for first, second in zip(one(image, mask, seed=seed), other(image, mask, seed=seed), strict=True):
+            assert first.tobytes() == second.tobytes()
+
+
+def test_what_is_augmented_stays_unchanged() -> None:
+    mask = _blocks(50, 60)
+    image = _shown(mask)
+    kept = image.copy(), mask.copy()
+    for seed in range(5):
+        Augmentation(crop_size=(32, 40))(image, mask, seed=seed)
+    assert np.array_equal(image, kept[0])
+    assert np.array_equal(mask, kept[1])
+
+
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    crop=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    scale=st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.25, 0.5), (1.5, 3.0)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_masks_hold_what_they_held_or_padding_and_match_their_pictures(
+    height: int, width: int, crop: tuple[int, int], scale: tuple[float, float], seed: int
+) -> None:
+    mask = _blocks(height, width, seed=seed)
+    augment = Augmentation(crop_size=crop, scale=scale, color_jitter=0)
+    image, found = augment(_shown(mask), mask, seed=seed)
+    assert image.shape == (*crop, 3)
+    assert found.shape == crop
+    assert image.dtype == found.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert found.flags.c_contiguous
+    assert set(np.unique(found)) <= {*np.unique(mask), 255}
+    padded = found == 255
+    inner = _inner(found)
+    assert (image[inner & padded] == PADDING).all()
+    assert (image[inner & ~padded] == _shown(found)[inner & ~padded]).all()
+    if scale == (1.0, 1.0):
+        assert (image[~padded] == _shown(found)[~padded]).all()
+        assert (image[padded] == PADDING).all()
+
+
+def test_a_picture_smaller_than_the_crop_is_there_as_a_whole() -> None:
+    mask = _blocks(10, 14)
+    positions = set()
+    for seed in range(20):
+        image, found = Augmentation(crop_size=(30, 40), scale=(1.0, 1.0), flip=0, color_jitter=0)(
+            _shown(mask), mask, seed=seed
+        )
+        rows, columns = np.nonzero(found != 255)
+        positions.add((int(rows[0]), int(columns[0])))
+        here = np.s_[rows[0] : rows[0] + 10, columns[0] : columns[0] + 14]
+        assert np.array_equal(found[here], mask)
+        assert np.array_equal(image[here], _shown(mask))
+        assert (found != 255).sum() == 140
+    assert len(positions) > 10, "padding lies on all sides"
+
+
+def test_ignored_pixels_stay_ignored() -> None:
+    mask = np.full((40, 40), 255, np.uint8)
+    for seed in range(10):
+        assert (Augmentation(crop_size=(32, 32))(_shown(mask), mask, seed=seed)[1] == 255).all()
+
+
+def test_masks_do_not_drift_against_their_pictures() -> None:
+    """Rounding down, as OpenCV's plain nearest neighbour does, moves edges by a third of a pixel on average."""
+    mask = np.ones((60, 60), np.uint8)
+    mask[:, 30:] = 2
+    image = np.where(mask == 2, 220, 20)[:, :, None].repeat(3, axis=2).astype(np.uint8)
+    augment = Augmentation(crop_size=(130, 130), flip=0, color_jitter=0)
+    drifts = []
+    for seed in range(200):
+        changed, found = augment(image, mask, seed=seed)
+        inside = found != 255
+        row = int(np.nonzero(inside)[0][inside.sum() // 2])
+        bright = (changed[row, inside[row], 0].astype(float) - 20).sum() / 200
+        drifts.append(bright - (found[row] == 2).sum())
+    assert abs(np.mean(drifts)) < 0.1
+    assert np.abs(drifts).max() < 0.6
+
+
+def test_scales_lie_in_their_range_and_reach_its_ends() -> None:
+    mask = np.ones((40, 40), np.uint8)
+    augment = Augmentation(crop_size=(90, 90), scale=(0.5, 2.0), color_jitter=0)
+    sides = [int(np.sqrt((augment(_shown(mask), mask, seed=seed)[1] != 255).sum())) for seed in range(150)]
+    assert 20 <= min(sides) <= 22
+    assert 78 <= max(sides) <= 80
+    assert 45 < np.mean(sides) < 55
+
+
+@pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.5, 35, 65), (1.0, 100, 100)])
+def test_pictures_are_mirrored_left_to_right_as_often_as_asked(flip: float, low: int, high: int) -> None:
+    mask = _blocks(16, 24, block=4)
+    augment = Augmentation(crop_size=(16, 24), scale=(1.0, 1.0), flip=flip, color_jitter=0)
+    seen = Counter(augment(_shown(mask), mask, seed=seed)[1].tobytes() for seed in range(100))
+    assert seen.keys() <= {mask.tobytes(), np.ascontiguousarray(mask[:, ::-1]).tobytes()}
+    assert low <= seen[np.ascontiguousarray(mask[:, ::-1]).tobytes()] <= high
+
+
+def test_color_jitter_changes_colours_and_never_masks() -> None:
+    mask = _blocks(16, 24, block=4)
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    results = [
+        Augmentation(crop_size=(16, 24), scale=(1.0, 1.0), flip=0, color_jitter=jitter)(image, mask, seed=seed)
+        for jitter in (0.0, 0.3)
+        for seed in range(20)
+    ]
+    assert all(np.array_equal(found, mask) for _, found in results)
+    same = [np.array_equal(changed, image) for changed, _ in results]
+    assert all(same[:20])
+    assert sum(same[20:]) < 12
+
+
+def test_sizes_may_be_lists_as_yaml_gives_them() -> None:
+    augment = Augmentation(crop_size=[8, 12], scale=[1.0, 1.0], flip=0, color_jitter=0)  # type: ignore[arg-type]
+    mask = _blocks(8, 12, block=4)
+    assert np.array_equal(augment(_shown(mask), mask, seed=0)[1], mask)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop_size": (0, 4)}, r"crop_size must be two sizes.*found \(0, 4\)"),
+        ({"crop_size": (4, 4, 4)}, r"found \(4, 4, 4\)"),
+        ({"scale": (0, 1)}, "two rising factors"),
+        ({"scale": (2.0, 1.0)}, "two rising factors"),
+        ({"flip": 1.5}, "flip and color_jitter must lie between 0 and 1, found 1.5 and 0.3"),
+        ({"color_jitter": -0.1}, "found 0.5 and -0.1"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Augmentation(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,140 @@
+"""Loaders: batches in the order of memory that networks like, shares without repeats, and one line from a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import write_folder
+
+from imageseg.datasets import build_dataset
+from imageseg.errors import InputError
+from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
+from imageseg.pipeline.stream import StreamBatches
+from imageseg.sample import Sample, make_sample
+
+
+class _Counted(torch.utils.data.Dataset[Sample]):
+    """Pictures that hold their own number, each of a size of its own."""
+
+    def __init__(self, count: int, *, sizes: bool = False) -> None:
+        self.count = count
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        return make_sample(*self.read(index), self.name(index))
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (3 + index, 5) if self.sizes else (6, 5)
+        return np.full((*shape, 3), index, np.uint8), np.full(shape, index, np.uint8)
+
+    def name(self, index: int) -> str:
+        return f"picture {index}"
+
+
+def _unchanged(image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return image, mask
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_training_batches_are_channels_last(num_workers: int) -> None:
+    loader = training_loader(_Counted(10), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0)
+    batch = next(iter(loader))
+    assert batch["image"].shape == (4, 3, 6, 5)
+    assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert not batch["image"].is_contiguous()
+    assert batch["mask"].shape == (4, 6, 5)
+    assert torch.equal(batch["image"][:, 0], batch["mask"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num_workers: int) -> None:
+    loader = training_loader(
+        _Counted(10),
+        _unchanged,
+        loading=Loading(batch_size=3, num_workers=num_workers),
+        seed=5,
+        first_batch=2,
+        rank=1,
+        world_size=2,
+    )
+    found = [(batch["mask"][:, 0, 0].tolist(), batch["name"]) for batch in islice(iter(loader), 7)]
+    stream = StreamBatches(10, batch_size=3, seed=5, first_batch=2, rank=1, world_size=2)
+    numbers = [[draw.sample for draw in batch] for batch in islice(stream, 7)]
+    assert found == [(batch, [f"picture {number}" for number in batch]) for batch in numbers]
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(7, 1), (7, 2), (7, 3), (2, 3)])
+def test_processes_score_every_picture_once(count: int, world_size: int) -> None:
+    loaders = [
+        evaluation_loader(_Counted(count, sizes=True), count, num_workers=0, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    scored = [[int(batch["mask"][0, 0, 0]) for batch in loader] for loader in loaders]
+    assert sorted(chain.from_iterable(scored)) == list(range(count))
+    assert [len(loader) for loader in loaders] == [len(share) for share in scored]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_pictures_are_scored_in_order_and_at_their_own_size(num_workers: int) -> None:
+    loader = evaluation_loader(_Counted(5, sizes=True), 5, num_workers=num_workers)
+    for _ in range(2):
+        shapes = [(batch["image"].shape, batch["name"]) for batch in loader]
+        assert shapes == [((1, 3, 3 + index, 5), [f"picture {index}"]) for index in range(5)]
+
+
+def test_making_loaders_draws_nothing_from_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    next(iter(training_loader(_Counted(4), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)))
+    next(iter(evaluation_loader(_Counted(4), 4, num_workers=0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path) -> None:
+    dataset = build_dataset("Folder", **write_folder(tmp_path))
+    [pair] = dataset.pairs("train")
+    assert pair.mask is not None
+    pair.mask.write_bytes(b"damaged")
+    samples = dataset.samples("train")
+    loader = training_loader(
+        samples, Augmentation(crop_size=(4, 4)), loading=Loading(batch_size=1, num_workers=num_workers), seed=0
+    )
+    with pytest.raises(InputError) as training:
+        next(iter(loader))
+    with pytest.raises(InputError) as scoring:
+        next(iter(evaluation_loader(samples, len(samples), num_workers=num_workers)))
+    for raised in (training, scoring):
+        assert raised.value.line() == f"{pair.mask}: is not a picture in a known format"
+
+
+@pytest.mark.parametrize(("processors", "workers"), [(None, 0), (1, 0), (6, 3), (64, 8)])
+def test_workers_unless_set_are_half_of_the_processors(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    assert Loading().workers == workers
+    assert Loading(num_workers=3).workers == 3
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_worker_keeps_to_one_processor() -> None:
+    torch.set_num_threads(2)
+    single_threaded(0)
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,42 @@
+import pickle
+
+import pytest
+
+from imageseg.errors import InputError, did_you_mean
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Unte", " (did you mean 'UNet'?)"),
+        ("unett", " (did you mean 'UNet'?)"),
+        ("deeplabv3", " (did you mean 'DeepLabV3'?)"),
+        ("zebra", ""),
+        ("", ""),
+    ],
+)
+def test_did_you_mean(name, hint):
+    assert did_you_mean(name, ["UNet", "DeepLabV3", "FCN"]) == hint
+
+
+def test_nothing_is_meant_where_nothing_is_known():
+    assert did_you_mean("UNet", []) == ""
+
+
+def test_the_line_is_the_message():
+    assert InputError("a.png: is no picture").line() == "a.png: is no picture"
+    assert isinstance(InputError("x"), ValueError)
+
+
+def test_the_line_of_an_error_that_a_worker_wrapped():
+    wrapped = (
+        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "samples.py", line 1, in read\n    raise InputError(f"x")\nimageseg.errors.InputError: a.png: no such file\n'
+    )
+    assert InputError(wrapped).line() == "a.png: no such file"
+
+
+def test_it_passes_between_processes():
+    copy = pickle.loads(pickle.dumps(InputError("a.png: no such file")))
+    assert isinstance(copy, InputError)
+    assert copy.line() == "a.png: no such file"

@@ -1,0 +1,62 @@
+import os
+import stat
+
+import pytest
+
+from imageseg.files import replacing
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "new" / "folder" / "a.txt"
+    with replacing(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".txt"
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_old_file_is_there_until_then(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with replacing(str(target)) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("failure", [OSError, ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path, failure):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write_half():
+        with replacing(target) as temporary:
+            temporary.write_text("ha")
+            raise failure
+
+    with pytest.raises(failure):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_target_that_cannot_be_replaced_leaves_no_temporary(tmp_path):
+    target = tmp_path / "a"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"), replacing(target) as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_follow_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+        assert os.umask(umask) == umask  # looked up, not changed
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
