@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def write_mask(path: str | Path, values: npt.NDArray[Any], palette: npt.NDArray[
 def _opened(path: str | Path, *, decode: bool = True) -> Iterator[Image.Image]:
     """The picture, open for the block; whatever Pillow raises for it, in the block too, becomes an InputError."""
     try:
-        with Image.open(path) as picture:
+        with _without_size_warning(), Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(
                     f"{path}: {picture.width} x {picture.height} pixels are more than the limit of {MAX_PIXELS}"
@@ -106,3 +107,11 @@ def _opened(path: str | Path, *, decode: bool = True) -> Iterator[Image.Image]:
     # Pillow's decoders and its EXIF reader raise these four for damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+@contextlib.contextmanager
+def _without_size_warning() -> Iterator[None]:
+    """Pillow warns of pictures from half of our limit on; ours is the one that counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield

@@ -39,7 +39,7 @@ class LabelSpace:
 
     Args:
         labels: one row per class; the row's position is its class index.
-        ignore_index: the class index of pixels that are neither trained on nor scored.
+        ignore_index: the class index of pixels that are neither trained on nor scored; 255, the largest of uint8.
         ignored_values: stored values that become ``ignore_index``.
         ignored_colors: RGB colours that become ``ignore_index``, where masks are colours; the first one draws ignored pixels.
 
@@ -54,10 +54,10 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
-        if not 1 <= len(self.labels) <= self.ignore_index <= 255:
-            raise InputError(
-                f"a label space has 1 to 255 labels and an ignore_index above them, found {len(self.labels)}"
-            )
+        if not 1 <= len(self.labels) <= IGNORE:
+            raise InputError(f"a label space has 1 to 255 labels, found {len(self.labels)}")
+        if self.ignore_index != IGNORE:
+            raise InputError(f"ignore_index is 255 everywhere here, found {self.ignore_index}; see ignored_values")
         if not all(0 <= value <= 65535 for value in self.ignored_values):
             raise InputError(f"ignored stored values must lie in 0 to 65535, found {self.ignored_values}")
         if not all(len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in self.ignored_colors):

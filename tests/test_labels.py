@@ -97,7 +97,7 @@ def test_drawing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels": ()}, "has 1 to 255 labels .* found 0"),
+        ({"labels": ()}, "has 1 to 255 labels, found 0"),
         ({"labels": tuple(Label(str(n), (0, 0, 0)) for n in range(256))}, "found 256"),
         ({"labels": (ROAD, ROAD)}, "uses the name road twice"),
         ({"labels": (ROAD, Label("street", (0, 0, 0), (7,)))}, "uses the stored value 7 twice"),

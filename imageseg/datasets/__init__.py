@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from imageseg.datasets.base import SegmentationDataset
@@ -20,7 +21,7 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
 )
 
 
-def build_dataset(name: str, root: str | None = None, **arguments: Any) -> SegmentationDataset:
+def build_dataset(name: str, root: str | Path | None = None, **arguments: Any) -> SegmentationDataset:
     """The dataset of that name.
 
     Args:
