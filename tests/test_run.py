@@ -57,3 +57,35 @@ def test_a_wrong_mask_stops_the_run_with_one_line(tmp_path: Path) -> None:
     (error,) = [line for line in answer.stderr.splitlines() if "error" in line.lower()]
     assert error.startswith(f"imageseg: error: {mask}: value 77 ({size[0] * size[1]} pixels) is not in the label table")
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_score_every_picture_once(tmp_path: Path) -> None:
+    """Five pictures do not divide by two: Lightning's own sampler would count one of them twice."""
+    toys = ("--use", "ToyScenesModule", "--data.size", "[64, 64]", "--data.counts", "[4, 5, 5]", "--data.root", "toys")
+    network = ("--model", "DeepLabv3_plus", "--network.encoder", "resnet10t", "--network.pretrained", "false")
+    loading = (
+        "--data.crop_size",
+        "[48, 48]",
+        "--data.batch_size",
+        "2",
+        "--data.num_workers",
+        "0",
+        "--network.channels",
+        "8",
+    )
+    two = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    answer = run(
+        *toys, *network, *loading, *two, "--trainer.max_steps", "2", "--trainer.name", "two", "--json", cwd=tmp_path
+    )
+    assert answer.returncode == 0, answer.stderr
+    together = json.loads(answer.stdout)
+    assert together["images"] == 5
+    alone = subprocess.run(
+        [sys.executable, "-m", "imageseg", "evaluate", together["checkpoint"], "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(alone.stdout)["iou"] == together["iou"]

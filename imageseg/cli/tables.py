@@ -13,7 +13,7 @@ from imageseg.scoring.scores import Scores
 
 def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
     """The IoU of every class with a bar in its colour, and the figures over all of them, to standard output."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("class")
     table.add_column("IoU", justify="right")
     table.add_column("")
@@ -25,6 +25,7 @@ def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
         )
         table.add_row(label.name, _figure(float(iou)), bar)
     console = Console(highlight=False)
+    console.print(f"[bold]{title}[/]")
     console.print(table)
     for name, value in (
         ("mIoU", scores.miou),

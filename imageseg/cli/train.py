@@ -19,6 +19,8 @@ def run(arguments: Sequence[str]) -> int:
     if sys.stderr.isatty():
         print(f"training {recipe.model} on {recipe.use}", file=sys.stderr)
     trained = train(recipe)
+    if not trained.main_process:
+        return 0
     if as_json:
         figures = trained.scores.to_dict(trained.labels.names)
         print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 
 import cv2
 import numpy as np
@@ -79,7 +80,9 @@ class Augmentation:
             image, mask = _enlarged(image, mask, self._smallest)
         # Albumentations 2.0.8 gives every loader worker the same state and restarts it each epoch; seeding every sample
         # takes its own counting out of play.
-        self._compose.set_random_seed(seed)
+        # One generator for all steps: set_random_seed would seed each step alike, and a large scale would always crop at
+        # the bottom and never mirror.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = self._compose(image=image, mask=mask)
         return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from imageseg.datasets import DATASETS, build_dataset
@@ -44,6 +46,8 @@ from imageseg.training.options import Training
 from imageseg.training.progress import TrainingProgress
 from imageseg.training.task import SegmentationTask
 
+_FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -57,6 +61,8 @@ class TrainedRun:
     split: str
     """What the best checkpoint was scored on."""
     scores: Scores
+    main_process: bool
+    """False in all but one of the processes of a run over several devices."""
 
 
 def signatures(use: str, model: str) -> dict[str, list[Callable[..., Any]]]:
@@ -81,14 +87,15 @@ def train(recipe: Recipe) -> TrainedRun:
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
-    dataset.prepare()
+    if _is_main_process():
+        dataset.prepare()
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
     task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
-    if training.resume is None:
+    if training.resume is None and _is_main_process():
         _write_recipe(recipe, folder)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
@@ -97,8 +104,8 @@ def train(recipe: Recipe) -> TrainedRun:
         raise KeyboardInterrupt(f"go on with --trainer.resume {last}" if last.exists() else "") from None
     checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
-    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores())
-    if trainer.is_global_zero:
+    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores(), trainer.is_global_zero)
+    if run.main_process:
         _record(run, recipe, trainer)
         _predict_some(Predictor(task.network, dataset.labels), data, folder / "predictions", count=training.pictures)
     return run
@@ -127,7 +134,13 @@ def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
 def _run_folder(recipe: Recipe, training: Training) -> Path:
     if training.resume is not None and training.name is None:
         return Path(training.resume).parent.parent
+    if not _is_main_process():
+        # Lightning starts the other processes from the first one's environment; other launchers start all at once.
+        if (decided := os.environ.get(_FOLDER_VARIABLE) or training.name) is None:
+            raise InputError("several processes that were started from outside need one --trainer.name")
+        return Path(training.output) / decided
     name = training.name or f"{recipe.use}-{recipe.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    os.environ[_FOLDER_VARIABLE] = name
     folder = Path(training.output) / name
     if folder.exists() and any(folder.iterdir()):
         raise InputError(
@@ -135,6 +148,10 @@ def _run_folder(recipe: Recipe, training: Training) -> Path:
             f"--trainer.resume {folder / 'checkpoints' / 'last.ckpt'}"
         )
     return folder
+
+
+def _is_main_process() -> bool:
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def _write_recipe(recipe: Recipe, folder: Path) -> None:
@@ -233,6 +250,8 @@ def _quiet() -> None:
     """Silences what Lightning says of things that are as they should be here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # Lightning's own
+    # Scores come from counts that are summed over processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # Loader workers: the number is the user's choice, and half of a small machine is few by Lightning's lights.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
