@@ -79,9 +79,8 @@ class Augmentation:
         if min(mask.shape) < self._smallest:
             image, mask = _enlarged(image, mask, self._smallest)
         # Albumentations 2.0.8 gives every loader worker the same state and restarts it each epoch; seeding every sample
-        # takes its own counting out of play.
-        # One generator for all steps: set_random_seed would seed each step alike, and a large scale would always crop at
-        # the bottom and never mirror.
+        # takes its own counting out of play. Not by set_random_seed, which seeds each step alike: then a large scale would
+        # always crop at the bottom and never mirror. Here all steps draw from one generator.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = self._compose(image=image, mask=mask)
         return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"])

@@ -97,6 +97,7 @@ def train(recipe: Recipe) -> TrainedRun:
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
     if training.resume is None and _is_main_process():
         _write_recipe(recipe, folder)
+        trainer.logger.log_hyperparams(_flat(recipe))  # type: ignore[union-attr]
     try:
         trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -228,13 +229,20 @@ def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:
     figures = {"split": run.split, "checkpoint": str(run.checkpoint), **run.scores.to_dict(run.labels.names)}
     with replacing(run.folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    sections = {key: value for key, value in recipe.to_dict().items() if isinstance(value, dict)}
-    flat = {f"{section}/{name}": str(value) for section, values in sections.items() for name, value in values.items()}
     metrics = {"score/miou": run.scores.miou, "score/pixel_accuracy": run.scores.pixel_accuracy}
     assert isinstance(trainer.logger, TensorBoardLogger)
-    trainer.logger.log_hyperparams({"use": recipe.use, "model": recipe.model} | flat, metrics)
+    trainer.logger.log_hyperparams(_flat(recipe), metrics)
     trainer.logger.save()
     trainer.logger.finalize("success")
+
+
+def _flat(recipe: Recipe) -> dict[str, str]:
+    """The recipe as TensorBoard's table of runs shows it."""
+    sections = {key: value for key, value in recipe.to_dict().items() if isinstance(value, dict)}
+    values = {
+        f"{section}/{name}": str(value) for section, entries in sections.items() for name, value in entries.items()
+    }
+    return {"use": recipe.use, "model": recipe.model} | values
 
 
 def _predict_some(predictor: Predictor, data: StreamData, folder: Path, *, count: int) -> None:

@@ -173,6 +173,24 @@ def test_scales_lie_in_their_range_and_reach_its_ends() -> None:
     assert 45 < np.mean(sides) < 55
 
 
+def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
+    """Seeded one by one, Albumentations' steps draw the same numbers: a large scale never mirrors and crops at the bottom."""
+    rows, columns = np.mgrid[:100, :100]
+    image = np.stack([50 + rows, 50 + columns, np.full_like(rows, 100)], axis=-1).astype(np.uint8)
+    mask = np.ones((100, 100), np.uint8)
+    plain, jittered = (Augmentation(crop_size=(24, 24), scale=(0.5, 2.0), color_jitter=jitter) for jitter in (0.0, 0.3))
+    draws = []
+    for seed in range(400):
+        changed = plain(image, mask, seed=seed)[0].astype(float)
+        step = (changed[-1, :, 0] - changed[0, :, 0]).mean() / 23  # rows of the picture per row of the crop
+        mirrored = changed[:, -1, 1].mean() < changed[:, 0, 1].mean()
+        recolored = jittered(image, mask, seed=seed)[0].astype(float)
+        top, left = ((changed[..., axis].min() - 50) / (100 - 24 * step) for axis in (0, 1))
+        draws.append((1 / step, top, left, mirrored, np.abs(recolored - changed).mean()))
+    correlations = np.corrcoef(np.array(draws).T) - np.eye(5)
+    assert np.abs(correlations).max() < 0.2
+
+
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.5, 35, 65), (1.0, 100, 100)])
 def test_pictures_are_mirrored_left_to_right_as_often_as_asked(flip: float, low: int, high: int) -> None:
     mask = _blocks(16, 24, block=4)
