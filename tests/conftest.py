@@ -9,6 +9,8 @@ from hypothesis import settings
 # Set before anything imports Albumentations or the hub's client; the tests' own processes inherit them.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Two test processes share the processors: threads of theirs would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("imageseg", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("imageseg")

@@ -56,7 +56,6 @@ def test_is_short_and_its_links_lead_somewhere() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRAIN)
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")
 def test_the_training_commands_train(command: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)
     arguments = words[words.index("run.py") + 1 :]
@@ -68,7 +67,6 @@ def test_the_training_commands_train(command: str, desk: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")
 def test_the_commands_and_the_code_for_a_checkpoint_use_it(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--use", "CamVid", "--model", "UNet", *QUICK]) == 0
     checkpoint = next(desk.glob("runs/*/checkpoints/last.ckpt"))

@@ -12,7 +12,7 @@ from imageseg.checkpoint import read_network
 from imageseg.errors import InputError
 from imageseg.images import read_image
 from imageseg.labels import LabelSpace
-from imageseg.models import build_model
+from imageseg.models import build_untrained
 from imageseg.models.base import Network
 from imageseg.prediction import Prediction
 from imageseg.recipe import Recipe
@@ -45,7 +45,7 @@ class Predictor:
         """
         trained = read_network(path)
         recipe = trained.recipe
-        network = build_model(recipe.model, len(trained.labels), **recipe.network | {"pretrained": False})
+        network = build_untrained(recipe.model, len(trained.labels), recipe.network)
         try:
             network.load_state_dict(trained.weights)
         except RuntimeError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imageseg.errors import InputError
-from imageseg.names import NameTable, check_arguments
+from imageseg.names import NameTable, check_arguments, parameters_of
 
 if TYPE_CHECKING:
     from imageseg.models.base import Network
@@ -36,3 +37,9 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> Network:
     if num_classes < 1:
         raise InputError(f"num_classes must be at least 1, found {num_classes}")
     return network(num_classes, **arguments)
+
+
+def build_untrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
+    """The network of that name without published weights, for weights of one's own to be loaded into."""
+    takes_weights = "pretrained" in parameters_of(MODELS[name])
+    return build_model(name, num_classes, **{**arguments, **({"pretrained": False} if takes_weights else {})})

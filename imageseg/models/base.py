@@ -62,7 +62,7 @@ class Network(nn.Module, ABC):
             (N, num_classes, H, W) logits.
 
         Raises:
-            ValueError: in training, a single picture so small that batch statistics are undefined.
+            InputError: in training, a single picture so small that batch statistics are undefined.
         """
         return resize(self.coarse_logits(self.normalize(images)), images.shape[-2:])
 

@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         """(N, 3, H, W) to feature maps (N, channels[i], about H / strides[i], about W / strides[i]).
 
         Raises:
-            ValueError: pictures too small for this encoder, or for batch statistics in training.
+            InputError: pictures too small for this encoder or for batch statistics in training, or of a size that it cannot take.
         """
         count, _, height, width = images.shape
         if self.training:
@@ -80,9 +80,15 @@ class Encoder(nn.Module):
         try:
             maps = self.network(images)
         except RuntimeError as error:
+            coarsest = self.strides[-1]
             if min(height, width) < 32:
-                raise ValueError(
+                raise InputError(
                     f"encoder '{self.name}' cannot take a {height} x {width} picture; 32 x 32 is enough"
+                ) from error
+            if height % coarsest or width % coarsest:
+                raise InputError(
+                    f"encoder '{self.name}' cannot take a {height} x {width} picture, only sides that {coarsest} divides; "
+                    "most encoders, resnet50 for one, take any"
                 ) from error
             raise
         features = [maps[i] for i in self._kept]
@@ -96,7 +102,7 @@ class Encoder(nn.Module):
     def _require_values(self, values: int, height: int, width: int) -> None:
         if values < 2:
             enough = 2 * self.strides[-1]
-            raise ValueError(
+            raise InputError(
                 f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
                 f"value per channel; take pictures of {enough} x {enough} or more, or a larger batch"
             )

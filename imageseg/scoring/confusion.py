@@ -54,6 +54,8 @@ class ConfusionMatrix:
         Raises:
             ValueError: shapes differ, values are no integers, or the truth holds an index that is no class.
         """
+        if classes.ndim not in (2, 3):
+            raise ValueError(f"classes must be (H, W) or (N, H, W), found {tuple(classes.shape)}")
         if classes.shape != mask.shape:
             raise ValueError(f"prediction {tuple(classes.shape)} and truth {tuple(mask.shape)} differ in shape")
         predicted, true = _as_tensor(classes), _as_tensor(mask)

@@ -25,7 +25,7 @@ from imageseg.errors import InputError
 from imageseg.files import replacing
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
-from imageseg.models import MODELS, build_model
+from imageseg.models import MODELS, build_model, build_untrained
 from imageseg.models.base import Network
 from imageseg.names import arguments_for, check_arguments
 from imageseg.pipeline.augment import Augmentation
@@ -127,7 +127,7 @@ def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
     if training.resume is None:
         return build_model(recipe.model, num_classes, **recipe.network)
     # The checkpoint holds the weights: published ones need not be fetched again.
-    network = build_model(recipe.model, num_classes, **recipe.network | {"pretrained": False})
+    network = build_untrained(recipe.model, num_classes, recipe.network)
     network.pretrained = recipe.network.get("pretrained", True)
     return network
 

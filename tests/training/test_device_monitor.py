@@ -20,11 +20,7 @@ from torch.utils.data import DataLoader
 from imageseg.training import device_monitor
 from imageseg.training.device_monitor import DeviceMonitor
 
-pytestmark = [
-    # Lightning 2.6 uses what torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 CPU_FIGURES = {"device/cpu_percent", "device/memory_percent", "device/process_memory_mib"}
 GPU_FIGURES = {

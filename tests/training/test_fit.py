@@ -16,11 +16,6 @@ from imageseg.images import write_image
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 
-pytestmark = pytest.mark.filterwarnings(
-    # Lightning's, on torch 2.14.
-    "ignore:.*LeafSpec.*is deprecated:FutureWarning",
-)
-
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:

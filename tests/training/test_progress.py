@@ -21,11 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from imageseg.training.progress import Pace, TrainingProgress
 
-pytestmark = [
-    # Lightning 2.6 uses what torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
