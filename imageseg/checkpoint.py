@@ -154,7 +154,8 @@ def _unfold(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
         tensor = file.get_tensor(value["tensor"])
         if _checksum(tensor) != value["checksum"]:
             raise ValueError(f"the tensor {value['tensor']} does not match its checksum")
-        tensor = tensor.to(device)
+        # A clone, because the file may be mapped: it could not be replaced on Windows while its tensors live.
+        tensor = tensor.clone().to(device)
         return tensor.contiguous(memory_format=torch.channels_last) if value.get("channels_last") else tensor
     if "tuple" in value:
         return tuple(_unfold(item, file, device) for item in value["tuple"])

@@ -17,8 +17,14 @@ class InputError(ValueError):
         return str(self).strip().rpartition("InputError: ")[2]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` when a known name is close to ``name``, else nothing."""
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` is probably meant to be, case aside."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f" (did you mean '{by_lower[close[0]]}'?)" if close else ""
+    return by_lower[close[0]] if close else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` when a known name is close to ``name``, else nothing."""
+    meant = closest(name, known)
+    return f" (did you mean '{meant}'?)" if meant else ""

@@ -21,6 +21,11 @@ MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture; hidden files are none, such as macOS leaves beside pictures."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """A picture as (H, W, 3) uint8 RGB, upright as its EXIF tag says.
 

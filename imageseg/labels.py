@@ -129,7 +129,9 @@ class LabelSpace:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``labels.yaml`` and checkpoints keep them."""
         return {
-            "labels": [{"name": x.name, "color": list(x.color), "values": list(x.values)} for x in self.labels],
+            "labels": [
+                {"name": label.name, "color": list(label.color), "values": list(label.values)} for label in self.labels
+            ],
             "ignored_values": list(self.ignored_values),
             "ignored_colors": [list(color) for color in self.ignored_colors],
         }

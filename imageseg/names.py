@@ -12,6 +12,9 @@ from imageseg.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
+# Arguments that the program itself fills in: they follow from the dataset and the network.
+NOT_IN_RECIPES = ("num_classes", "network", "labels")
+
 
 class NameTable(Mapping[str, type[T]], Generic[T]):
     """A mapping from a name to its class. Any usual spelling of a name finds it: ``UNet``, ``unet``, ``VOCModule``.
@@ -74,7 +77,7 @@ def _bare(name: str) -> str:
 
 def parameters_of(takes: Callable[..., Any]) -> list[str]:
     """The arguments of a network's, dataset's or other part's class that a recipe may hold."""
-    return [name for name in inspect.signature(takes).parameters if name not in ("num_classes", "network", "labels")]
+    return [name for name in inspect.signature(takes).parameters if name not in NOT_IN_RECIPES]
 
 
 def arguments_for(takes: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:

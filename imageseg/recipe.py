@@ -59,7 +59,11 @@ class Recipe:
     def to_yaml(self, path: str | Path) -> None:
         """Writes the recipe, so that ``--config`` on the file repeats the run."""
         with replacing(path) as temporary:
-            temporary.write_text(yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False), encoding="utf-8")
+            temporary.write_text(self.to_text(), encoding="utf-8")
+
+    def to_text(self) -> str:
+        """The recipe as YAML."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

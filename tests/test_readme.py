@@ -62,7 +62,7 @@ def test_the_training_commands_train(command: str, desk: Path, capsys: pytest.Ca
     if "ToyScenesModule" in arguments:
         arguments += ["--data.size", "[64, 64]", "--data.counts", "[2, 1, 1]"]
     assert main(["train", *arguments, *QUICK]) == 0
-    assert re.fullmatch(r"test mIoU \d\.\d{3} \(\w+ on \w+\)", capsys.readouterr().out.splitlines()[-1])
+    assert re.fullmatch(r"(test|val) mIoU \d\.\d{3} \(\w+ on \w+\)", capsys.readouterr().out.splitlines()[-1])
     assert list(desk.glob("runs/*/checkpoints/best-*.ckpt"))
 
 

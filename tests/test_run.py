@@ -30,7 +30,7 @@ def test_voc_from_end_to_end(tmp_path: Path) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.splitlines()
-    assert re.fullmatch(r"test mIoU \d\.\d{3} \(DeepLabv3_plus on VOC\)", lines[-1])
+    assert re.fullmatch(r"val mIoU \d\.\d{3} \(DeepLabv3_plus on VOC\)", lines[-1])
     assert any(line.startswith("aeroplane") for line in lines)
     best = next(line.split()[-1] for line in lines if line.startswith("best checkpoint"))
     assert (tmp_path / best).exists()

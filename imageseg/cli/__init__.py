@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -27,20 +29,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not a test's or a notebook's own
+            stream.reconfigure(errors="replace")  # a Windows log file knows few letters
     try:
-        return _dispatch(given)
+        exit_code = _dispatch(given)
+        sys.stdout.flush()
+        return exit_code
     except InputError as error:
         if debug:
             raise
-        print(f"imageseg: error: {error.line()}", file=sys.stderr)
-        return 2
+        return _refuse(error.line())
     except KeyboardInterrupt as interrupt:
         print(f"imageseg: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of our output has left; nothing more can be said. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return 0
+        if debug or error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: {error.strerror}")
+
+
+def _refuse(line: str) -> int:
+    print(f"imageseg: error: {line}", file=sys.stderr)
+    return 2
+
+
+def _reader_has_left() -> bool:
+    """Whether our output goes nowhere any more, as under ``| head``; a loader's broken pipe is another matter."""
+    if os.name == "nt":  # cannot ask a pipe
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLERR)
+    if not poll.poll(0):
+        return False
+    # Python would complain at exit otherwise.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _dispatch(given: list[str]) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import InputError, closest
 from imageseg.recipe import Recipe, read_yaml
 
 if TYPE_CHECKING:
@@ -88,46 +88,41 @@ def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, An
 
 def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
     import jsonargparse
-    import yaml
 
-    from imageseg.datasets import DATASETS
-    from imageseg.models import MODELS
-    from imageseg.names import check_arguments
-    from imageseg.training.fit import signatures
+    from imageseg.training.parts import completed, takers
 
-    use, model = DATASETS.resolve(recipe.use), MODELS.resolve(recipe.model)
-    takers = signatures(use, model)
-    for section, classes in takers.items():
-        check_arguments(classes, getattr(recipe, section), f"section '{section}' of {use} with {model}")
-    parser = _typed_parser(takers, program)
+    recipe = completed(recipe)
+    classes_of = takers(recipe.use, recipe.model)
+    parser = _typed_parser(classes_of, program)
     if asks_help:
         parser.print_help()
         sys.exit(0)
-    _check_flags(flags, takers, f"{use} with {model}")
+    _check_flags(flags, classes_of, f"{recipe.use} with {recipe.model}")
     try:
-        defaults = parser.parse_object({section: getattr(recipe, section) for section in takers})
+        defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
         values = parser.parse_args(flags, namespace=defaults).as_dict()
     except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
         raise InputError(_one_line(error)) from error
-    complete = Recipe(use, model, *(_plain(values[section]) for section in takers))
+    recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
     if print_config:
-        print(yaml.safe_dump(complete.to_dict(), sort_keys=False), end="")
+        print(recipe.to_text(), end="")
         sys.exit(0)
-    return complete
+    return recipe
 
 
 def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
     import jsonargparse
 
+    from imageseg.names import NOT_IN_RECIPES
+
     parser = jsonargparse.ArgumentParser(
         prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [--config FILE] [flags]"
     )
     parser.epilog = "and --config FILE (a recipe in YAML; flags beat it), --print_config, --json, --debug"
-    skip = {"num_classes", "network", "labels"}
     for section, classes in takers.items():
         group = parser.add_argument_group(f"{section} ({', '.join(takes.__name__ for takes in classes)})")
         for takes in classes:
-            parser.add_class_arguments(takes, section, as_group=False, skip=skip)
+            parser.add_class_arguments(takes, section, as_group=False, skip=set(NOT_IN_RECIPES))
         # jsonargparse lets only one class fill a group; which group an action is in matters to the help text alone.
         ours = [action for action in parser._optionals._group_actions if action.dest.startswith(f"{section}.")]
         parser._optionals._group_actions[:] = [a for a in parser._optionals._group_actions if a not in ours]
@@ -154,23 +149,14 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
             if flag not in known:
                 # Close in the last word: the sections are few and rarely what was misspelt.
                 by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
-                hint = did_you_mean(flag.rpartition(".")[2].removeprefix("--"), by_name)
-                hint = next((f" (did you mean '{by_name[name]}'?)" for name in by_name if f"'{name}'" in hint), "")
+                meant = closest(flag.rpartition(".")[2].removeprefix("--"), by_name)
+                hint = f" (did you mean '{by_name[meant]}'?)" if meant else ""
                 raise InputError(f"{owner} has no flag {flag}{hint}; --help lists them")
             expects_value = "=" not in word
         elif expects_value:
             expects_value = False
         else:
             raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
-
-
-def _plain(value: Any) -> Any:
-    """Values as YAML writes them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _one_line(error: Exception) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import glob
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from imageseg.cli.arguments import OneLineParser
 from imageseg.errors import InputError
+
+KINDS = ("", "_overlay", "_confidence")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,11 +44,11 @@ def run(arguments: Sequence[str]) -> int:
         for done, (picture, target) in enumerate(zip(pictures, targets, strict=True), start=1):
             try:
                 image = read_image(picture)
+                prediction = predictor(image, confidence=given.save_confidence)
             except InputError as error:
                 print(f"imageseg: skipped: {error.line()}", file=sys.stderr)
                 skipped += 1
                 continue
-            prediction = predictor(image, confidence=given.save_confidence)
             prediction.save(target.with_name(f"{target.name}.png"))
             if not given.no_overlay:
                 prediction.save_overlay(target.with_name(f"{target.name}_overlay.png"), image)
@@ -65,13 +68,13 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
     Raises:
         InputError: a name that nothing bears.
     """
-    from imageseg.images import IMAGE_SUFFIXES
+    from imageseg.images import IMAGE_SUFFIXES, is_picture
 
     found: dict[Path, None] = {}
     for name in wanted:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_SUFFIXES)
+            inside = sorted(entry for entry in path.rglob("*") if is_picture(entry))
             if not inside:
                 raise InputError(f"{name}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
         elif path.is_file():
@@ -85,13 +88,23 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
 
 
 def _targets(pictures: Sequence[Path], output: Path) -> list[Path]:
-    """Where each picture's files go, without suffix. Pictures of one name from several folders keep their folder's name."""
-    stems = [picture.stem for picture in pictures]
+    """Where each picture's files go, without suffix. Pictures of one name from several folders keep their folder's name.
+
+    Raises:
+        InputError: two pictures would write one file, or a file would take the place of a picture.
+    """
+    stems = Counter(picture.stem for picture in pictures)
     targets = [
-        output / (stem if stems.count(stem) == 1 else f"{p.parent.name}_{stem}{p.suffix.replace('.', '_')}")
-        for p, stem in zip(pictures, stems, strict=True)
+        output / (p.stem if stems[p.stem] == 1 else f"{p.parent.name}_{p.stem}{p.suffix.replace('.', '_')}")
+        for p in pictures
     ]
-    if len(set(targets)) < len(targets):
-        twice = next(target for target in targets if targets.count(target) > 1)
-        raise InputError(f"{twice.name}: several pictures would get this name; predict their folders one by one")
+    written = Counter((target.with_name(f"{target.name}{kind}.png")).resolve() for target in targets for kind in KINDS)
+    for path, times in written.items():
+        if times > 1:
+            raise InputError(
+                f"{path.name}: several pictures would write this file; predict them into different folders"
+            )
+    for picture in pictures:
+        if picture.resolve() in written:
+            raise InputError(f"{picture}: a prediction would take its place; pass another folder with --output")
     return targets

@@ -14,7 +14,9 @@ def run(arguments: Sequence[str]) -> int:
         description="Makes what a dataset needs once, or says what it looked for. ToyScenes: paints its pictures.",
     )
     parser.add_argument("use", help="the dataset, for example ToyScenes")
-    parser.add_argument("--root", help="where its files lie or will; unset, its default below data/")
+    parser.add_argument(
+        "--root", "--data.root", dest="root", help="where its files lie or will; unset, its default below data/"
+    )
     given = parser.parse_args(list(arguments))
     from imageseg.datasets import DATASETS, build_dataset
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from imageseg.labels import LabelSpace
@@ -23,9 +24,9 @@ def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
             if not math.isnan(iou)
             else "[dim]not there[/]"
         )
-        table.add_row(label.name, _figure(float(iou)), bar)
+        table.add_row(escape(label.name), _figure(float(iou)), bar)
     console = Console(highlight=False)
-    console.print(f"[bold]{title}[/]")
+    console.print(f"[bold]{escape(title)}[/]")
     console.print(table)
     for name, value in (
         ("mIoU", scores.miou),

@@ -40,5 +40,5 @@ def run(arguments: Sequence[str]) -> int:
     print(f"recipe           {trained.folder / 'config.yaml'}")
     print(f"overlays         {trained.folder / 'predictions'}")
     print(f"TensorBoard      tensorboard --logdir {trained.folder.parent}")
-    print(f"test mIoU {trained.scores.miou:.3f} ({recipe.model} on {recipe.use})")
+    print(f"{trained.split} mIoU {trained.scores.miou:.3f} ({recipe.model} on {recipe.use})")
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imageseg.errors import InputError
-from imageseg.images import IMAGE_SUFFIXES
+from imageseg.images import IMAGE_SUFFIXES, is_picture
 from imageseg.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if not is_picture(path):
             continue
         if path.stem in found:
             raise InputError(f"{found[path.stem]} and {path} have one name; keep one of them")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from imageseg.datasets.base import Pair, SegmentationDataset
 from imageseg.datasets.folder import Folder
-from imageseg.datasets.street_painter import LABELS, paint_scene
+from imageseg.datasets.street_painter import LABELS, SMALLEST, paint_scene
 from imageseg.errors import InputError
 from imageseg.images import write_image, write_mask
 from imageseg.recipe import read_yaml
@@ -46,9 +47,10 @@ class ToyScenes(SegmentationDataset):
         self.size = size
         self.counts = counts
         self.seed = seed
-        if min(size) < 64 or min(counts) < 1:
+        if min(size) < SMALLEST or min(counts) < 1 or seed < 0:
             raise InputError(
-                f"ToyScenes needs a size of at least 64 x 64 and a picture per split, found {size} and {counts}"
+                f"ToyScenes needs a size of at least {SMALLEST} x {SMALLEST}, a picture per split and a seed of 0 or more, "
+                f"found {size}, {counts} and {seed}"
             )
 
     def pairs(self, split: str) -> list[Pair]:
@@ -66,12 +68,7 @@ class ToyScenes(SegmentationDataset):
             InputError: the folder holds something else, or scenes of other arguments.
         """
         wanted = {"size": list(self.size), "counts": list(self.counts), "seed": self.seed}
-        record = self.root / "toyscenes.yaml"
-        if record.exists():
-            if (found := read_yaml(record)) != wanted:
-                raise InputError(
-                    f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root"
-                )
+        if self._is_painted(wanted):
             return
         if self.root.exists() and any(self.root.iterdir()):
             raise InputError(f"{self.root}: is not empty and holds no ToyScenes; pass another --data.root")
@@ -86,8 +83,19 @@ class ToyScenes(SegmentationDataset):
             if self.root.exists():
                 self.root.rmdir()
             scenes.rename(self.root)
+        except OSError:
+            if not self._is_painted(wanted):  # another process may have been faster
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _is_painted(self, wanted: dict[str, Any]) -> bool:
+        record = self.root / "toyscenes.yaml"
+        if record.exists() and (found := read_yaml(record)) != wanted:
+            raise InputError(
+                f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root"
+            )
+        return record.exists()
 
     def _paint(self, folder: Path) -> None:
         for split_index, (split, count) in enumerate(zip(_SPLITS, self.counts, strict=True)):

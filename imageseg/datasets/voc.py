@@ -46,11 +46,11 @@ class VOC(SegmentationDataset):
 
     labels = LABELS
 
-    def __init__(self, root: str = "data/VOC", *, year: Literal["2007", "2012"] = "2012") -> None:
-        if year not in ("2007", "2012"):
+    def __init__(self, root: str = "data/VOC", *, year: Literal["2007", "2012"] | int = "2012") -> None:
+        if str(year) not in ("2007", "2012"):
             raise InputError(f"VOC segmentation is here for the years 2007 and 2012, found '{year}'")
         self.root = Path(root)
-        self.year = year
+        self.year = str(year)
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]

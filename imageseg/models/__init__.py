@@ -34,9 +34,12 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> Network:
     """
     network = MODELS[name]
     check_arguments([network], arguments, MODELS.resolve(name))
-    if num_classes < 1:
-        raise InputError(f"num_classes must be at least 1, found {num_classes}")
-    return network(num_classes, **arguments)
+    try:
+        return network(num_classes, **arguments)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:  # a dropout of 2, a list where a number belongs
+        raise InputError(f"{MODELS.resolve(name)}: {error}") from error
 
 
 def build_untrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,27 @@ class RunRecord(pl.Callback):
 
 def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> None:
     """Raises:
-    InputError: the checkpoint cannot be read, or is of another network or other labels than this run.
+    InputError: the checkpoint cannot be read, or another run's recipe would continue it with other data or weights.
     """
     found = read_network(path)
-    if found.recipe.model != recipe.model:
-        raise InputError(f"{path}: the checkpoint is of {found.recipe.model}, this run trains {recipe.model}")
-    if found.recipe.network != recipe.network:
-        raise InputError(f"{path}: the checkpoint's network is {found.recipe.network}, this run's is {recipe.network}")
+    for what, theirs, ours in _compared(found.recipe, recipe):
+        if theirs != ours:
+            raise InputError(
+                f"{path}: was trained with {what} {theirs}, this run has {ours}; a run goes on with its own config.yaml"
+            )
     if found.labels != labels:
         raise InputError(
             f"{path}: was trained on {', '.join(found.labels.names)}; this run has {', '.join(labels.names)}"
         )
+
+
+def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """What must be the same for a run to go on exactly; where the data lie and how many load them may change."""
+    yield "use", theirs.use, ours.use
+    yield "model", theirs.model, ours.model
+    free = {"data.root", "data.num_workers"}
+    for section, names in (("network", None), ("data", None), ("trainer", ("seed", "accumulate_grad_batches"))):
+        one, other = getattr(theirs, section), getattr(ours, section)
+        for name in names or other:
+            if f"{section}.{name}" not in free:
+                yield f"{section}.{name}", one.get(name), other[name]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -25,9 +22,8 @@ from imageseg.errors import InputError
 from imageseg.files import replacing
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
-from imageseg.models import MODELS, build_model, build_untrained
+from imageseg.models import build_model, build_untrained
 from imageseg.models.base import Network
-from imageseg.names import arguments_for, check_arguments
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
@@ -43,6 +39,7 @@ from imageseg.training.checkpointing import (
 from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.options import Training
+from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.progress import TrainingProgress
 from imageseg.training.task import SegmentationTask
 
@@ -65,24 +62,14 @@ class TrainedRun:
     """False in all but one of the processes of a run over several devices."""
 
 
-def signatures(use: str, model: str) -> dict[str, list[Callable[..., Any]]]:
-    """What each section of a recipe may hold: the arguments of these, for this dataset and this network."""
-    return {
-        "data": [DATASETS[use], Augmentation, Loading],
-        "network": [MODELS[model]],
-        "task": [SegmentationTask],
-        "trainer": [Training],
-    }
-
-
 def train(recipe: Recipe) -> TrainedRun:
     """Trains what the recipe says, then scores the best checkpoint.
 
     Raises:
         InputError: a name, an argument, a file or a label that does not fit; nothing is written before the data are found.
     """
-    recipe = replace(recipe, use=DATASETS.resolve(recipe.use), model=MODELS.resolve(recipe.model))
-    parts = _arguments(recipe)
+    recipe = completed(recipe)
+    parts = arguments_by_taker(recipe)
     training = Training(**parts[Training])
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
@@ -94,15 +81,17 @@ def train(recipe: Recipe) -> TrainedRun:
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
     task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
+    recipe = _repeatable(recipe)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
-    if training.resume is None and _is_main_process():
+    if _is_main_process() and not (folder / "config.yaml").exists():
         _write_recipe(recipe, folder)
         trainer.logger.log_hyperparams(_flat(recipe))  # type: ignore[union-attr]
     try:
         trainer.fit(task, datamodule=data, ckpt_path=training.resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         last = folder / "checkpoints" / "last.ckpt"
-        raise KeyboardInterrupt(f"go on with --trainer.resume {last}" if last.exists() else "") from None
+        how = f"go on with --config {folder / 'config.yaml'} --trainer.resume {last}"
+        raise KeyboardInterrupt(how if last.exists() else "") from None
     checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores(), trainer.is_global_zero)
@@ -110,17 +99,6 @@ def train(recipe: Recipe) -> TrainedRun:
         _record(run, recipe, trainer)
         _predict_some(Predictor(task.network, dataset.labels), data, folder / "predictions", count=training.pictures)
     return run
-
-
-def _arguments(recipe: Recipe) -> dict[Callable[..., Any], dict[str, Any]]:
-    """The recipe's values, by the class that takes them."""
-    parts: dict[Callable[..., Any], dict[str, Any]] = {}
-    for section, callables in signatures(recipe.use, recipe.model).items():
-        values = getattr(recipe, section)
-        check_arguments(callables, values, f"section '{section}' of {recipe.use} with {recipe.model}")
-        for takes in callables:
-            parts[takes] = arguments_for(takes, values)
-    return parts
 
 
 def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
@@ -134,7 +112,10 @@ def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
 
 def _run_folder(recipe: Recipe, training: Training) -> Path:
     if training.resume is not None and training.name is None:
-        return Path(training.resume).parent.parent
+        checkpoints = Path(training.resume).resolve().parent
+        if checkpoints.name != "checkpoints":
+            raise InputError(f"{training.resume}: lies in no run's folder; pass --trainer.name for a new one")
+        return checkpoints.parent
     if not _is_main_process():
         # Lightning starts the other processes from the first one's environment; other launchers start all at once.
         if (decided := os.environ.get(_FOLDER_VARIABLE) or training.name) is None:
@@ -146,9 +127,15 @@ def _run_folder(recipe: Recipe, training: Training) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(
             f"{folder}: already holds a run; pass another --trainer.name, or go on with it: "
-            f"--trainer.resume {folder / 'checkpoints' / 'last.ckpt'}"
+            f"--config {folder / 'config.yaml'} --trainer.resume {folder / 'checkpoints' / 'last.ckpt'}"
         )
     return folder
+
+
+def _repeatable(recipe: Recipe) -> Recipe:
+    """The recipe without what belongs to one run of it only."""
+    trainer = recipe.trainer | {"name": None, "resume": None}
+    return replace(recipe, trainer=trainer)
 
 
 def _is_main_process() -> bool:
@@ -165,13 +152,16 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
 def _trainer(
     recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
 ) -> tuple[pl.Trainer, BestCheckpoint]:
-    batch_share = data.loading.batch_size * _world_size(training) / len(data.train_samples)
-    steps_per_epoch = math.ceil(1 / (batch_share * training.accumulate_grad_batches))
+    pictures, processes = len(data.train_samples), _world_size(training)
+    if min(len(data.val_samples), len(data.test_samples)) < processes:
+        raise InputError(f"there are {processes} processes and fewer pictures to score; pass fewer --trainer.devices")
+    pictures_per_batch = data.loading.batch_size * processes
+    steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
-        StreamEpoch(batch_share),
+        StreamEpoch(pictures_per_batch / pictures),
         ValidateAtTheEnd(),
         PredictionPictures(),
         LearningRateMonitor("step"),
@@ -200,7 +190,7 @@ def _trainer(
             num_nodes=training.num_nodes,
             strategy=training.strategy,
             sync_batchnorm=training.sync_batchnorm,
-            deterministic=("warn" if torch.cuda.is_available() else True) if training.deterministic else None,
+            deterministic=("warn" if _has_accelerator(training) else True) if training.deterministic else None,
             log_every_n_steps=training.log_every_n_steps,
             logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
             callbacks=callbacks,
@@ -216,13 +206,17 @@ def _trainer(
 
 def _world_size(training: Training) -> int:
     """How many processes Lightning will start, which it says only when the number of steps is already settled."""
-    if isinstance(training.devices, str) and training.devices != "auto":
-        devices = len(training.devices.split(","))
-    elif training.devices in ("auto", -1):
+    if isinstance(training.devices, str) and "," in training.devices:
+        devices = len([device for device in training.devices.split(",") if device.strip()])
+    elif training.devices in ("auto", "-1", -1):
         devices = max(1, torch.cuda.device_count()) if training.accelerator in ("auto", "gpu", "cuda") else 1
     else:
         devices = int(training.devices)
     return devices * training.num_nodes
+
+
+def _has_accelerator(training: Training) -> bool:
+    return training.accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def _record(run: TrainedRun, recipe: Recipe, trainer: pl.Trainer) -> None:

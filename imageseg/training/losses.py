@@ -24,13 +24,14 @@ def cross_entropy(logits: Tensor, mask: Tensor, class_weights: Tensor | None = N
     Returns:
         A scalar; with a gradient of zero when every pixel is ignored.
     """
-    target = mask.long()
-    total = F.cross_entropy(logits.float(), target, class_weights, ignore_index=IGNORE, reduction="sum")
-    valid = target != IGNORE
-    if class_weights is None:
+    indices = mask.long()
+    weights = None if class_weights is None else class_weights.float()
+    total = F.cross_entropy(logits.float(), indices, weights, ignore_index=IGNORE, reduction="sum")
+    valid = indices != IGNORE
+    if weights is None:
         return total / valid.sum().clamp(min=1)
-    weights = class_weights[target.where(valid, 0)].where(valid, 0.0)
-    return total / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    weight = weights[indices.where(valid, 0)].where(valid, 0.0).sum()
+    return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}

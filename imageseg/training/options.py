@@ -67,3 +67,11 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"trainer.{name} must be 1 or more, found {value}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"trainer.seed must be 0 to 4294967295, found {self.seed}")
+        if self.gradient_clip_val is not None and self.gradient_clip_val <= 0:
+            raise InputError(
+                f"trainer.gradient_clip_val must be above 0, found {self.gradient_clip_val}; null leaves gradients"
+            )
+        if "spawn" in self.strategy or "fork" in self.strategy:
+            raise InputError(f"trainer.strategy {self.strategy} keeps the scores in another process; take ddp")

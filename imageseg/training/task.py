@@ -66,6 +66,10 @@ class SegmentationTask(pl.LightningModule):
                 raise InputError(
                     f"no {kind} is called '{name}'{did_you_mean(name, table)}; there are {', '.join(table)}"
                 )
+        if min(lr, weight_decay, warmup_steps, aux_weight) < 0:
+            raise InputError("lr, weight_decay, warmup_steps and aux_weight must be 0 or more")
+        if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
+            raise InputError(f"class_weights must be numbers of 0 or more, found {class_weights}")
         if class_weights is not None and len(class_weights) != len(labels):
             raise InputError(
                 f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
@@ -84,7 +88,11 @@ class SegmentationTask(pl.LightningModule):
         self.loss = LOSSES[loss]
         self.aux_weight = aux_weight
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        self.register_buffer(
+            "class_weights",
+            None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32),
+            persistent=False,
+        )
         self.confusion = ConfusionMatrix(len(labels), ignore_index=labels.ignore_index)
         self._loss_sum = torch.zeros(2, dtype=torch.float64)  # of loss * valid pixels, and of valid pixels
 
@@ -102,8 +110,9 @@ class SegmentationTask(pl.LightningModule):
         return self._score(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """As ``validation_step``."""
-        return self._score(batch)
+        """As ``validation_step``, in float32 whatever the training's precision, as ``evaluate`` does it."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._score(batch)
 
     def on_validation_epoch_start(self) -> None:
         """Starts a new count."""
@@ -167,10 +176,12 @@ class SegmentationTask(pl.LightningModule):
         logits = self.network(self._images(batch))
         classes = most_likely(logits)
         self.confusion.update(classes, batch["mask"])
-        valid = (batch["mask"] != self.labels.ignore_index).sum().double()
+        valid = (batch["mask"] != self.labels.ignore_index).sum()
         # Plain cross-entropy whatever the training loss is, so that runs can be compared.
-        loss = cross_entropy(logits, batch["mask"]).double()
-        self._loss_sum += torch.stack([loss * valid, valid]).cpu()
+        loss = cross_entropy(logits, batch["mask"])
+        # On the processor, because Apple's graphics have no float64.
+        figures = torch.stack([loss, valid.to(loss.dtype)]).cpu().double()
+        self._loss_sum += torch.stack([figures[0] * figures[1], figures[1]])
         return {"classes": classes}
 
     def _reset(self) -> None:
@@ -184,8 +195,14 @@ class SegmentationTask(pl.LightningModule):
         scores = self.scores()
         if math.isnan(scores.miou) and not self.trainer.sanity_checking:
             raise InputError(f"{stage}: none of its {scores.images} pictures has a pixel that is not ignored")
+        loss = float(loss_sum[0] / loss_sum[1].clamp(min=1))
+        if not math.isfinite(loss) and not self.trainer.sanity_checking:
+            raise InputError(
+                f"{stage}/loss is {loss}: the training has diverged; lower --task.lr, or set --task.warmup_steps or "
+                "--trainer.gradient_clip_val"
+            )
         figures = {
-            "loss": float(loss_sum[0] / loss_sum[1].clamp(min=1)),
+            "loss": loss,
             "miou": scores.miou,
             "pixel_accuracy": scores.pixel_accuracy,
             "class_accuracy": scores.class_accuracy,

@@ -42,6 +42,14 @@ def test_the_file_beats_the_default_and_small_numbers_are_numbers(config: Path) 
     assert parse("--config", str(config)).task["lr"] == 0.001
 
 
+@pytest.mark.parametrize("year", ["2007", "'2007'"])
+def test_a_year_may_be_a_number_or_text(year: str, tmp_path: Path) -> None:
+    path = tmp_path / "year.yaml"
+    path.write_text(f"use: VOC\nmodel: UNet\ndata: {{year: {year}}}")
+    assert str(parse("--config", str(path)).data["year"]) == "2007"
+    assert str(parse("--use", "VOC", "--model", "UNet", "--data.year", "2007").data["year"]) == "2007"
+
+
 def test_a_later_file_beats_an_earlier_one_key_by_key(config: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
     more.write_text("data: {batch_size: 2}\n")
@@ -55,12 +63,14 @@ def test_names_on_the_command_line_beat_the_file(config: Path) -> None:
 
 def test_printed_config_is_the_recipe(config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
-        parse("--config", str(config), "--print_config", "--data.flip", "0.25")
+        parse("--config", str(config), "--print_config", "--data.flip", "0.25", "--trainer.name", "1e5")
     assert stopped.value.code == 0
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out)
     assert yaml.safe_load(printed.read_text())["data"]["flip"] == 0.25
-    assert parse("--config", str(printed)) == parse("--config", str(config), "--data.flip", "0.25")
+    assert parse("--config", str(printed)) == parse(
+        "--config", str(config), "--data.flip", "0.25", "--trainer.name", "1e5"
+    )
 
 
 def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[str]) -> None:

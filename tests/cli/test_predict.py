@@ -73,3 +73,36 @@ def test_pictures_of_one_name_keep_apart(checkpoint: Path, pictures: Path, tmp_p
     out = tmp_path / "out"
     assert main(["predict", str(checkpoint), str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(out)]) == 0
     assert {"one_a_jpg.png", "two_a_jpg.png"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_prediction_never_takes_the_place_of_a_picture(
+    checkpoint: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (pictures / "b.png").read_bytes()
+    assert main(["predict", str(checkpoint), str(pictures / "b.png"), "-o", str(pictures)]) == 2
+    assert "b.png: a prediction would take its place; pass another folder" in capsys.readouterr().err
+    assert (pictures / "b.png").read_bytes() == before
+
+
+def test_two_files_of_one_name_are_refused(
+    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(pictures / "b.png", pictures / "a_overlay.png")
+    assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out")]) == 2
+    assert "a_overlay.png: several pictures would write this file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_hidden_files_are_no_pictures(pictures: Path) -> None:
+    shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
+    assert "._a.jpg" not in [path.name for path in find_pictures([str(pictures)])]
+
+
+def test_an_output_that_cannot_be_is_one_line(
+    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(tmp_path / "file") in error

@@ -98,7 +98,7 @@ def test_unprepared_scenes_say_how_to_prepare_them(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"size": (63, 64)}, {"counts": (1, 0, 1)}])
 def test_impossible_arguments(arguments):
-    with pytest.raises(InputError, match="at least 64 x 64 and a picture per split"):
+    with pytest.raises(InputError, match="at least 64 x 64, a picture per split"):
         ToyScenes(**arguments)
 
 

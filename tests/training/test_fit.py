@@ -108,18 +108,12 @@ def test_evaluate_gives_the_figures_that_training_gave(run: TrainedRun) -> None:
 
 
 def test_its_own_config_repeats_a_run(run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [
-        "--config",
-        str(run.folder / "config.yaml"),
-        "--trainer.output",
-        str(tmp_path),
-        "--trainer.name",
-        "again",
-    ]
-    assert main(["train", *arguments, "--json"]) == 0
+    assert (
+        main(["train", "--config", str(run.folder / "config.yaml"), "--trainer.output", str(tmp_path), "--json"]) == 0
+    )
     figures = json.loads(capsys.readouterr().out)
     assert figures["iou"] == run.scores.to_dict(run.labels.names)["iou"]
-    again = read_checkpoint(tmp_path / "again" / "checkpoints" / "last.ckpt")["state_dict"]
+    again = read_checkpoint(Path(figures["folder"]) / "checkpoints" / "last.ckpt")["state_dict"]
     assert all(torch.equal(value, again[name]) for name, value in weights(run).items())
 
 
@@ -147,6 +141,51 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(run: TrainedRun, scenes: 
     states = [end["optimizer_states"][0]["state"] for end in ends]
     assert all(torch.equal(states[0][i]["momentum_buffer"], states[1][i]["momentum_buffer"]) for i in states[0])
     assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"batch_size": 2}}, "was trained with data.batch_size 3, this run has 2"),
+        ({"data": {"flip": 0.0}}, "was trained with data.flip 0.5, this run has 0.0"),
+        ({"trainer": {"seed": 5}}, "was trained with trainer.seed 0, this run has 5"),
+        ({"network": {"channels": 16}}, "was trained with network.channels 8, this run has 16"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_recipe(
+    change: dict, message: str, run: TrainedRun, scenes: str, tmp_path: Path
+) -> None:
+    values = recipe(scenes, tmp_path, "other", resume=str(run.folder / "kept" / "step3.ckpt")).to_dict()
+    values |= {section: values[section] | new for section, new in change.items()}
+    with pytest.raises(InputError, match=message):
+        train(Recipe.from_dict(values))
+
+
+def test_a_checkpoint_outside_a_run_needs_a_name(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    loose = shutil.copy(run.folder / "kept" / "step3.ckpt", tmp_path / "loose.ckpt")
+    with pytest.raises(InputError, match=r"loose.ckpt: lies in no run's folder; pass --trainer.name"):
+        train(recipe(scenes, tmp_path, None, resume=str(loose)))
+    assert [path.name for path in tmp_path.iterdir()] == ["loose.ckpt"]
+
+
+def test_the_command_line_goes_on_with_a_run_of_the_python_interface(
+    run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one fills in every default, the other does not: both mean the same recipe."""
+    checkpoints = tmp_path / "moved" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(run.folder / "config.yaml", checkpoints.parent)
+    shutil.copy(run.folder / "kept" / "step6.ckpt", checkpoints / "last.ckpt")
+    for best in (run.folder / "checkpoints").glob("best-*"):
+        shutil.copy(best, checkpoints)
+    arguments = [
+        "--config",
+        str(checkpoints.parent / "config.yaml"),
+        "--trainer.resume",
+        str(checkpoints / "last.ckpt"),
+    ]
+    assert main(["train", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["miou"] == run.scores.miou
 
 
 def test_accumulation_counts_optimizer_steps_and_validates_at_the_end(scenes: str, tmp_path: Path) -> None:
@@ -192,7 +231,12 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"use": "COCO"}, "COCO is not in this version yet"),
         ({"trainer": {"precision": "bf17"}}, "trainer: Precision 'bf17' is invalid"),
         ({"trainer": {"max_steps": 0}}, "trainer.max_steps must be 1 or more, found 0"),
+        ({"trainer": {"seed": -1}}, "trainer.seed must be 0 to 4294967295, found -1"),
+        ({"trainer": {"strategy": "ddp_spawn"}}, "trainer.strategy ddp_spawn keeps the scores in another process"),
+        ({"trainer": {"devices": 4}}, "there are 4 processes and fewer pictures to score"),
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
+        ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be 0 or more"),
+        ({"network": {"encoder": "resnet10t", "pretrained": False, "dropout": 2.0}}, "DeepLabv3_plus: dropout"),
     ],
 )
 def test_wrong_recipes_are_refused_before_anything_is_written(
@@ -210,10 +254,17 @@ def test_a_run_is_never_written_over(run: TrainedRun, scenes: str) -> None:
         train(recipe(scenes, run.folder.parent, "whole"))
 
 
+def test_a_diverged_run_says_so(scenes: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"val/loss is nan: the training has diverged; lower --task\.lr"):
+        train(recipe(scenes, tmp_path, "diverged", task={"lr": 1e30, "warmup_steps": 0}))
+
+
 def test_resuming_another_network_is_refused(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     values = recipe(scenes, tmp_path, "other", resume=str(run.folder / "kept" / "step3.ckpt")).to_dict()
     values |= {"model": "UNet", "network": {"encoder": "resnet10t", "pretrained": False}}
-    with pytest.raises(InputError, match=r"the checkpoint is of DeepLabv3_plus, this run trains UNet"):
+    with pytest.raises(
+        InputError, match=r"was trained with model DeepLabv3_plus, this run has UNet; a run goes on with its own config"
+    ):
         train(Recipe.from_dict(values))
 
 
@@ -225,7 +276,7 @@ def test_an_interrupted_run_says_how_to_go_on(scenes: str, tmp_path: Path, monke
 
     save = AtomicCheckpoints.save_checkpoint
     monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"go on with --trainer\.resume .*last\.ckpt"):
+    with pytest.raises(KeyboardInterrupt, match=r"go on with --config .*config\.yaml --trainer\.resume .*last\.ckpt"):
         train(recipe(scenes, tmp_path, "stopped"))
 
 

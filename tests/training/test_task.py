@@ -40,6 +40,12 @@ def test_auto_slows_a_pretrained_encoder_only(pretrained: bool, factor: float) -
     assert SegmentationTask(network, LABELS).encoder_lr_factor == factor
 
 
+def test_whole_numbers_are_class_weights_too() -> None:
+    task = make_task(class_weights=[1, 3])
+    loss = task.loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]], dtype=torch.uint8), task.class_weights)
+    assert loss.item() == pytest.approx(0.6931, abs=1e-4)
+
+
 def test_auxiliary_losses_are_weighted_and_added(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(aux_weight=0.25)
     monkeypatch.setattr(task, "log", lambda *_: None)
@@ -57,6 +63,8 @@ def test_auxiliary_losses_are_weighted_and_added(monkeypatch: pytest.MonkeyPatch
         ({"schedule": "step"}, "there are poly, cosine, constant"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"class_weights": [1.0]}, "class_weights has 1 entries for 2 classes"),
+        ({"class_weights": [1.0, -1.0]}, "class_weights must be numbers of 0 or more"),
+        ({"warmup_steps": -1}, "warmup_steps and aux_weight must be 0 or more"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
