@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
             return 0
-        if debug or error.filename is None:
+        if debug:
             raise
-        return _refuse(f"{error.filename}: {error.strerror}")
+        return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
 
 def _refuse(line: str) -> int:

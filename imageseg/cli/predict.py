@@ -11,8 +11,6 @@ from pathlib import Path
 from imageseg.cli.arguments import OneLineParser
 from imageseg.errors import InputError
 
-KINDS = ("", "_overlay", "_confidence")
-
 
 def run(arguments: Sequence[str]) -> int:
     """Predicts every picture; a picture that cannot be read is named and skipped (exit code 3)."""
@@ -33,7 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     given = parser.parse_args(list(arguments))
     pictures = find_pictures(given.pictures)
-    targets = _targets(pictures, Path(given.output))
+    kinds = ["", *["_overlay"] * (not given.no_overlay), *["_confidence"] * given.save_confidence]
+    targets = _targets(pictures, Path(given.output), kinds)
     from imageseg.cli.progress import file_progress
     from imageseg.images import read_image
     from imageseg.inference.predictor import Predictor
@@ -70,7 +69,7 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
     """
     from imageseg.images import IMAGE_SUFFIXES, is_picture
 
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by the place on disk, however it is spelt
     for name in wanted:
         path = Path(name)
         if path.is_dir():
@@ -83,11 +82,12 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
             inside = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
             if not inside:
                 raise InputError(f"{name}: no such file, folder or pattern")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for picture in inside:
+            found.setdefault(picture.resolve(), picture)
+    return list(found.values())
 
 
-def _targets(pictures: Sequence[Path], output: Path) -> list[Path]:
+def _targets(pictures: Sequence[Path], output: Path, kinds: Sequence[str]) -> list[Path]:
     """Where each picture's files go, without suffix. Pictures of one name from several folders keep their folder's name.
 
     Raises:
@@ -98,7 +98,7 @@ def _targets(pictures: Sequence[Path], output: Path) -> list[Path]:
         output / (p.stem if stems[p.stem] == 1 else f"{p.parent.name}_{p.stem}{p.suffix.replace('.', '_')}")
         for p in pictures
     ]
-    written = Counter((target.with_name(f"{target.name}{kind}.png")).resolve() for target in targets for kind in KINDS)
+    written = Counter((target.with_name(f"{target.name}{kind}.png")).resolve() for target in targets for kind in kinds)
     for path, times in written.items():
         if times > 1:
             raise InputError(

@@ -70,7 +70,7 @@ class ToyScenes(SegmentationDataset):
         wanted = {"size": list(self.size), "counts": list(self.counts), "seed": self.seed}
         if self._is_painted(wanted):
             return
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and any(self.root.iterdir()) and not self._is_painted(wanted):
             raise InputError(f"{self.root}: is not empty and holds no ToyScenes; pass another --data.root")
         self.root.parent.mkdir(parents=True, exist_ok=True)
         # Painted beside its place and renamed when whole, so that an interrupted run leaves nothing half-made.

@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -80,6 +81,9 @@ class Encoder(nn.Module):
         try:
             maps = self.network(images)
         except RuntimeError as error:
+            # Out of memory is a RuntimeError too; what torch says of sizes that do not fit names them so.
+            if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error).lower():
+                raise
             coarsest = self.strides[-1]
             if min(height, width) < 32:
                 raise InputError(

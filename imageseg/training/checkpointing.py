@@ -121,8 +121,9 @@ def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
     """What must be the same for a run to go on exactly; where the data lie and how many load them may change."""
     yield "use", theirs.use, ours.use
     yield "model", theirs.model, ours.model
-    free = {"data.root", "data.num_workers"}
-    for section, names in (("network", None), ("data", None), ("trainer", ("seed", "accumulate_grad_batches"))):
+    free = {"data.root", "data.num_workers", "task.channels_last"}
+    kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val")
+    for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):
         one, other = getattr(theirs, section), getattr(ours, section)
         for name in names or other:
             if f"{section}.{name}" not in free:

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from imageseg.datasets.base import SegmentationDataset
+from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
 from imageseg.pipeline.stream import ArrayTransform
 from imageseg.sample import Sample
@@ -60,10 +61,21 @@ class StreamData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The place in the stream. Restored before Lightning asks for the loader, unlike a loader's own state."""
         assert self.trainer is not None
-        return {"batches_done": self.trainer.fit_loop.epoch_loop.batch_progress.current.completed}
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        return {"batches_done": done, "processes": self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the place over."""
+        """Takes the place over.
+
+        Raises:
+            InputError: a batch of the stream is another number of pictures with this number of processes.
+        """
+        assert self.trainer is not None
+        if state_dict["processes"] != self.trainer.world_size:
+            raise InputError(
+                f"the checkpoint was trained by {state_dict['processes']} processes, this run has {self.trainer.world_size}; "
+                "a run goes on with as many"
+            )
         self._first_batch = int(state_dict["batches_done"])
 
     def _evaluation(self, samples: Any) -> DataLoader[Sample]:

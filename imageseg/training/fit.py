@@ -74,8 +74,7 @@ def train(recipe: Recipe) -> TrainedRun:
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
-    if _is_main_process():
-        dataset.prepare()
+    dataset.prepare()
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
@@ -83,7 +82,7 @@ def train(recipe: Recipe) -> TrainedRun:
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
-    if _is_main_process() and not (folder / "config.yaml").exists():
+    if _is_main_process():
         _write_recipe(recipe, folder)
         trainer.logger.log_hyperparams(_flat(recipe))  # type: ignore[union-attr]
     try:
@@ -92,6 +91,10 @@ def train(recipe: Recipe) -> TrainedRun:
         last = folder / "checkpoints" / "last.ckpt"
         how = f"go on with --config {folder / 'config.yaml'} --trainer.resume {last}"
         raise KeyboardInterrupt(how if last.exists() else "") from None
+    if not best.best_model_path:
+        raise InputError(
+            f"{training.resume}: nothing is left to train; pass a larger --trainer.max_steps or max_epochs"
+        )
     checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores(), trainer.is_global_zero)
@@ -199,7 +202,7 @@ def _trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError) as error:  # a wrong accelerator, precision, strategy, ...
+    except (MisconfigurationException, ValueError, TypeError) as error:  # a wrong accelerator, precision, strategy, ...
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     return trainer, best
 
@@ -210,9 +213,13 @@ def _world_size(training: Training) -> int:
         devices = len([device for device in training.devices.split(",") if device.strip()])
     elif training.devices in ("auto", "-1", -1):
         devices = max(1, torch.cuda.device_count()) if training.accelerator in ("auto", "gpu", "cuda") else 1
-    else:
+    elif str(training.devices).isdecimal() and int(training.devices) > 0:
         devices = int(training.devices)
-    return devices * training.num_nodes
+    else:
+        raise InputError(
+            f"trainer.devices must be a number above 0, 'auto' or a list '0,1', found {training.devices!r}"
+        )
+    return max(1, devices) * training.num_nodes
 
 
 def _has_accelerator(training: Training) -> bool:

@@ -63,6 +63,7 @@ class Training:
             "patience",
             "accumulate_grad_batches",
             "log_every_n_steps",
+            "num_nodes",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -73,5 +74,5 @@ class Training:
             raise InputError(
                 f"trainer.gradient_clip_val must be above 0, found {self.gradient_clip_val}; null leaves gradients"
             )
-        if "spawn" in self.strategy or "fork" in self.strategy:
+        if any(way in self.strategy for way in ("spawn", "fork", "notebook")):
             raise InputError(f"trainer.strategy {self.strategy} keeps the scores in another process; take ddp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from imageseg.datasets import DATASETS
@@ -56,9 +57,15 @@ def arguments_by_taker(recipe: Recipe) -> dict[Taker, dict[str, Any]]:
 
 def _defaults(takes: Taker) -> dict[str, Any]:
     signature = inspect.signature(takes).parameters
-    return {name: signature[name].default for name in parameters_of(takes)}
+    return {
+        name: signature[name].default
+        for name in parameters_of(takes)
+        if signature[name].default is not inspect.Parameter.empty
+    }
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, as YAML gives them back."""
+    """Tuples as lists and paths as text, as YAML gives them back."""
+    if isinstance(value, PurePath):
+        return str(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

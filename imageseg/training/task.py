@@ -110,7 +110,7 @@ class SegmentationTask(pl.LightningModule):
         return self._score(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """As ``validation_step``, in float32 whatever the training's precision, as ``evaluate`` does it."""
+        """As ``validation_step``, in float32 also when training is in mixed precision, as ``evaluate`` does it."""
         with torch.autocast(self.device.type, enabled=False):
             return self._score(batch)
 

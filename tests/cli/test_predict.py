@@ -93,6 +93,16 @@ def test_two_files_of_one_name_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_only_what_will_be_written_is_in_the_way(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "b.png", pictures / "a_overlay.png")
+    assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out"), "--no-overlay"]) == 0
+
+
+def test_one_picture_spelt_twice_is_one(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
+    assert find_pictures(["a.jpg", str(pictures / "a.jpg"), "deep/../a.jpg"]) == [Path("a.jpg")]
+
+
 def test_hidden_files_are_no_pictures(pictures: Path) -> None:
     shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
     assert "._a.jpg" not in [path.name for path in find_pictures([str(pictures)])]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 import imageseg
 from imageseg import InputError, Recipe
-from imageseg.checkpoint import read_checkpoint
+from imageseg.checkpoint import read_checkpoint, write_checkpoint
 from imageseg.cli import main
 from imageseg.images import write_image
 from imageseg.training.checkpointing import AtomicCheckpoints
@@ -148,6 +149,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(run: TrainedRun, scenes: 
     [
         ({"data": {"batch_size": 2}}, "was trained with data.batch_size 3, this run has 2"),
         ({"data": {"flip": 0.0}}, "was trained with data.flip 0.5, this run has 0.0"),
+        ({"task": {"optimizer": "adamw"}}, "was trained with task.optimizer sgd, this run has adamw"),
         ({"trainer": {"seed": 5}}, "was trained with trainer.seed 0, this run has 5"),
         ({"network": {"channels": 16}}, "was trained with network.channels 8, this run has 16"),
     ],
@@ -166,6 +168,25 @@ def test_a_checkpoint_outside_a_run_needs_a_name(run: TrainedRun, scenes: str, t
     with pytest.raises(InputError, match=r"loose.ckpt: lies in no run's folder; pass --trainer.name"):
         train(recipe(scenes, tmp_path, None, resume=str(loose)))
     assert [path.name for path in tmp_path.iterdir()] == ["loose.ckpt"]
+
+
+def test_a_finished_run_has_nothing_left_to_train(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"step6\.ckpt: nothing is left to train; pass a larger --trainer\.max_steps"):
+        train(recipe(scenes, tmp_path, "new", resume=str(run.folder / "kept" / "step6.ckpt")))
+
+
+def test_the_number_of_processes_belongs_to_the_stream(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    tree = read_checkpoint(run.folder / "kept" / "step3.ckpt")
+    tree["StreamData"]["processes"] = 2
+    write_checkpoint(tree, tmp_path / "two.ckpt")
+    with pytest.raises(InputError, match="was trained by 2 processes, this run has 1"):
+        train(recipe(scenes, tmp_path, "one", resume=str(tmp_path / "two.ckpt")))
+
+
+def test_paths_may_be_paths(scenes: str, tmp_path: Path) -> None:
+    values = recipe(scenes, tmp_path, "paths", max_steps=1, val_every=1)
+    trained = train(replace(values, data=values.data | {"root": Path(scenes)}))
+    assert Recipe.from_yaml(trained.folder / "config.yaml").data["root"] == scenes
 
 
 def test_the_command_line_goes_on_with_a_run_of_the_python_interface(
@@ -192,7 +213,7 @@ def test_accumulation_counts_optimizer_steps_and_validates_at_the_end(scenes: st
     trained = train(recipe(scenes, tmp_path, "accumulated", max_steps=3, val_every=2, accumulate_grad_batches=2))
     last = read_checkpoint(trained.folder / "checkpoints" / "last.ckpt")
     assert last["global_step"] == 3
-    assert last["StreamData"] == {"batches_done": 6}
+    assert last["StreamData"] == {"batches_done": 6, "processes": 1}
 
 
 def test_stops_early_when_nothing_gets_better(scenes: str, tmp_path: Path) -> None:
@@ -233,6 +254,9 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"trainer": {"max_steps": 0}}, "trainer.max_steps must be 1 or more, found 0"),
         ({"trainer": {"seed": -1}}, "trainer.seed must be 0 to 4294967295, found -1"),
         ({"trainer": {"strategy": "ddp_spawn"}}, "trainer.strategy ddp_spawn keeps the scores in another process"),
+        ({"trainer": {"devices": "foo"}}, "trainer.devices must be a number above 0"),
+        ({"trainer": {"devices": 0}}, "trainer.devices must be a number above 0"),
+        ({"trainer": {"num_nodes": 0}}, "trainer.num_nodes must be 1 or more"),
         ({"trainer": {"devices": 4}}, "there are 4 processes and fewer pictures to score"),
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
         ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be 0 or more"),
