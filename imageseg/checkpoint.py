@@ -72,6 +72,16 @@ def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         return tree
 
 
+def read_record(path: str | Path) -> tuple[Recipe, LabelSpace]:
+    """What a run's checkpoint was trained by and on; every tensor stays on the disk.
+
+    Raises:
+        InputError: missing, damaged, or not a checkpoint of a training run.
+    """
+    with _opened(path) as file:
+        return _record(_run_skeleton(file, path), file, path)
+
+
 def read_network(path: str | Path) -> TrainedNetwork:
     """Recipe, labels and weights of a run's checkpoint; the optimiser's state stays on the disk.
 
@@ -79,16 +89,26 @@ def read_network(path: str | Path) -> TrainedNetwork:
         InputError: missing, damaged, or not a checkpoint of a training run.
     """
     with _opened(path) as file:
-        skeleton = dict(_skeleton(file, path)["dict"])
-        if RUN_KEY not in skeleton or WEIGHTS_KEY not in skeleton:
-            raise InputError(f"{path}: holds no network of a training run")
-        run, state = _unfold(skeleton[RUN_KEY], file), _unfold(skeleton[WEIGHTS_KEY], file)
-        recipe, labels = Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path)
+        skeleton = _run_skeleton(file, path)
+        recipe, labels = _record(skeleton, file, path)
+        state = _unfold(skeleton[WEIGHTS_KEY], file)
         step = int(skeleton.get("global_step", 0))
     weights = {
         name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)
     }
     return TrainedNetwork(recipe, labels, weights, step)
+
+
+def _run_skeleton(file: Any, path: str | Path) -> dict[Any, Any]:
+    skeleton = dict(_skeleton(file, path)["dict"])
+    if RUN_KEY not in skeleton or WEIGHTS_KEY not in skeleton:
+        raise InputError(f"{path}: holds no network of a training run")
+    return skeleton
+
+
+def _record(skeleton: dict[Any, Any], file: Any, path: str | Path) -> tuple[Recipe, LabelSpace]:
+    run = _unfold(skeleton[RUN_KEY], file)
+    return Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path)
 
 
 @contextlib.contextmanager

@@ -28,3 +28,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` when a known name is close to ``name``, else nothing."""
     meant = closest(name, known)
     return f" (did you mean '{meant}'?)" if meant else ""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, planned: Iterable[str] = ()) -> InputError:
+    """The error for a name that nobody bears: what it may have meant, and what there is."""
+    there = list(known)
+    hint = did_you_mean(name, (*there, *planned))
+    return InputError(f"no {kind} is called '{name}'{hint}; there are {', '.join(there)}")

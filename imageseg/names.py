@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import InputError, did_you_mean, unknown_name
 
 T = TypeVar("T")
 
@@ -47,12 +47,12 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
             InputError: nobody knows the name, or what it names is not there yet.
         """
         canonical = self._canonical.get(_bare(name))
-        ready = ", ".join(self._classes)
         if canonical is None:
-            hint = did_you_mean(name, (*self._classes, *self.planned))
-            raise InputError(f"no {self.kind} is called '{name}'{hint}; there are {ready}")
+            raise unknown_name(self.kind, name, self._classes, planned=self.planned)
         if canonical not in self._classes:
-            raise InputError(f"the {self.kind} {canonical} is not in this version yet; there are {ready}")
+            raise InputError(
+                f"the {self.kind} {canonical} is not in this version yet; there are {', '.join(self._classes)}"
+            )
         return canonical
 
     def __getitem__(self, name: str) -> type[T]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from imageseg import __version__
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import InputError, unknown_name
 
 COMMANDS = {
     "train": "train a network on a dataset, then score the best checkpoint",
@@ -78,9 +78,7 @@ def _dispatch(given: list[str]) -> int:
         return 0
     command = given[0]
     if command not in COMMANDS:
-        raise InputError(
-            f"no command is called '{command}'{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}"
-        )
+        raise unknown_name("command", command, COMMANDS)
     exit_code: int = importlib.import_module(f"imageseg.cli.{command}").run(given[1:])
     return exit_code
 

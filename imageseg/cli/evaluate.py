@@ -23,13 +23,12 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(list(arguments))
-    from imageseg.checkpoint import read_network
+    from imageseg.checkpoint import read_record
     from imageseg.cli.progress import file_progress
     from imageseg.cli.tables import print_scores
     from imageseg.inference.evaluation import evaluate, split_to_score
 
-    trained = read_network(given.checkpoint)
-    recipe = trained.recipe
+    recipe, labels = read_record(given.checkpoint)
     if given.use:
         recipe = replace(recipe, use=given.use, data={})
     if given.root:
@@ -38,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     with file_progress("evaluate") as progress:
         scores = evaluate(recipe, given.checkpoint, split=split, device=given.device, progress=progress)
     if given.json:
-        print(json.dumps({"checkpoint": given.checkpoint, "split": split, **scores.to_dict(trained.labels.names)}))
+        print(json.dumps({"checkpoint": given.checkpoint, "split": split, **scores.to_dict(labels.names)}))
         return 0
-    print_scores(scores, trained.labels, f"{recipe.model} on {recipe.use} {split}")
+    print_scores(scores, labels, f"{recipe.model} on {recipe.use} {split}")
     return 0

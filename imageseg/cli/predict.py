@@ -48,11 +48,11 @@ def run(arguments: Sequence[str]) -> int:
                 print(f"imageseg: skipped: {error.line()}", file=sys.stderr)
                 skipped += 1
                 continue
-            prediction.save(target.with_name(f"{target.name}.png"))
+            prediction.save(_file(target, ""))
             if not given.no_overlay:
-                prediction.save_overlay(target.with_name(f"{target.name}_overlay.png"), image)
+                prediction.save_overlay(_file(target, "_overlay"), image)
             if given.save_confidence:
-                prediction.save_confidence(target.with_name(f"{target.name}_confidence.png"))
+                prediction.save_confidence(_file(target, "_confidence"))
             progress(done, len(pictures))
     print(
         f"{len(pictures) - skipped} predictions in {given.output}"
@@ -98,7 +98,7 @@ def _targets(pictures: Sequence[Path], output: Path, kinds: Sequence[str]) -> li
         output / (p.stem if stems[p.stem] == 1 else f"{p.parent.name}_{p.stem}{p.suffix.replace('.', '_')}")
         for p in pictures
     ]
-    written = Counter((target.with_name(f"{target.name}{kind}.png")).resolve() for target in targets for kind in kinds)
+    written = Counter(_file(target, kind).resolve() for target in targets for kind in kinds)
     for path, times in written.items():
         if times > 1:
             raise InputError(
@@ -108,3 +108,7 @@ def _targets(pictures: Sequence[Path], output: Path, kinds: Sequence[str]) -> li
         if picture.resolve() in written:
             raise InputError(f"{picture}: a prediction would take its place; pass another folder with --output")
     return targets
+
+
+def _file(target: Path, kind: str) -> Path:
+    return target.with_name(f"{target.name}{kind}.png")

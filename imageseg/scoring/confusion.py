@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import unknown_name
 from imageseg.labels import IGNORE
 from imageseg.scoring.scores import DIALECTS, Scores
 
@@ -107,9 +107,7 @@ class ConfusionMatrix:
             InputError: an unknown dialect.
         """
         if dialect not in DIALECTS:
-            raise InputError(
-                f"no dialect is called '{dialect}'{did_you_mean(dialect, DIALECTS)}; there are {', '.join(DIALECTS)}"
-            )
+            raise unknown_name("dialect", dialect, DIALECTS)
         return DIALECTS[dialect](self.matrix, self.missed, self.images)
 
 

@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
 from imageseg import __version__
-from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_network, write_checkpoint
+from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_record, write_checkpoint
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
@@ -105,15 +105,15 @@ def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> Non
     """Raises:
     InputError: the checkpoint cannot be read, or another run's recipe would continue it with other data or weights.
     """
-    found = read_network(path)
-    for what, theirs, ours in _compared(found.recipe, recipe):
+    trained_by, trained_on = read_record(path)
+    for what, theirs, ours in _compared(trained_by, recipe):
         if theirs != ours:
             raise InputError(
                 f"{path}: was trained with {what} {theirs}, this run has {ours}; a run goes on with its own config.yaml"
             )
-    if found.labels != labels:
+    if trained_on != labels:
         raise InputError(
-            f"{path}: was trained on {', '.join(found.labels.names)}; this run has {', '.join(labels.names)}"
+            f"{path}: was trained on {', '.join(trained_on.names)}; this run has {', '.join(labels.names)}"
         )
 
 

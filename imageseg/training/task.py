@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import InputError, unknown_name
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network, most_likely
 from imageseg.sample import Batch
@@ -63,9 +63,7 @@ class SegmentationTask(pl.LightningModule):
             ("optimizer", optimizer, _OPTIMIZERS),
         ):
             if name not in table:
-                raise InputError(
-                    f"no {kind} is called '{name}'{did_you_mean(name, table)}; there are {', '.join(table)}"
-                )
+                raise unknown_name(kind, name, table)
         if min(lr, weight_decay, warmup_steps, aux_weight) < 0:
             raise InputError("lr, weight_decay, warmup_steps and aux_weight must be 0 or more")
         if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
