@@ -102,7 +102,7 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
         defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
         values = parser.parse_args(flags, namespace=defaults).as_dict()
     except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(one_line(error)) from error
     recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
     if print_config:
         print(recipe.to_text(), end="")
@@ -159,6 +159,7 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
             raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What jsonargparse says of a wrong value, without line breaks and its own jargon."""
     text = " ".join(str(error).split())
     return text.replace('Parser key "', '"').replace("typing.", "")

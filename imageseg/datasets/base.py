@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy.typing as npt
 
 from imageseg.errors import InputError
-from imageseg.images import IMAGE_SUFFIXES, is_picture
+from imageseg.images import IMAGE_SUFFIXES, is_picture, read_mask
 from imageseg.labels import LabelSpace
 
 if TYPE_CHECKING:
     from imageseg.datasets.samples import PairSamples
+    from imageseg.workers import Progress
 
 
 class Pair(NamedTuple):
@@ -23,6 +26,24 @@ class Pair(NamedTuple):
     name: str
 
 
+class Listing(NamedTuple):
+    """What lies on disk for a split. In the two lists of faults, one file of each pair is only where it should be."""
+
+    pairs: list[Pair]
+    without_mask: list[Pair]
+    without_image: list[Pair]
+
+
+class Archive(NamedTuple):
+    """One file that a dataset's owner offers for download."""
+
+    url: str
+    md5: str
+    """Of the whole file, 32 hexadecimal digits."""
+    folder: str = ""
+    """Where it is unpacked, below the root."""
+
+
 class SegmentationDataset(ABC):
     """A dataset on disk. Subclasses take ``root`` first and keep it."""
 
@@ -31,22 +52,70 @@ class SegmentationDataset(ABC):
     scored_split: str = "val"
     """The split that a finished run is scored on: "test" where its masks are public."""
 
+    @property
     @abstractmethod
-    def pairs(self, split: str) -> list[Pair]:
-        """The files of a split, sorted by name or in the order of the dataset's own list.
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are there, in the order train, val, test, others.
 
         Raises:
-            InputError: no such split, or files are missing; names what was looked for and where the data come from.
+            InputError: the dataset is not there; names what was looked for and where the data come from.
         """
 
-    def prepare(self) -> None:  # noqa: B027 (a dataset that needs no preparing is complete)
-        """Makes whatever must exist once before ``pairs`` works; does nothing when it is there."""
+    @abstractmethod
+    def listing(self, split: str) -> Listing:
+        """The files of a split, sorted by name or in the order of the dataset's own list, faults included.
+
+        Raises:
+            InputError: no such split, or nothing that could be listed.
+        """
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The files of a split.
+
+        Raises:
+            InputError: no such split, or a file without its partner.
+        """
+        listing = self.listing(split)
+        name = type(self).__name__
+        if listing.without_mask:
+            first = listing.without_mask[0]
+            fault, hint = f"{len(listing.without_mask)} pictures without mask", f"{first.image} has no {first.mask}"
+        elif listing.without_image:
+            first = listing.without_image[0]
+            fault, hint = f"{len(listing.without_image)} masks without picture", f"{first.mask} has no {first.image}"
+        else:
+            return listing.pairs
+        raise InputError(f"{name} {split}: {fault}: {hint}; 'imageseg check {name} --root {self.root}' lists them all")
+
+    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:  # noqa: B027
+        """Makes whatever must exist once before ``listing`` works; does nothing when it is there.
+
+        Args:
+            workers: processes that may be started; unset, one per processor.
+            progress: called with (files done, files in all).
+        """
+
+    def archives(self) -> list[Archive]:
+        """What ``imageseg prepare --download`` fetches.
+
+        Raises:
+            InputError: the owner wants a login or a signature; says the steps.
+        """
+        raise InputError(f"{type(self).__name__} is not offered for download")
+
+    def read_stored(self, mask: Path) -> npt.NDArray[Any]:
+        """A mask file as ``labels.encode`` takes it; datasets with encodings of their own override this."""
+        return read_mask(mask)
+
+    def objects(self, pair: Pair) -> int | None:
+        """How many objects are annotated in a picture; None where the dataset does not tell them apart."""
+        return None
 
     def samples(self, split: str) -> PairSamples:
         """The samples of a split, decoded one by one, without augmentation."""
         from imageseg.datasets.samples import PairSamples
 
-        return PairSamples(self.pairs(split), self.labels)
+        return PairSamples(self.pairs(split), self.labels, self.read_stored)
 
 
 def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str, expected: str, source: str) -> Path:
@@ -73,21 +142,33 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
     )
 
 
-def pairs_by_stem(images: Path, masks: Path) -> list[Pair]:
+def listing_by_stem(images: Path, masks: Path) -> Listing:
     """Pictures and masks of the same name, suffix aside, sorted.
 
     Raises:
-        InputError: a picture without mask, a mask without picture, or two files of one name.
+        InputError: two files of one name in a folder, or a folder without any picture.
     """
-    by_stem = {folder: _files_by_stem(folder) for folder in (images, masks)}
-    for here, there, what in ((images, masks, "mask"), (masks, images, "picture")):
-        lonely = sorted(by_stem[here].keys() - by_stem[there].keys())
-        if lonely:
-            files = ", ".join(str(by_stem[here][stem]) for stem in lonely[:3])
-            raise InputError(
-                f"{len(lonely)} of {len(by_stem[here])} files in {here} have no {what} of that name in {there}: {files}"
-            )
-    return [Pair(path, by_stem[masks][stem], stem) for stem, path in sorted(by_stem[images].items())]
+    pictures, labels = _files_by_stem(images), _files_by_stem(masks)
+    return Listing(
+        [Pair(path, labels[stem], stem) for stem, path in pictures.items() if stem in labels],
+        without_mask=[Pair(path, masks / f"{stem}.png", stem) for stem, path in pictures.items() if stem not in labels],
+        without_image=[
+            Pair(images / f"{stem}.jpg", path, stem) for stem, path in labels.items() if stem not in pictures
+        ],
+    )
+
+
+def listing_of(pairs: Iterable[Pair]) -> Listing:
+    """The pairs that a list names, sorted out by which of their files are there."""
+    listing = Listing([], [], [])
+    for pair in pairs:
+        if not pair.image.exists():
+            listing.without_image.append(pair)
+        elif pair.mask is not None and not pair.mask.exists():
+            listing.without_mask.append(pair)
+        else:
+            listing.pairs.append(pair)
+    return listing
 
 
 def require_split(split: str, splits: Iterable[str], dataset: str) -> None:
@@ -97,6 +178,12 @@ def require_split(split: str, splits: Iterable[str], dataset: str) -> None:
     known = list(splits)
     if split not in known:
         raise InputError(f"{dataset} has no split '{split}'; it has {', '.join(known) or 'none'}")
+
+
+def in_usual_order(splits: Iterable[str]) -> tuple[str, ...]:
+    """train, val, test, then the others by name."""
+    usual = ("train", "val", "test")
+    return tuple(sorted(splits, key=lambda split: (usual.index(split) if split in usual else len(usual), split)))
 
 
 def _child(folder: Path, name: str) -> Path:
@@ -118,4 +205,4 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         raise InputError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
-    return found
+    return dict(sorted(found.items()))

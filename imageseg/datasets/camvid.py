@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.datasets.base import Pair, SegmentationDataset, existing_folder, pairs_by_stem, require_split
+from imageseg.datasets.base import Listing, SegmentationDataset, existing_folder, listing_by_stem, require_split
 from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
 
@@ -42,15 +42,20 @@ class CamVid(SegmentationDataset):
     @property
     def scored_split(self) -> str:  # type: ignore[override]
         """The test split where its files are there."""
-        return "test" if "test" in self._splits() else "val"
+        return "test" if "test" in self.splits else "val"
 
-    def pairs(self, split: str) -> list[Pair]:
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those whose two folders are there."""
+        return tuple(self._folders())
+
+    def listing(self, split: str) -> Listing:
         """The frames and masks of one name, sorted."""
-        splits = self._splits()
-        require_split(split, splits, f"CamVid at {self.root}")
-        return pairs_by_stem(*splits[split])
+        folders = self._folders()
+        require_split(split, folders, f"CamVid at {self.root}")
+        return listing_by_stem(*folders[split])
 
-    def _splits(self) -> dict[str, tuple[Path, Path]]:
+    def _folders(self) -> dict[str, tuple[Path, Path]]:
         """Split -> its folder of pictures and its folder of masks, for those that are there."""
         base = existing_folder(
             self.root,

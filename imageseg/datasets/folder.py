@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.datasets.base import Pair, SegmentationDataset, existing_folder, pairs_by_stem, require_split
+from imageseg.datasets.base import (
+    Listing,
+    SegmentationDataset,
+    existing_folder,
+    in_usual_order,
+    listing_by_stem,
+    require_split,
+)
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import read_yaml
@@ -36,15 +43,17 @@ class Folder(SegmentationDataset):
     @property
     def scored_split(self) -> str:  # type: ignore[override]
         """The test split where there is one."""
-        return "test" if "test" in self._splits() else "val"
+        return "test" if "test" in self.splits else "val"
 
-    def pairs(self, split: str) -> list[Pair]:
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The folders in ``images``."""
+        return in_usual_order(path.name for path in self._folder("images").iterdir() if path.is_dir())
+
+    def listing(self, split: str) -> Listing:
         """The pictures and masks of one name, sorted."""
-        require_split(split, self._splits(), str(self.root))
-        return pairs_by_stem(self._folder("images") / split, self._folder("masks") / split)
-
-    def _splits(self) -> list[str]:
-        return sorted(path.name for path in self._folder("images").iterdir() if path.is_dir())
+        require_split(split, self.splits, str(self.root))
+        return listing_by_stem(self._folder("images") / split, self._folder("masks") / split)
 
     def _folder(self, name: str) -> Path:
         return existing_folder(self.root, [name], dataset="Folder", expected=_EXPECTED, source="your own pictures")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,18 @@ class PairSamples(Dataset[Sample]):
     Args:
         pairs: the files.
         labels: turns stored values into class indices.
+        read_stored: reads a mask file as ``labels`` takes it.
 
     Raises:
         InputError: when reading, for an unreadable file, a mask of another size than its picture, or an undeclared value.
     """
 
-    def __init__(self, pairs: Sequence[Pair], labels: LabelSpace) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], labels: LabelSpace, read_stored: Callable[[Path], npt.NDArray[Any]] = read_mask
+    ) -> None:
         self.pairs = list(pairs)
         self.labels = labels
+        self._read_stored = read_stored
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -48,7 +53,7 @@ class PairSamples(Dataset[Sample]):
         if pair.mask is None:
             raise InputError(f"{pair.image}: this split has no masks; predict it, it cannot be trained on or scored")
         image = read_image(pair.image)
-        stored: npt.NDArray[Any] = read_mask(pair.mask)
+        stored = self._read_stored(pair.mask)
         if stored.shape[:2] != image.shape[:2]:
             sizes = [f"{width} x {height}" for height, width in (stored.shape[:2], image.shape[:2])]
             turned = (

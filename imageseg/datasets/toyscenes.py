@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.base import Listing, SegmentationDataset
 from imageseg.datasets.folder import Folder
 from imageseg.datasets.street_painter import LABELS, SMALLEST, paint_scene
 from imageseg.errors import InputError
 from imageseg.images import write_image, write_mask
 from imageseg.recipe import read_yaml
+from imageseg.workers import Progress
 
 _SPLITS = ("train", "val", "test")
 
@@ -53,15 +54,16 @@ class ToyScenes(SegmentationDataset):
                 f"found {size}, {counts} and {seed}"
             )
 
-    def pairs(self, split: str) -> list[Pair]:
-        """The pictures and masks of one name, sorted."""
-        if not self.root.exists():
-            raise InputError(
-                f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it"
-            )
-        return Folder(str(self.root)).pairs(split)
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All three, once painted."""
+        return self._folder().splits
 
-    def prepare(self) -> None:
+    def listing(self, split: str) -> Listing:
+        """The pictures and masks of one name, sorted."""
+        return self._folder().listing(split)
+
+    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
         """Paints the pictures, unless they are there.
 
         Raises:
@@ -88,6 +90,13 @@ class ToyScenes(SegmentationDataset):
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _folder(self) -> Folder:
+        if not self.root.exists():
+            raise InputError(
+                f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it"
+            )
+        return Folder(str(self.root))
 
     def _is_painted(self, wanted: dict[str, Any]) -> bool:
         record = self.root / "toyscenes.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from imageseg.datasets.base import Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.base import Listing, Pair, SegmentationDataset, existing_folder, listing_of, require_split
 from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
 
@@ -13,6 +13,9 @@ _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+
+
+_SPLITS = ("train", "val", "test", "trainval")
 
 
 def voc_color(value: int) -> tuple[int, int, int]:
@@ -57,20 +60,20 @@ class VOC(SegmentationDataset):
         """The test split of 2007 where its list is there; the masks of other years' test pictures are not public."""
         return "test" if self.year == "2007" and self._list("test").is_file() else "val"
 
-    def pairs(self, split: str) -> list[Pair]:
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those whose list is there."""
+        return tuple(split for split in _SPLITS if self._list(split).is_file())
+
+    def listing(self, split: str) -> Listing:
         """The pictures that the split's list names, in its order."""
-        require_split(split, ("train", "val", "trainval", "test"), f"VOC{self.year}")
+        require_split(split, _SPLITS, f"VOC{self.year}")
         base = self._base()
         names = _read_list(self._list(split))
         pairs = [Pair(base / "JPEGImages" / f"{n}.jpg", base / "SegmentationClass" / f"{n}.png", n) for n in names]
         if split == "test" and not any(pair.mask and pair.mask.exists() for pair in pairs):
             pairs = [pair._replace(mask=None) for pair in pairs]
-        missing = [path for pair in pairs for path in pair[:2] if path is not None and not path.exists()]
-        if missing:
-            raise InputError(
-                f"VOC{self.year} {split}: {len(missing)} of the listed files are missing, the first is {missing[0]}"
-            )
-        return pairs
+        return listing_of(pairs)
 
     def _list(self, split: str) -> Path:
         return self._base() / "ImageSets" / "Segmentation" / f"{split}.txt"

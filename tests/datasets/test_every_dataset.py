@@ -84,6 +84,17 @@ def test_classes_are_those_counted_by_hand(built, name):
 
 
 @every_dataset
+def test_splits_are_those_that_can_be_listed(built, name):
+    splits = built(name).splits
+    assert set(splits) == set(EXPECTED[name])
+    assert splits[:2] == ("train", "val")
+    for split in splits:
+        listing = built(name).listing(split)
+        assert listing.pairs == built(name).pairs(split)
+        assert listing.without_mask == listing.without_image == []
+
+
+@every_dataset
 def test_an_unknown_split_is_refused_with_the_known_ones(built, name):
     with pytest.raises(InputError, match="no split 'valid'") as caught:
         built(name).pairs("valid")

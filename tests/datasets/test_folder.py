@@ -73,7 +73,9 @@ def test_pairs_are_sorted_by_name_and_other_files_do_not_count(tmp_path):
 def test_a_mask_without_picture_is_named(tmp_path):
     write_folder(tmp_path)
     Image.new("L", (6, 4), 7).save(tmp_path / "masks/train/extra.png")
-    with pytest.raises(InputError, match=r"1 of 2 files in .* have no picture of that name in .*extra\.png") as caught:
+    with pytest.raises(
+        InputError, match=r"train: 1 masks without picture: .*masks/train/extra\.png has no .*extra"
+    ) as caught:
         Folder(str(tmp_path)).pairs("train")
     one_line(caught)
 

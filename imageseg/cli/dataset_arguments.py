@@ -1,0 +1,62 @@
+"""The arguments of commands that work on a dataset: its name, its root, and the flags that its signature has."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from imageseg.cli.arguments import OneLineParser, one_line
+from imageseg.errors import InputError
+
+if TYPE_CHECKING:
+    from imageseg.datasets.base import SegmentationDataset
+
+
+class DatasetParser(OneLineParser):
+    """A parser of ``NAME [--root FOLDER] [flags of the command] [flags of the dataset]``."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"a dataset's own arguments are flags too: '{prog} VOC --year 2007'; "
+            "'imageseg train --use VOC --model UNet --help' explains them",
+        )
+        self.add_argument("use", metavar="DATASET", help="its name, for example VOC, Cityscapes, Folder")
+        self.add_argument(
+            "--root", "--data.root", dest="root", help="where its files lie or will; unset, its default below data/"
+        )
+
+    def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, SegmentationDataset]:
+        """The command's own values, and the dataset.
+
+        Raises:
+            InputError: an unknown dataset or flag, or a value of the wrong kind.
+        """
+        given, flags = self.parse_known_args(list(arguments))
+        return given, dataset_from(given.use, given.root, flags, program=self.prog)
+
+
+def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: str) -> SegmentationDataset:
+    """The dataset of that name, its other arguments read from flags by the types in its signature."""
+    from imageseg.datasets import DATASETS, build_dataset
+    from imageseg.names import NOT_IN_RECIPES, parameters_of
+
+    name, takes = DATASETS.resolve(use), DATASETS[use]
+    if not flags:
+        return build_dataset(name, root)
+    known = [f"--{argument}" for argument in parameters_of(takes) if argument != "root"]
+    wrong = [flag for flag in flags if flag.startswith("--") and flag.partition("=")[0] not in known]
+    if wrong:
+        has = f"has {', '.join(known)}" if known else "has none of its own"
+        raise InputError(f"neither {program} nor {name} has a flag {wrong[0].partition('=')[0]}; {name} {has}")
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False)
+    parser.add_class_arguments(takes, as_group=False, skip={*NOT_IN_RECIPES, "root"})
+    try:
+        values = parser.parse_args(list(flags)).as_dict()
+    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
+        raise InputError(f"{one_line(error)}; see {program} --help") from error
+    return build_dataset(name, root, **values)

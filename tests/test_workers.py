@@ -1,0 +1,72 @@
+"""in_processes: results in order, errors as they are, the dead named, nothing computed far ahead."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from imageseg.errors import InputError
+from imageseg.workers import in_processes
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def refuse_seven(number: int) -> int:
+    if number == 7:
+        raise InputError(f"seven.png: cannot be read ({number})")
+    return number
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def process_of(number: int) -> int:
+    time.sleep(0.02)  # so that one process cannot take all
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2, 57])
+def test_results_come_in_order_and_progress_counts_them(workers: int, count: int) -> None:
+    seen: list[tuple[int, int]] = []
+    results = list(
+        in_processes(square, range(count), workers=workers, progress=lambda done, total: seen.append((done, total)))
+    )
+    assert results == [number * number for number in range(count)]
+    assert seen == [(done, count) for done in range(1, count + 1)]
+
+
+def test_arguments_may_be_bound() -> None:
+    assert list(in_processes(partial(pow, 2), [1, 2, 3], workers=2)) == [2, 4, 8]
+
+
+def test_two_workers_are_two_other_processes() -> None:
+    ids = set(in_processes(process_of, range(40), workers=2))
+    assert len(ids) == 2
+    assert os.getpid() not in ids
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_keeps_its_one_line(workers: int) -> None:
+    with pytest.raises(InputError) as refused:
+        list(in_processes(refuse_seven, range(20), workers=workers))
+    assert refused.value.line() == "seven.png: cannot be read (7)"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_killed_worker_is_one_line() -> None:
+    with pytest.raises(InputError, match="a worker process died, perhaps for want of memory; pass fewer --workers"):
+        list(in_processes(die_at_three, range(20), workers=2))
+
+
+def test_whoever_stops_asking_stops_the_work() -> None:
+    results = in_processes(square, range(10_000), workers=2)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
