@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imageseg.errors import InputError
 
 IGNORE = 255
-_UNDECLARED = -1
+UNDECLARED = -1
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class LabelSpace:
             return self._encode_colors(stored, source)
         if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) <= 65535:
             raise InputError(f"{source}: stored values lie outside 0 to 65535 ({stored.min()} to {stored.max()})")
-        classes = self._class_of_value[stored]
-        if (classes == _UNDECLARED).any():
-            values, counts = np.unique(stored[classes == _UNDECLARED], return_counts=True)
-            raise InputError(f"{source}: {_counted(values, counts)} not in the label table ({self._declared()})")
+        classes = self.class_of_value[stored]
+        if (classes == UNDECLARED).any():
+            values, counts = np.unique(stored[classes == UNDECLARED], return_counts=True)
+            raise self._undeclared(values, counts, source)
         encoded: npt.NDArray[np.uint8] = classes.astype(np.uint8)
         return encoded
 
@@ -161,12 +161,37 @@ class LabelSpace:
             ) from error
 
     @cached_property
-    def _class_of_value(self) -> npt.NDArray[np.int16]:
-        table = np.full(65536, _UNDECLARED, np.int16)
+    def class_of_value(self) -> npt.NDArray[np.int16]:
+        """(65536,) int16: the class index of each stored value, ``ignore_index`` where it is ignored, -1 where nobody
+        declared it."""
+        table = np.full(65536, UNDECLARED, np.int16)
         table[list(self.ignored_values)] = self.ignore_index
         for index, label in enumerate(self.labels):
             table[list(label.values)] = index
+        table.flags.writeable = False
         return table
+
+    def fold(self, counts: npt.NDArray[np.int64], source: str | Path = "mask") -> npt.NDArray[np.int64]:
+        """Pixel counts by stored value to counts by class: many pixels cost no more than the table.
+
+        Args:
+            counts: (V,) or (V, K) int64, V at most 65536.
+            source: the file that errors name.
+
+        Returns:
+            (C,) or (C, K) int64; ignored pixels are left out.
+
+        Raises:
+            InputError: as ``encode``.
+        """
+        classes = self.class_of_value[: len(counts)]
+        by_value = counts if counts.ndim == 1 else counts.sum(axis=1)
+        wrong = np.flatnonzero((classes == UNDECLARED) & (by_value > 0))
+        if wrong.size:
+            raise self._undeclared(wrong, by_value[wrong], source)
+        folded = np.zeros((IGNORE + 1, *counts.shape[1:]), np.int64)
+        np.add.at(folded, classes[classes != UNDECLARED], counts[classes != UNDECLARED])
+        return folded[: len(self)]
 
     @cached_property
     def _class_of_color(self) -> dict[int, int]:
@@ -183,12 +208,15 @@ class LabelSpace:
     def _encode_colors(self, stored: npt.NDArray[Any], source: str | Path) -> npt.NDArray[np.uint8]:
         packed = stored.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
         colors, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-        classes = np.array([self._class_of_color.get(int(color), _UNDECLARED) for color in colors], np.int16)
-        unknown = classes == _UNDECLARED
+        classes = np.array([self._class_of_color.get(int(color), UNDECLARED) for color in colors], np.int16)
+        unknown = classes == UNDECLARED
         if unknown.any():
             triples = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in map(int, colors[unknown])]
             raise InputError(f"{source}: {_counted(triples, counts[unknown], 'colour')} not in the label table")
         return classes[inverse].reshape(packed.shape).astype(np.uint8)
+
+    def _undeclared(self, values: npt.NDArray[Any], counts: npt.NDArray[np.int64], source: str | Path) -> InputError:
+        return InputError(f"{source}: {_counted(values, counts)} not in the label table ({self._declared()})")
 
     def _declared(self) -> str:
         values = sorted({value for label in self.labels for value in label.values})

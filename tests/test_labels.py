@@ -205,3 +205,25 @@ def test_every_value_is_encoded_or_counted(space, stored):
     first = min(unknown)
     with pytest.raises(InputError, match=rf"^m\.png: value {first} \({(stored == first).sum()} pixels\)"):
         space.encode(stored, "m.png")
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 7, 24, 25, 255]), min_size=1, max_size=40))
+def test_folding_counts_is_encoding_and_counting(stored):
+    space = LabelSpace(
+        (Label("road", (1, 1, 1), (7,)), Label("person", (2, 2, 2), (24, 25))), ignored_values=(0, 1, 2, 255)
+    )
+    values = np.array(stored, np.uint8)
+    classes = space.encode(values[None])
+    counts = np.bincount(values, minlength=256)
+    assert space.fold(counts).tolist() == [(classes == 0).sum(), (classes == 1).sum()]
+    assert space.fold(np.stack([counts, 2 * counts], axis=1))[:, 1].tolist() == (2 * space.fold(counts)).tolist()
+
+
+def test_folding_names_undeclared_values_as_encoding_does():
+    space = LabelSpace((Label("road", (1, 1, 1), (7,)),))
+    values = np.array([[7, 9, 9, 12]], np.uint8)
+    with pytest.raises(InputError) as encoding:
+        space.encode(values, "a.png")
+    with pytest.raises(InputError) as folding:
+        space.fold(np.bincount(values.ravel(), minlength=256), "a.png")
+    assert str(folding.value) == str(encoding.value)

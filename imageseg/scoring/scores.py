@@ -1,14 +1,56 @@
-"""Scores: what one confusion matrix says, by the rules of a dialect."""
+"""Counts of a whole split, and Scores: what a dialect makes of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from imageseg.scoring.cityscapes import InstanceCounts
+
+Figures = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one pass over a split has counted.
+
+    Attributes:
+        matrix: (C, C) int64 pixels, rows are the truth, columns the prediction.
+        missed: (C,) int64 true pixels whose prediction is no class at all; they count against their class.
+        images: how many pictures.
+        picture_miou: the mean over pictures of each one's own mIoU; NaN when none has one.
+        instances: weights of Cityscapes' instances, where they were counted.
+    """
+
+    matrix: npt.NDArray[np.int64]
+    missed: npt.NDArray[np.int64]
+    images: int
+    picture_miou: float = math.nan
+    instances: InstanceCounts | None = None
+
+    @property
+    def correct(self) -> npt.NDArray[np.int64]:
+        """(C,) pixels whose prediction is their class."""
+        correct: npt.NDArray[np.int64] = np.diag(self.matrix)
+        return correct
+
+    @property
+    def true(self) -> npt.NDArray[np.int64]:
+        """(C,) pixels of each true class."""
+        true: npt.NDArray[np.int64] = self.matrix.sum(axis=1) + self.missed
+        return true
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(C,) valid pixels predicted as each class."""
+        predicted: npt.NDArray[np.int64] = self.matrix.sum(axis=0)
+        return predicted
 
 
 @dataclass(frozen=True)
@@ -17,71 +59,72 @@ class Scores:
 
     Attributes:
         dialect: by whose rules.
-        iou: (C,) float64, intersection over union per class; NaN for a class in neither truth nor prediction.
-        miou: the mean over the classes that have an IoU; NaN when none has.
+        iou: (C,) float64, intersection over union per class; NaN where undefined.
+        miou: its mean, over the classes that the dialect counts; NaN when there is none.
         pixel_accuracy: correct pixels over all valid pixels.
-        class_accuracy: the mean over classes of correct pixels over true pixels.
+        class_accuracy: what the dialect calls mean accuracy: of recall, unless its rules say otherwise.
         fw_iou: IoU weighted by the classes' share of the true pixels.
         images: how many pictures were scored.
+        precision: (C,) correct over predicted pixels.
+        recall: (C,) correct over true pixels.
+        dice: (C,) twice the correct over the sum of true and predicted pixels, also called F1.
+        extra: figures that only this dialect has, by name: numbers, or names and numbers.
     """
 
     dialect: str
-    iou: npt.NDArray[np.float64]
+    iou: Figures
     miou: float
     pixel_accuracy: float
     class_accuracy: float
     fw_iou: float
     images: int
+    precision: Figures
+    recall: Figures
+    dice: Figures
+    extra: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over the classes that have one."""
+        return mean(self.dice)
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON: undefined figures are None, IoU is by class name."""
+        """For JSON: undefined figures are None, figures per class are by class name."""
+        by_class = {
+            name: dict(zip(names, map(plain, getattr(self, name)), strict=True))
+            for name in ("iou", "precision", "recall", "dice")
+        }
+        extra = {
+            name: plain(value) if isinstance(value, float) else {key: plain(entry) for key, entry in value.items()}
+            for name, value in self.extra.items()
+        }
         return {
             "dialect": self.dialect,
-            "miou": _plain(self.miou),
-            "iou": {name: _plain(value) for name, value in zip(names, self.iou, strict=True)},
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "class_accuracy": _plain(self.class_accuracy),
-            "fw_iou": _plain(self.fw_iou),
+            "miou": plain(self.miou),
+            "iou": by_class["iou"],
+            "pixel_accuracy": plain(self.pixel_accuracy),
+            "class_accuracy": plain(self.class_accuracy),
+            "fw_iou": plain(self.fw_iou),
+            "mean_dice": plain(self.mean_dice),
             "images": self.images,
+            **{name: by_class[name] for name in ("precision", "recall", "dice")},
+            **extra,
         }
 
 
-def default_scores(matrix: npt.NDArray[np.int64], missed: npt.NDArray[np.int64], images: int) -> Scores:
-    """The rules of the Cityscapes evaluator: classes that appear neither in truth nor in prediction leave the mean.
-
-    Args:
-        matrix: (C, C) pixel counts, rows are the truth, columns the prediction.
-        missed: (C,) true pixels whose prediction is no class at all; they count against their class.
-        images: how many pictures were counted.
-    """
-    correct = np.diag(matrix).astype(np.float64)
-    true = matrix.sum(axis=1) + missed
-    union = true + matrix.sum(axis=0) - correct
-    with np.errstate(divide="ignore", invalid="ignore"):
-        iou = np.where(union > 0, correct / union, np.nan)
-        recall = np.where(true > 0, correct / true, np.nan)
-    total = int(true.sum())
-    if total == 0:
-        return Scores("default", iou, _mean(iou), math.nan, math.nan, math.nan, images)
-    share = true / total
-    return Scores(
-        dialect="default",
-        iou=iou,
-        miou=_mean(iou),
-        pixel_accuracy=float(correct.sum() / total),
-        class_accuracy=_mean(recall),
-        fw_iou=float((share[share > 0] * iou[share > 0]).sum()),
-        images=images,
-    )
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> Figures:
+    """``part / whole`` in float64, ``empty`` where there is no whole."""
+    quotient: Figures = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
+    return quotient
 
 
-DIALECTS = {"default": default_scores}
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def mean(values: npt.ArrayLike) -> float:
+    """The mean of the values that are defined; NaN when none is."""
+    values = np.asarray(values, np.float64)
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
     return None if math.isnan(value) else float(value)

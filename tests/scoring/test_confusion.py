@@ -84,14 +84,19 @@ def test_a_split_without_any_valid_pixel_has_no_score() -> None:
         math.isnan(figure) for figure in (scores.miou, scores.pixel_accuracy, scores.class_accuracy, scores.fw_iou)
     )
     assert scores.images == 1
+    none = {"a": None, "b": None, "c": None}
     assert scores.to_dict(["a", "b", "c"]) == {
         "dialect": "default",
         "miou": None,
-        "iou": {"a": None, "b": None, "c": None},
+        "iou": none,
         "pixel_accuracy": None,
         "class_accuracy": None,
         "fw_iou": None,
+        "mean_dice": None,
         "images": 1,
+        "precision": none,
+        "recall": none,
+        "dice": none,
     }
 
 
