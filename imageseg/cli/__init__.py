@@ -15,6 +15,7 @@ from imageseg.errors import InputError, unknown_name
 COMMANDS = {
     "train": "train a network on a dataset, then score the best checkpoint",
     "evaluate": "score a checkpoint on a split",
+    "score": "score folders of predictions as any benchmark's own evaluator does",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
 }

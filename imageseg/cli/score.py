@@ -1,0 +1,131 @@
+"""imageseg score: folders of predictions against folders of truth, by any evaluator's rules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imageseg.cli.arguments import OneLineParser
+from imageseg.errors import InputError
+
+if TYPE_CHECKING:
+    from imageseg.datasets.base import SegmentationDataset
+    from imageseg.scoring.benchmarks import Benchmark
+    from imageseg.scoring.files import Reading, ScoredFiles
+    from imageseg.scoring.pairing import ScoredPair
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Scores, and prints a table or JSON."""
+    given, flags = _parser().parse_known_args(list(arguments))
+    from imageseg.cli.dataset_arguments import dataset_from
+    from imageseg.cli.score_report import ScoreReport
+    from imageseg.datasets import DATASETS
+    from imageseg.errors import unknown_name
+    from imageseg.scoring.benchmarks import benchmark_of
+    from imageseg.scoring.dialects import DIALECTS
+    from imageseg.scoring.pairing import truth_files
+
+    dataset = dataset_from(given.dataset, given.root or given.truth, flags, program="imageseg score")
+    benchmark = benchmark_of(DATASETS.resolve(given.dataset))
+    name = given.dialect or benchmark.dialect
+    if name not in DIALECTS:
+        raise unknown_name("dialect", name, DIALECTS)
+    truth = truth_files(Path(given.truth), benchmark.endings) if given.truth else _own_truth(dataset, given.split)
+    reading = _reading(given, dataset, benchmark, truth)
+    pairs = benchmark.pairs(truth, Path(given.predictions))
+    scored = _scored(pairs, reading, given, "score")
+    against = None
+    if given.against:
+        against = _scored(benchmark.pairs(truth, Path(given.against)), reading, given, "against")
+    _warn(pairs, scored, reading)
+    report = ScoreReport(scored, reading.labels, name, against=against, explained=given.explain)
+    if given.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        report.show(given.predictions)
+    return 0
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="imageseg score",
+        description="Scores predictions on disk against the truth, as the dataset's own evaluator does, or by another's rules.\n"
+        "Predictions hold the dataset's stored values (Cityscapes: labelIds), or class indices with --stored classes.",
+        epilog="examples:\n"
+        "  imageseg score --dataset Cityscapes --truth data/Cityscapes/gtFine/val --predictions results --json\n"
+        "  imageseg score --dataset VOC --root data/VOC --split val --predictions out --stored classes --explain",
+    )
+    parser.add_argument("--dataset", required=True, help="whose labels, pairing and rules, for example Cityscapes")
+    parser.add_argument(
+        "--predictions", required=True, metavar="DIR", help="a folder of PNGs, searched with its folders"
+    )
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--truth", metavar="DIR", help="a folder of masks, all of which are scored")
+    truth.add_argument("--root", metavar="DIR", help="or the dataset's own folder, of which --split is scored")
+    parser.add_argument("--split", default="val", help="of --root (default: val)")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="a labels.yaml to read both sides by, instead of the dataset's table"
+    )
+    parser.add_argument(
+        "--stored",
+        choices=("table", "classes", "trainIds"),
+        default="table",
+        help="what predictions hold: values of the dataset's table (default), or class indices (trainIds is the same)",
+    )
+    parser.add_argument("--dialect", help="another evaluator's rules; unset, the dataset's own")
+    parser.add_argument("--explain", action="store_true", help="the same predictions by all rules, and why they differ")
+    parser.add_argument(
+        "--against", metavar="DIR", help="other predictions of the same pictures: is the difference real?"
+    )
+    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    return parser
+
+
+def _own_truth(dataset: SegmentationDataset, split: str) -> list[Path]:
+    masks = [pair.mask for pair in dataset.pairs(split) if pair.mask is not None]
+    if not masks:
+        raise InputError(f"{dataset.root}: the split '{split}' has no public masks; only its server can score it")
+    return masks
+
+
+def _reading(
+    given: argparse.Namespace, dataset: SegmentationDataset, benchmark: Benchmark, truth: Sequence[Path]
+) -> Reading:
+    from imageseg.labels import LabelSpace
+    from imageseg.recipe import read_yaml
+    from imageseg.scoring.files import Reading
+
+    labels = LabelSpace.from_dict(read_yaml(given.labels), given.labels) if given.labels else dataset.labels
+    return Reading(
+        labels,
+        class_indices=given.stored != "table",
+        read_truth=dataset.read_stored,
+        instances_of=benchmark.instances_of if benchmark.instances else None,
+    )
+
+
+def _scored(pairs: Sequence[ScoredPair], reading: Reading, given: argparse.Namespace, what: str) -> ScoredFiles:
+    from imageseg.cli.progress import file_progress
+    from imageseg.scoring.files import score_files
+
+    with file_progress(what) as progress:
+        return score_files(pairs, reading, workers=given.workers, progress=progress)
+
+
+def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, reading: Reading) -> None:
+    from imageseg.scoring.files import suspicion
+
+    missing = [pair for pair in pairs if pair.prediction is None]
+    if missing:
+        print(
+            f"imageseg: {len(missing)} pictures have no prediction and count as missed, the first is {missing[0].truth}",
+            file=sys.stderr,
+        )
+    if doubt := suspicion(scored, reading):
+        print(f"imageseg: {doubt}", file=sys.stderr)

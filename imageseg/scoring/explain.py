@@ -1,0 +1,72 @@
+"""Why the dialects differ on these predictions: the causes that are there, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from imageseg.scoring.dialects import DIALECTS
+from imageseg.scoring.scores import Counts
+
+_LISTED = 5
+
+
+def explain(counts: Counts, names: Sequence[str]) -> list[str]:
+    """One sentence for each cause of different figures that these counts have; empty when all dialects agree."""
+    correct, true, predicted = counts.correct, counts.true, counts.predicted
+    averaged = {over: [name for name, dialect in DIALECTS.items() if dialect.mean_over == over] for over in _OVERS}
+    absent = np.flatnonzero(true + predicted == 0)
+    only_predicted = np.flatnonzero((true == 0) & (predicted > 0))
+    reasons = []
+    if absent.size:
+        reasons.append(
+            f"{_classes(absent, names)} neither in the truth nor in the prediction: {_and(averaged['all'])} count "
+            f"{_it(absent)} as 0, the others leave {_it(absent)} out"
+        )
+    if only_predicted.size:
+        pixels = int(predicted[only_predicted].sum())
+        reasons.append(
+            f"{_classes(only_predicted, names)} not in the truth and predicted on {pixels:,} pixels: bdd100k leaves "
+            f"{_it(only_predicted)} out, the others count {_it(only_predicted)} as 0"
+        )
+    if missed := int(counts.missed.sum()):
+        reasons.append(
+            f"{missed:,} valid pixels ({missed / true.sum():.2%}) have a prediction that is no class: all count them as "
+            "misses, but paddleseg's pixel accuracy and bdd100k's class accuracy, which divide by what was predicted, do "
+            "not; the evaluators of Cityscapes and VOC stop at values outside their tables"
+        )
+    if counts.images > 1:
+        reasons.append(
+            f"per_image averages {counts.images} pictures' own mIoU, so that a class in one corner of one picture weighs as "
+            "much as one that fills the set: no benchmark scores so"
+        )
+    recall, precision = (_mean_ratio(correct, whole) for whole in (true, predicted))
+    if abs(recall - precision) > 1e-9:
+        reasons.append(
+            f"the class accuracy of bdd100k is the mean of precision ({precision:.3f}), that of the others the mean of recall "
+            f"({recall:.3f})"
+        )
+    return reasons
+
+
+_OVERS = ("union", "truth", "all")
+
+
+def _mean_ratio(part: np.ndarray, whole: np.ndarray) -> float:
+    there = whole > 0
+    return float((part[there] / whole[there]).mean()) if there.any() else 0.0
+
+
+def _classes(indices: np.ndarray, names: Sequence[str]) -> str:
+    shown = ", ".join(names[index] for index in indices[:_LISTED])
+    more = f" and {len(indices) - _LISTED} more" if len(indices) > _LISTED else ""
+    return f"{shown}{more} {'is' if len(indices) == 1 else 'are'}"
+
+
+def _it(indices: np.ndarray) -> str:
+    return "it" if len(indices) == 1 else "them"
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
