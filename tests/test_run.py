@@ -36,7 +36,7 @@ def test_voc_from_end_to_end(tmp_path: Path) -> None:
     assert (tmp_path / best).exists()
     assert "step 3/3" in answer.stderr
     assert "Warning" not in answer.stderr
-    assert json.loads(next(tmp_path.glob("runs/*/scores.json")).read_text())["dialect"] == "default"
+    assert json.loads(next(tmp_path.glob("runs/*/scores.json")).read_text())["dialect"] == "voc"
 
 
 def test_a_wrong_mask_stops_the_run_with_one_line(tmp_path: Path) -> None:

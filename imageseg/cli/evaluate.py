@@ -20,6 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, where it lay in training"
     )
+    parser.add_argument("--dialect", help="another evaluator's rules (see imageseg score); unset, the dataset's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(list(arguments))
@@ -35,9 +36,11 @@ def run(arguments: Sequence[str]) -> int:
         recipe = replace(recipe, data=recipe.data | {"root": given.root})
     split = given.split or split_to_score(recipe)
     with file_progress("evaluate") as progress:
-        scores = evaluate(recipe, given.checkpoint, split=split, device=given.device, progress=progress)
+        scores = evaluate(
+            recipe, given.checkpoint, split=split, dialect=given.dialect, device=given.device, progress=progress
+        )
     if given.json:
         print(json.dumps({"checkpoint": given.checkpoint, "split": split, **scores.to_dict(labels.names)}))
         return 0
-    print_scores(scores, labels, f"{recipe.model} on {recipe.use} {split}")
+    print_scores(scores, labels, f"{recipe.model} on {recipe.use} {split} by the rules of {scores.dialect}")
     return 0

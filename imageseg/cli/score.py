@@ -25,16 +25,14 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.score_report import ScoreReport
     from imageseg.datasets import DATASETS
-    from imageseg.errors import unknown_name
     from imageseg.scoring.benchmarks import benchmark_of
-    from imageseg.scoring.dialects import DIALECTS
+    from imageseg.scoring.dialects import dialect_named
     from imageseg.scoring.pairing import truth_files
 
     dataset = dataset_from(given.dataset, given.root or given.truth, flags, program="imageseg score")
     benchmark = benchmark_of(DATASETS.resolve(given.dataset))
-    name = given.dialect or benchmark.dialect
-    if name not in DIALECTS:
-        raise unknown_name("dialect", name, DIALECTS)
+    dialect = given.dialect or benchmark.dialect
+    dialect_named(dialect)
     truth = truth_files(Path(given.truth), benchmark.endings) if given.truth else _own_truth(dataset, given.split)
     reading = _reading(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))
@@ -43,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.against:
         against = _scored(benchmark.pairs(truth, Path(given.against)), reading, given, "against")
     _warn(pairs, scored, reading)
-    report = ScoreReport(scored, reading.labels, name, against=against, explained=given.explain)
+    report = ScoreReport(scored, reading.labels, dialect, against=against, explained=given.explain)
     if given.json:
         print(json.dumps(report.to_dict()))
     else:

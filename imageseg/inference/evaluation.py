@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
+from imageseg.images import read_mask
 from imageseg.inference.predictor import Predictor
 from imageseg.names import arguments_for
 from imageseg.pipeline.loader import Loading, evaluation_loader
 from imageseg.recipe import Recipe
+from imageseg.scoring.benchmarks import benchmark_of
+from imageseg.scoring.cityscapes import InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
+from imageseg.scoring.dialects import dialect_named
 from imageseg.scoring.scores import Scores
+from imageseg.workers import Progress
 
 
 def evaluate(
@@ -21,8 +25,9 @@ def evaluate(
     checkpoint: str | Path,
     *,
     split: str | None = None,
+    dialect: str | None = None,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Scores a checkpoint on the dataset of a recipe.
 
@@ -30,12 +35,15 @@ def evaluate(
         recipe: names the dataset, its root and its splits.
         checkpoint: of a training run; its labels must be the dataset's.
         split: what to score; unset, the one that training would.
+        dialect: by whose rules; unset, those of the dataset's own evaluator.
         device: where to run.
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        InputError: the checkpoint does not fit, or the data are not there.
+        InputError: the checkpoint does not fit, the data are not there, or nobody knows the dialect.
     """
+    benchmark = benchmark_of(DATASETS.resolve(recipe.use))
+    rules = dialect_named(dialect or benchmark.dialect)
     predictor = Predictor.from_checkpoint(checkpoint, device=device)
     dataset = _dataset(recipe)
     loading = Loading(**arguments_for(Loading, recipe.data))
@@ -45,12 +53,17 @@ def evaluate(
         )
     samples = dataset.samples(split or split_to_score(recipe))
     confusion = ConfusionMatrix(len(dataset.labels), ignore_index=dataset.labels.ignore_index)
-    for done, sample in enumerate(evaluation_loader(samples, len(samples), num_workers=loading.workers), start=1):
+    for index, sample in enumerate(evaluation_loader(samples, len(samples), num_workers=loading.workers)):
         image = sample["image"][0].permute(1, 2, 0).numpy()
-        confusion.update(predictor(image).classes, sample["mask"][0].numpy())
+        classes = predictor(image).classes
+        confusion.update(classes, sample["mask"][0].numpy())
+        mask = samples.pairs[index].mask
+        if mask is not None and (instances := benchmark.instances_of(mask)) is not None:
+            confusion.instances = confusion.instances or InstanceCounts()
+            confusion.instances.update(label_ids(classes), label_ids(sample["mask"][0].numpy()), read_mask(instances))
         if progress is not None:
-            progress(done, len(samples))
-    return confusion.scores()
+            progress(index + 1, len(samples))
+    return rules.score(confusion.counts())
 
 
 def split_to_score(recipe: Recipe) -> str:

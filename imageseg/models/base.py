@@ -12,6 +12,9 @@ from torch.nn import functional as F
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_BAND = 2**20
+"""Resized logits that are held at once, over all classes and pictures."""
+
 
 class Network(nn.Module, ABC):
     """A segmentation network that takes plain RGB pictures and owns their normalisation.
@@ -72,7 +75,7 @@ class Network(nn.Module, ABC):
 
     def predict_classes(self, images: Tensor) -> Tensor:
         """The most likely class of every pixel: (N, 3, H, W) pictures to (N, H, W) uint8 class indices."""
-        return most_likely(self(images))
+        return classes_at(self.coarse_logits(self.normalize(images)), images.shape[-2:])
 
     def normalize(self, images: Tensor) -> Tensor:
         """Pictures of 0 to 255 to the range that the encoder was trained on; keeps the memory order."""
@@ -84,6 +87,50 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     if maps.shape[-2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """``most_likely(resize(logits.float(), size))`` without ever holding all logits at the full size.
+
+    Resized logits are the largest array of a prediction: 159 MB for 19 classes at 1024 x 2048. Here a band of rows is
+    resized, its classes are taken, and the band is forgotten.
+
+    Args:
+        logits: (N, C, h, w).
+        size: H and W.
+
+    Returns:
+        (N, H, W) uint8 class indices.
+    """
+    (number, channels, height, _), (rows, columns) = logits.shape, size
+    if logits.shape[-2:] == torch.Size(size):
+        return most_likely(logits)
+    classes = torch.empty((number, rows, columns), dtype=torch.uint8, device=logits.device)
+    factor = rows // height
+    if (
+        rows == factor * height
+    ):  # then a band of coarse rows, with one more on either side, gives the same rows as the whole
+        band = max(1, _BAND // (number * channels * columns * factor))
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            first, last = max(top - 1, 0), min(bottom + 1, height)
+            resized = resize(logits[:, :, first:last].float(), ((last - first) * factor, columns))
+            kept = resized[:, :, (top - first) * factor : (bottom - first) * factor]
+            classes[:, top * factor : bottom * factor] = most_likely(kept)
+        return classes
+    # Any other height: the two steps of bilinear interpolation by hand, first along the rows, then between them.
+    places = ((torch.arange(rows, dtype=torch.float32) + 0.5) * (height / rows) - 0.5).clamp(min=0)
+    upper = places.floor().long()
+    lower = (upper + 1).clamp(max=height - 1)
+    weight = (places - upper).view(-1, 1).to(logits.device)
+    band = max(1, _BAND // (number * channels * columns))
+    for top in range(0, rows, band):
+        part = slice(top, min(top + band, rows))
+        first, last = int(upper[part][0]), int(lower[part][-1]) + 1
+        wide = resize(logits[:, :, first:last].float(), (last - first, columns))
+        above, below = (wide[:, :, (index[part] - first).to(wide.device)] for index in (upper, lower))
+        classes[:, part] = most_likely(torch.lerp(above, below, weight[part]))
+    return classes
 
 
 def most_likely(logits: Tensor) -> Tensor:

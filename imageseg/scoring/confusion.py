@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.errors import unknown_name
 from imageseg.labels import IGNORE
 from imageseg.scoring.cityscapes import InstanceCounts
 from imageseg.scoring.counting import fold, joint_histogram
-from imageseg.scoring.dialects import DIALECTS, miou_over
+from imageseg.scoring.dialects import dialect_named, miou_over
 from imageseg.scoring.scores import Counts, Scores
 
 if TYPE_CHECKING:
@@ -132,9 +131,7 @@ class ConfusionMatrix:
         Raises:
             InputError: an unknown dialect.
         """
-        if dialect not in DIALECTS:
-            raise unknown_name("dialect", dialect, DIALECTS)
-        return DIALECTS[dialect].score(self.counts())
+        return dialect_named(dialect).score(self.counts())
 
     def _counted(self, classes: Tensor | npt.NDArray[Any], mask: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         if _is_tensor(classes) and classes.device.type != "cpu":

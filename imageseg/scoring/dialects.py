@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from imageseg.errors import unknown_name
 from imageseg.scoring.cityscapes import cityscapes_extra
 from imageseg.scoring.scores import Counts, Figures, Scores, mean, ratio
 
@@ -147,6 +148,15 @@ DIALECTS = {
         "torchmetrics 1.9.0, segmentation.MeanIoU",
     ),
 }
+
+
+def dialect_named(name: str) -> Dialect:
+    """Raises:
+    InputError: nobody knows the name.
+    """
+    if name not in DIALECTS:
+        raise unknown_name("dialect", name, DIALECTS)
+    return DIALECTS[name]
 
 
 def miou_over(

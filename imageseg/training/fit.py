@@ -27,6 +27,7 @@ from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
+from imageseg.scoring.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
 from imageseg.training.callbacks import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.checkpointing import (
@@ -97,7 +98,8 @@ def train(recipe: Recipe) -> TrainedRun:
         )
     checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
-    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, task.scores(), trainer.is_global_zero)
+    scores = task.scores(benchmark_of(recipe.use).dialect)
+    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, scores, trainer.is_global_zero)
     if run.main_process:
         _record(run, recipe, trainer)
         _predict_some(Predictor(task.network, dataset.labels), data, folder / "predictions", count=training.pictures)

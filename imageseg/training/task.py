@@ -160,9 +160,9 @@ class SegmentationTask(pl.LightningModule):
             group["params"].append(parameter)
         return list(groups.values())
 
-    def scores(self) -> Scores:
-        """The scores of the split that was counted last."""
-        return self.confusion.scores()
+    def scores(self, dialect: str = "default") -> Scores:
+        """The scores of the split that was counted last, by the rules of ``dialect``."""
+        return self.confusion.scores(dialect)
 
     def _trainable(self) -> Iterator[nn.Parameter]:
         return (parameter for parameter in self.network.parameters() if parameter.requires_grad)

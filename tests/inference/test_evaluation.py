@@ -110,3 +110,14 @@ def test_a_damaged_picture_is_named_in_one_line(root: Path, tmp_path: Path, writ
     with pytest.raises(InputError) as refused:
         evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu")
     assert refused.value.line() == f"{damaged}: is not a picture in a known format"
+
+
+def test_the_rules_are_the_datasets_own_or_those_asked_for(
+    root: Path, tmp_path: Path, write_run: WriteCheckpoint
+) -> None:
+    write_run(tmp_path / "best.ckpt", LABELS)
+    assert evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu").dialect == "default"
+    camvid = evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu", dialect="camvid")
+    assert camvid.dialect == "camvid"
+    with pytest.raises(InputError, match="no dialect is called 'camvit'"):
+        evaluate(_recipe(root), "not even read.ckpt", dialect="camvit")

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 import imageseg
 from imageseg.errors import InputError
-from imageseg.models.base import most_likely, resize
+from imageseg.models import base
+from imageseg.models.base import classes_at, most_likely, resize
 from imageseg.models.layers import (
     PooledBatchNorm,
     classifier,
@@ -142,3 +143,38 @@ def test_one_class_is_possible() -> None:
     network = imageseg.build_model("UNet", 1, encoder="mobilenetv3_small_050", pretrained=False).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 48), (8, 12), (97, 131), (65, 96), (64, 131), (9, 12), (5, 7), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("band", [1, 700, 2**20])
+def test_classes_in_bands_are_those_of_the_whole(
+    size: tuple[int, int], layout: torch.memory_format, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_BAND", band)
+    logits = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    classes = classes_at(logits, size)
+    assert classes.dtype == torch.uint8
+    assert torch.equal(classes, most_likely(resize(logits, size)))
+
+
+def test_classes_of_half_precision_are_taken_in_float32() -> None:
+    logits = torch.randn(1, 7, 6, 9, generator=torch.Generator().manual_seed(1)).bfloat16()
+    for size in ((24, 36), (23, 31)):
+        assert torch.equal(classes_at(logits, size), most_likely(resize(logits.float(), size)))
+
+
+def test_classes_in_bands_never_hold_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+
+    def watched(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        nonlocal largest
+        resized = resize(maps, size)
+        largest = max(largest, resized.numel())
+        return resized
+
+    monkeypatch.setattr(base, "resize", watched)
+    monkeypatch.setattr(base, "_BAND", 4096)
+    for size in ((128, 128), (131, 127)):
+        classes_at(torch.zeros(1, 4, 16, 16), size)
+    assert largest <= 3 * 4096, "one row and its two neighbours, out of 65,536 logits"

@@ -1,0 +1,123 @@
+"""Scoring files: every encoding of both sides counts as the class maps would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from imageseg.errors import InputError
+from imageseg.labels import Label, LabelSpace
+from imageseg.scoring.confusion import ConfusionMatrix
+from imageseg.scoring.files import Reading, ScoredFiles, score_files, suspicion
+from imageseg.scoring.pairing import ScoredPair
+
+LABELS = LabelSpace(
+    (Label("road", (128, 64, 128), (7,)), Label("car", (0, 0, 142), (26, 27)), Label("sky", (70, 130, 180), (23,))),
+    ignored_values=(0, 255),
+)
+RNG = np.random.default_rng(0)
+TRUTHS = [RNG.choice([0, 1, 2, 255], size).astype(np.uint8) for size in ((9, 13), (8, 8), (1, 5))]
+CLASSES = [RNG.choice([0, 1, 2, 255], truth.shape).astype(np.uint8) for truth in TRUTHS]
+
+
+def saved(path: Path, values: npt.NDArray[np.generic]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def pairs_of(
+    folder: Path, truths: list[npt.NDArray[np.generic]], classes: list[npt.NDArray[np.generic]]
+) -> list[ScoredPair]:
+    return [
+        ScoredPair(saved(folder / f"truth/{i}.png", true), saved(folder / f"out/{i}.png", predicted), str(i))
+        for i, (true, predicted) in enumerate(zip(truths, classes, strict=True))
+    ]
+
+
+def expected() -> ConfusionMatrix:
+    confusion = ConfusionMatrix(3)
+    for classes, mask in zip(CLASSES, TRUTHS, strict=True):
+        confusion.update(classes, mask)
+    return confusion
+
+
+def assert_as_expected(scored: ScoredFiles) -> None:
+    assert np.array_equal(scored.confusion.matrix, expected().matrix)
+    assert np.array_equal(scored.confusion.missed, expected().missed)
+    assert scored.confusion.images == 3
+    assert scored.confusion.counts().picture_miou == expected().counts().picture_miou
+    counts = expected().counts()
+    sums = scored.pictures.sum(axis=0)
+    assert np.array_equal(sums, np.stack([counts.correct, counts.true, counts.predicted], axis=1))
+
+
+def stored(maps: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.generic]]:
+    return [LABELS.decode(classes) for classes in maps]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stored_values_on_both_sides(tmp_path: Path, workers: int) -> None:
+    assert_as_expected(
+        score_files(pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES)), Reading(LABELS), workers=workers)
+    )
+
+
+def test_predictions_of_class_indices(tmp_path: Path) -> None:
+    pairs = pairs_of(tmp_path, stored(TRUTHS), list(CLASSES))
+    assert_as_expected(score_files(pairs, Reading(LABELS, class_indices=True), workers=1))
+
+
+def test_sixteen_bits_and_colours(tmp_path: Path) -> None:
+    wide = LabelSpace(
+        tuple(Label(label.name, label.color, tuple(300 + v for v in label.values)) for label in LABELS.labels),
+        ignored_values=(0, 300),
+    )
+    sixteen = [wide.decode(np.where(mask == 255, 255, mask)) for mask in TRUTHS]
+    predicted = [wide.decode(classes) for classes in CLASSES]
+    assert sixteen[0].dtype == np.uint16
+    assert_as_expected(score_files(pairs_of(tmp_path / "16", sixteen, predicted), Reading(wide), workers=1))
+    colors = [LABELS.colored(classes) for classes in CLASSES]
+    assert_as_expected(score_files(pairs_of(tmp_path / "rgb", stored(TRUTHS), colors), Reading(LABELS), workers=1))
+    both = pairs_of(tmp_path / "both", [LABELS.colored(mask) for mask in TRUTHS], colors)
+    assert_as_expected(score_files(both, Reading(LABELS), workers=1))
+
+
+def test_a_missing_prediction_is_all_misses(tmp_path: Path) -> None:
+    pairs = [pair._replace(prediction=None) for pair in pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES))[:1]]
+    confusion = score_files(pairs, Reading(LABELS), workers=1).confusion
+    assert not confusion.matrix.any()
+    assert confusion.missed.tolist() == [(TRUTHS[0] == index).sum() for index in range(3)]
+
+
+def test_a_value_that_nobody_declared_is_a_miss_in_predictions_and_an_error_in_the_truth(tmp_path: Path) -> None:
+    wrong = [np.full((2, 3), 99, np.uint8)]
+    good = [np.full((2, 3), 7, np.uint8)]
+    assert score_files(pairs_of(tmp_path / "a", good, wrong), Reading(LABELS), workers=1).confusion.missed[0] == 6
+    with pytest.raises(InputError, match=r"truth/0\.png: value 99 \(6 pixels\) is not in the label table"):
+        score_files(pairs_of(tmp_path / "b", wrong, good), Reading(LABELS), workers=1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sizes_that_differ_are_named(tmp_path: Path, workers: int) -> None:
+    pairs = pairs_of(tmp_path, [np.full((2, 3), 7, np.uint8)] * 5, [np.full((3, 2), 7, np.uint8)] * 5)
+    with pytest.raises(InputError, match=r"out/0\.png: is 2 x 3 pixels, its truth .*truth/0\.png is 3 x 2"):
+        score_files(pairs, Reading(LABELS), workers=workers)
+
+
+def test_the_wrong_kind_of_prediction_is_suspected(tmp_path: Path) -> None:
+    indices = score_files(
+        pairs_of(tmp_path / "a", stored(TRUTHS), [c % 3 for c in CLASSES]), Reading(LABELS), workers=1
+    )
+    assert "100% of the predictions are no stored value of the table, but class indices: pass --stored classes" in str(
+        suspicion(indices, Reading(LABELS))
+    )
+    reading = Reading(LABELS, class_indices=True)
+    values = score_files(pairs_of(tmp_path / "b", stored(TRUTHS), stored([c % 3 for c in CLASSES])), reading, workers=1)
+    assert "leave out --stored" in str(suspicion(values, reading))
+    good = score_files(pairs_of(tmp_path / "c", stored(TRUTHS), stored(CLASSES)), Reading(LABELS), workers=1)
+    assert suspicion(good, Reading(LABELS)) is None
