@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Scores, and prints a table or JSON."""
     given, flags = _parser().parse_known_args(list(arguments))
+    if not given.truth and not given.root:
+        raise InputError("imageseg score needs --truth, a folder of masks, or --root, the dataset's own folder")
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.score_report import ScoreReport
     from imageseg.datasets import DATASETS
@@ -62,9 +64,8 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--predictions", required=True, metavar="DIR", help="a folder of PNGs, searched with its folders"
     )
-    truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--truth", metavar="DIR", help="a folder of masks, all of which are scored")
-    truth.add_argument("--root", metavar="DIR", help="or the dataset's own folder, of which --split is scored")
+    parser.add_argument("--truth", metavar="DIR", help="a folder of masks, all of which are scored")
+    parser.add_argument("--root", metavar="DIR", help="the dataset's folder; without --truth its --split is scored")
     parser.add_argument("--split", default="val", help="of --root (default: val)")
     parser.add_argument(
         "--labels", metavar="FILE", help="a labels.yaml to read both sides by, instead of the dataset's table"

@@ -1,0 +1,71 @@
+"""Measuring two sides of a comparison fairly: in turn, in one process, as medians; and printing what came out."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """One comparison; smaller is better on both sides."""
+
+    name: str
+    ours: float
+    theirs: float
+    unit: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times better ours is."""
+        return self.theirs / max(self.ours, 1e-9)
+
+
+def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """The median milliseconds of each, run alternately after one warm-up, so that a busy moment hits both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        for way, kept in zip((ours, theirs), times, strict=True):
+            start = time.perf_counter()
+            way()
+            if turn:
+                kept.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def growth_in_megabytes(way: Callable[[], Any]) -> float:
+    """How far the peak of resident memory rises while ``way`` runs once, in a fork of this process."""
+    context = multiprocessing.get_context("fork")
+    answer = context.Queue()
+    child = context.Process(target=_grow, args=(way, answer))
+    child.start()
+    grown: float = answer.get()
+    child.join()
+    return grown
+
+
+def _grow(way: Callable[[], Any], answer: Any) -> None:
+    with Path("/proc/self/clear_refs").open("w") as file:  # forgets the peak so far
+        file.write("5")
+    before = _peak()
+    way()
+    answer.put(_peak() - before)
+
+
+def _peak() -> float:
+    with Path("/proc/self/status").open() as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+
+
+def report(rows: Sequence[Row], *, as_json: bool) -> None:
+    """Prints the rows, as a table or as a JSON list of {name, ours, theirs, ratio, unit}."""
+    if as_json:
+        print(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows]))
+        return
+    print(f"{'':<62}{'ours':>10}{'theirs':>10}  {'':<4}{'ratio':>7}")
+    for row in rows:
+        print(f"{row.name:<62}{row.ours:>10.1f}{row.theirs:>10.1f}  {row.unit:<4}{row.ratio:>6.1f}x")

@@ -1,0 +1,126 @@
+"""imageseg score: folders in, figures out, by any dialect, as text and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fakes import write_fake
+from PIL import Image
+
+from imageseg.cli import main
+from imageseg.scoring.dialects import DIALECTS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The fake of one's own pictures; its train mask is 16 road, 1 car, 2 persons and 5 void."""
+    write_fake("Folder", tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def predict(folder: Path, values: Any, name: str = "train_1") -> Path:
+    out = folder.parent / "out"
+    out.mkdir(exist_ok=True)
+    Image.fromarray(np.array(values, np.uint8)).save(out / f"{name}.png")
+    return out
+
+
+ALL_ROAD = np.full((4, 6), 7)
+
+
+def score(capsys: pytest.CaptureFixture[str], *arguments: Any) -> dict[str, Any]:
+    assert main(["score", *map(str, arguments), "--workers", "1", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
+
+
+def test_a_folder_of_truth_and_one_of_predictions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = predict(folder, ALL_ROAD)
+    truth = folder / "masks" / "train"
+    scores = score(capsys, "--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
+    assert scores["dialect"] == "default"
+    assert scores["images"] == 1
+    assert scores["iou"] == {"road": pytest.approx(16 / 19), "person": 0.0, "car": 0.0}
+    assert scores["miou"] == pytest.approx(16 / 19 / 3)
+    assert scores["pixel_accuracy"] == pytest.approx(16 / 19)
+    labels = ("--labels", folder / "labels.yaml")
+    assert score(capsys, "--dataset", "Folder", "--truth", truth, "--predictions", out, *labels) == scores
+
+
+def test_class_indices_score_as_stored_values_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions")
+    stored = score(capsys, *base, predict(folder, ALL_ROAD))
+    assert score(capsys, *base, predict(folder, np.zeros((4, 6))), "--stored", "classes") == stored
+    assert main([*map(str, ("score", *base, folder.parent / "out")), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "pass --stored classes" in captured.err
+    assert json.loads(captured.out)["miou"] == 0
+
+
+def test_any_dialect_and_all_of_them_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = predict(folder, ALL_ROAD)
+    base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
+    explained = score(capsys, *base, "--dialect", "paddleseg", "--explain")
+    assert explained["dialect"] == "paddleseg"
+    assert set(explained["dialects"]) == set(DIALECTS)
+    assert all(entry["rule"] and entry["source"] for entry in explained["dialects"].values())
+    assert explained["dialects"]["default"]["miou"] == pytest.approx(16 / 19 / 3)
+    assert any("mean of precision" in reason for reason in explained["reasons"])
+
+
+def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = predict(folder, ALL_ROAD)
+    arguments = ["--dataset", "Folder", "--root", str(folder), "--split", "train", "--predictions", str(out)]
+    assert main(["score", *arguments, "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("road") and "0.842" in line for line in lines)
+    assert any(line.startswith("mIoU") and line.endswith("0.281") for line in lines)
+    assert any(line.startswith("per_image") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --dataset, --predictions"),
+        (["--dataset", "Folder", "--predictions", "out"], "needs --truth, a folder of masks, or --root"),
+        (["--dataset", "Foldre", "--truth", "t", "--predictions", "o"], "no dataset is called 'Foldre'"),
+        (
+            ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--dialect", "coco"],
+            "no dialect is called 'coco'",
+        ),
+        (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
+        (["--dataset", "Folder", "--root", "mine", "--predictions", "o"], "o: no such folder"),
+        (
+            ["--dataset", "Folder", "--root", "mine", "--predictions", "mine/images/train"],
+            "1 of 1 masks have no prediction",
+        ),
+        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--yaer", "7"], "has a flag --yaer"),
+        (["--dataset", "Folder", "--root", "mine", "--split", "tset", "--predictions", "o"], "no split 'tset'"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    folder: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert main(["score", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+
+
+def test_the_users_own_table_may_be_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = {
+        "labels": [{"name": "all", "color": [1, 2, 3], "values": [7, 24, 25, 26]}],
+        "ignored_values": [0],
+    }
+    (folder / "one.yaml").write_text(yaml.safe_dump(table))
+    out = predict(folder, ALL_ROAD)
+    base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
+    assert score(capsys, *base, "--labels", folder / "one.yaml")["miou"] == 1
