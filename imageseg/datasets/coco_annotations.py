@@ -119,7 +119,8 @@ def _check_categories(path: Path, entries: Any) -> None:
         index = _CLASS_OF.get(entry.get("id"))  # type: ignore[arg-type]
         if index is not None and entry.get("name") != CATEGORIES[index][1]:
             raise InputError(
-                f"{path}: category {entry.get('id')} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; this reads COCO only"
+                f"{path}: category {entry.get('id')} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; "
+                "this reads COCO only"
             )
 
 

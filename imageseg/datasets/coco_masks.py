@@ -47,8 +47,8 @@ def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> 
     values = [IGNORE if each.crowd and crowd == "ignore" else each.class_index for each in drawn]
     buffer = bytearray(picture.height * picture.width)
     if overlap == "void":
-        for value, runs in zip(values, parts, strict=True):
-            _paint_or_void(buffer, _united(runs), value)
+        for value, each in zip(values, parts, strict=True):
+            _paint_or_void(buffer, _united(each), value)
     else:
         order = list(range(len(drawn)))
         if overlap == "first":
@@ -62,7 +62,7 @@ def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> 
     columns = np.frombuffer(buffer, np.uint8).reshape(picture.width, picture.height)
     mask: npt.NDArray[Any] = cv2.transpose(columns)
     labelled = len(buffer) - buffer.count(0) - buffer.count(IGNORE)
-    objects = sum(value != IGNORE and any(map(_shows, runs)) for value, runs in zip(values, parts, strict=True))
+    objects = sum(value != IGNORE and any(map(_shows, each)) for value, each in zip(values, parts, strict=True))
     return Painted(mask.astype(np.uint8, copy=False), labelled, objects)
 
 

@@ -25,7 +25,7 @@ def encode_mask(values: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | 
     rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter, 0: none
     rows[:, 1:] = values
     deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    pixels = deflate.compress(rows) + deflate.flush()
+    pixels = deflate.compress(rows.data) + deflate.flush()
     kind = _GREY if palette is None else _PALETTE
     return b"".join(
         (
