@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from imageseg.datasets.mask_cache import is_plain_name
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
 
@@ -78,8 +79,7 @@ def _images(path: Path, entries: list[Any]) -> dict[int, tuple[str, int, int]]:
     for place, entry in enumerate(entries):
         where = f"{path}: images[{place}]"
         id_, name, height, width = _fields(where, entry, id=int, file_name=str, height=int, width=int)
-        # The mask's path is made from it.
-        if name != Path(name).name or "\\" in name or not name.isprintable() or name.startswith("."):
+        if not is_plain_name(name):
             _refuse(where, f"the file name {name!r} is not a plain one")
         if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
             _refuse(where, f"{name} cannot be {width} x {height} pixels")
@@ -114,12 +114,12 @@ def _add(path: Path, place: int, entry: Any, found: dict[int, list[Annotation]])
 def _check_categories(path: Path, entries: Any) -> None:
     """Another dataset in COCO's form may give the same numbers other meanings."""
     for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, Mapping):
-            raise InputError(f"{path}: an entry of 'categories' is no object")
-        index = _CLASS_OF.get(entry.get("id"))  # type: ignore[arg-type]
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), int):
+            raise InputError(f"{path}: an entry of 'categories' has no id")
+        index = _CLASS_OF.get(entry["id"])
         if index is not None and entry.get("name") != CATEGORIES[index][1]:
             raise InputError(
-                f"{path}: category {entry.get('id')} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; "
+                f"{path}: category {entry['id']} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; "
                 "this reads COCO only"
             )
 

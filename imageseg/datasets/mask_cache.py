@@ -213,6 +213,11 @@ class MaskCache:
             raise InputError(f"{self.folder}: cannot be written ({error.strerror or error}); {self._hint}") from error
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a picture's name out of annotations may name a file in a folder: no path, nothing hidden, no line breaks."""
+    return bool(name) and name == Path(name).name and name.isprintable() and "\\" not in name and name[0] != "."
+
+
 def _paint_and_write(
     item: Item, *, paint: Callable[[Item], Painted], folder: Path, palette: npt.NDArray[np.uint8], hint: str
 ) -> Record:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.bdd100k_labels import TRAIN_ID_OF
-from imageseg.datasets.mask_cache import Painted
+from imageseg.datasets.mask_cache import Painted, is_plain_name
 from imageseg.datasets.rle import ends_of, paint_runs
 from imageseg.errors import InputError, did_you_mean
 from imageseg.images import MAX_PIXELS
@@ -60,14 +60,7 @@ def read_frames(path: Path) -> list[Frame]:
     for place, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
         where = f"frames[{place}]"
-        # The mask's path is made from it.
-        if (
-            not isinstance(name, str)
-            or name != Path(name).name
-            or "\\" in name
-            or not name.isprintable()
-            or name[:1] == "."
-        ):
+        if not isinstance(name, str) or not is_plain_name(name):
             raise InputError(f"{path}: {where}: the name {name!r} is no plain file name")
         if Path(name).stem in stems:
             raise InputError(f"{path}: {where}: the name {Path(name).stem} is there twice")
