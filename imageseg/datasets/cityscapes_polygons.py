@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -111,5 +110,5 @@ def _is_point(point: Any) -> bool:
     return (
         isinstance(point, list)
         and len(point) == 2
-        and all(type(number) in (int, float) and math.isfinite(number) and abs(number) <= _FARTHEST for number in point)
+        and all(type(number) in (int, float) and abs(number) <= _FARTHEST for number in point)
     )

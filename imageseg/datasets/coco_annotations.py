@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -104,7 +103,7 @@ def _add(path: Path, place: int, entry: Any, found: dict[int, list[Annotation]])
     crowd, area = entry.get("iscrowd", 0), entry.get("area", 0)
     if crowd not in (0, 1):
         _refuse(where, f"iscrowd is 0 or 1, found {crowd!r}")
-    if type(area) not in (int, float) or not math.isfinite(area):
+    if type(area) not in (int, float) or not abs(area) <= MAX_PIXELS:
         _refuse(where, f"the area is a number of pixels, found {area!r}")
     if image not in found:
         _refuse(where, f"no image has the id {image}")

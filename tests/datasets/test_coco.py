@@ -298,6 +298,7 @@ def broken(tmp_path, change):
         (lambda c: c["annotations"][0].update(iscrowd=2), "annotations[0]: iscrowd is 0 or 1, found 2"),
         (lambda c: c["annotations"][0].update(area="big"), "annotations[0]: the area is a number of pixels"),
         (lambda c: c["annotations"][0].update(area=float("nan")), "annotations[0]: the area is a number of pixels"),
+        (lambda c: c["annotations"][0].update(area=10**400), "annotations[0]: the area is a number of pixels"),
         (
             lambda c: c["categories"][0].update(name="dog"),
             "category 1 is 'dog', in COCO 'person'; this reads COCO only",
