@@ -1,12 +1,18 @@
-"""Files that are whole or not there: written beside their target, flushed to the disk, then renamed."""
+"""Files that are whole or not there: written beside their target, then renamed; flushed to the disk one by one or together."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+TEMPORARY = ".tmp-"
+"""How the name of every unfinished file begins; what a kill leaves of them may be deleted."""
+
+_FEW = 64
 
 
 @contextlib.contextmanager
@@ -18,7 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -32,6 +38,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     if os.name != "nt":  # Windows cannot open a folder
         _flush(target.parent)
+
+
+def write_unflushed(path: Path, data: bytes) -> None:
+    """``replacing`` for many small files: a kill leaves the old file or the whole new one, and no time goes to the disk.
+
+    A power cut may still take the file, or leave it empty or short, until ``flush`` has been called for it. So whoever
+    makes thousands calls ``flush`` now and then, and notes only afterwards that they are made.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def flush(paths: Sequence[Path]) -> None:
+    """Waits until these files, all of one folder, are on the disk: one by one if few, else with everything that waits."""
+    if len(paths) > _FEW and sys.platform != "win32":
+        os.sync()  # one for all: a thousand calls of fsync take a thousand commits of the file system
+        return
+    for path in paths:
+        _flush(path)
+    if paths and os.name != "nt":
+        _flush(paths[0].parent)
 
 
 def _flush(path: Path) -> None:

@@ -64,6 +64,18 @@ def read_mask(path: str | Path) -> npt.NDArray[Any]:
         )
 
 
+def read_bitmask(path: str | Path) -> npt.NDArray[np.uint8]:
+    """A mask whose four channels are data, alpha among them: (H, W, 4) uint8, nothing blended or dropped.
+
+    Raises:
+        InputError: as ``read_mask``, or the file has other channels.
+    """
+    with _opened(path) as picture:
+        if picture.mode != "RGBA":
+            raise InputError(f"{path}: pixel mode {picture.mode} is no bitmask; its four channels are RGBA")
+        return np.array(picture)
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a picture, from its header, upright as ``read_image`` gives it."""
     with _opened(path, decode=False) as picture:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -54,7 +56,7 @@ def in_processes(
 def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     size = max(1, min(_LARGEST_CHUNK, len(items) // (4 * workers)))
     chunks = deque(items[start : start + size] for start in range(0, len(items), size))
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_single_threaded)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         # Only a few chunks wait at a time, so that results do not pile up before they are asked for.
         running: deque[Future[list[Result]]] = deque()
@@ -70,6 +72,22 @@ def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers:
 
 def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [function(item) for item in items]
+
+
+def _begin() -> None:
+    """What every worker process does first."""
+    # Ctrl-C reaches all processes of a terminal: the first one ends the others, which would print a traceback each.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _single_threaded()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers; they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _single_threaded() -> None:

@@ -1,6 +1,7 @@
 """Tiny data sets in the real layouts, with masks drawn by hand: one writer per dataset, and what reading it must give."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,175 @@ def write_voc(
     return {"root": str(root), "year": year}
 
 
+COCO_NAMES = {1: "person", 3: "car", 6: "bus", 44: "bottle", 62: "chair", 90: "toothbrush"}
+
+
+def coco_box(left: int, top: int, right: int, bottom: int) -> list[int]:
+    """A polygon that covers the pixels of columns left to right - 1 and rows top to bottom - 1."""
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def coco_annotation(image: int, category: int, segmentation: Any, **others: Any) -> dict[str, Any]:
+    """One entry of a COCO instances file."""
+    entry = {"image_id": image, "category_id": category, "segmentation": segmentation, "iscrowd": 0, "area": 1}
+    return {"id": 100 * image + category, **entry, **others}
+
+
+def write_instances(path: Path, images: Sequence[tuple[int, str, tuple[int, int]]], annotations: Sequence[Any]) -> None:
+    """A COCO instances file of (id, file name, (height, width)) and entries."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "images": [{"id": i, "file_name": name, "height": h, "width": w} for i, name, (h, w) in images],
+        "annotations": list(annotations),
+        "categories": [{"id": id_, "name": name} for id_, name in COCO_NAMES.items()],
+    }
+    path.write_text(json.dumps(content))
+
+
+def write_coco(root: Path, *, year: str = "2017", images: str = "images", prepared: bool = True) -> dict[str, Any]:
+    """SCENE without its border, which polygons do not have; a picture without annotation; a person over a chair in val."""
+    prefix = "" if year == "2017" else "COCO_train2014_"
+    train = [(1, f"{prefix}000000000001.jpg", (4, 6)), (2, f"{prefix}000000000002.jpg", (3, 5))]
+    val = [(3, f"{prefix.replace('train', 'val')}000000000003.jpg", (3, 5))]
+    for split, pictures in (("train", train), ("val", val)):
+        for _, name, size in pictures:
+            _save(root / images / f"{split}{year}" / name, _photo(size))
+    toothbrush = coco_annotation(1, 90, [coco_box(0, 0, 6, 4)])
+    scene = [toothbrush, coco_annotation(1, 3, [coco_box(2, 2, 3, 3)]), coco_annotation(1, 1, [coco_box(5, 1, 6, 3)])]
+    write_instances(root / "annotations" / f"instances_train{year}.json", train, scene)
+    over = [coco_annotation(3, 1, [coco_box(0, 0, 2, 3)]), coco_annotation(3, 62, [coco_box(0, 1, 4, 3)], area=8)]
+    write_instances(root / "annotations" / f"instances_val{year}.json", val, over)
+    arguments = {"root": str(root), "year": year, "min_pixels": -1}
+    if prepared:
+        build_dataset("COCO", **arguments).prepare()
+    return arguments
+
+
+CITYSCAPES_IDS = {"r": 7, "c": 26, "p": 24, "v": 0}
+CITYSCAPES_TRAIN_IDS = {"r": 0, "c": 13, "p": 11, "v": 255}
+CITYSCAPES_FRAMES = {"train": "aachen_000000_000019", "val": "frankfurt_000001_083852", "test": "berlin_000007_000019"}
+
+
+def write_cityscapes(root: Path, *, tree: str = "", kind: str = "labelIds") -> dict[str, Any]:
+    """``tree`` "" or "_trainvaltest", the archive's own folder; ``kind`` labelIds, labelTrainIds or polygons, boxes of SCENE.
+
+    The person and the car are objects of their own in instanceIds; the test split has a dummy, all void.
+    """
+    for split, drawing in (("train", SCENE), ("val", PLAIN), ("test", SCENE)):
+        frame = CITYSCAPES_FRAMES[split]
+        below = Path(split) / frame.split("_")[0]
+        images = root / (f"leftImg8bit{tree}/leftImg8bit" if tree else "leftImg8bit") / below
+        masks = root / (f"gtFine{tree}/gtFine" if tree else "gtFine") / below
+        ids = _values(drawing, CITYSCAPES_IDS if split != "test" else dict.fromkeys("rcpv", 0))
+        _save(images / f"{frame}_leftImg8bit.png", _photo(ids.shape))
+        instances = np.where(ids >= 24, ids.astype(np.uint16) * 1000, ids)
+        _save(masks / f"{frame}_gtFine_instanceIds.png", Image.fromarray(instances))
+        if kind == "labelIds":
+            _save(masks / f"{frame}_gtFine_labelIds.png", Image.fromarray(ids))
+        elif kind == "labelTrainIds":
+            _save(masks / f"{frame}_gtFine_labelTrainIds.png", Image.fromarray(_values(drawing, CITYSCAPES_TRAIN_IDS)))
+        write_cityscapes_polygons(masks / f"{frame}_gtFine_polygons.json", drawing)
+    return {"root": str(root)}
+
+
+def write_cityscapes_polygons(path: Path, drawing: tuple[str, ...]) -> None:
+    """Road everywhere, then one box for each other pixel: Pillow fills a box with its right and lower edge."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = len(drawing), len(drawing[0])
+    names = {"c": "car", "p": "person", "v": "out of roi"}
+    objects = [{"label": "road", "polygon": _corners(0, 0, width, height)}]
+    objects += [
+        {"label": names[letter], "polygon": _corners(column, row, column, row), "deleted": 0}
+        for row, letters in enumerate(drawing)
+        for column, letter in enumerate(letters)
+        if letter != "r"
+    ]
+    path.write_text(json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects}))
+
+
+def _corners(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+BDD_TRAIN_IDS = CITYSCAPES_TRAIN_IDS
+BDD_FRAMES = {"train": "0004a4c0-d4dff0ad", "val": "7d06fefd-f7be05a6", "test": "cabc30fc-e7726578"}
+
+
+def write_bdd100k(root: Path, *, tree: str = "", kind: str = "sem_seg/masks") -> dict[str, Any]:
+    """``tree``: what stands above images and labels ("bdd100k/bdd100k"), or "seg", the release before 2021.
+
+    ``kind``: the folder of the masks; ins_seg and pan_seg bitmasks have four channels, whose alpha is data. "polygons" and
+    "rles" are files of Scalabel.
+    """
+    base = root / tree
+    frames: dict[str, list[Any]] = {"train": [], "val": []}
+    for split, drawing in (("train", SCENE), ("val", PLAIN), ("test", SCENE)):
+        name = BDD_FRAMES[split]
+        images = base / "images" / split if tree.endswith("seg") else base / "images" / "10k" / split
+        _save(images / f"{name}.jpg", _photo((len(drawing), len(drawing[0]))))
+        if split == "test":
+            continue
+        if tree.endswith("seg"):
+            mask = base / "labels" / split / f"{name}_train_id.png"
+            _save(base / "color_labels" / split / f"{name}_train_color.png", _photo((4, 6)))
+        else:
+            mask = base / "labels" / kind / split / f"{name}.png"
+        if kind in ("polygons", "rles"):
+            frames[split].append(scalabel_frame(f"{name}.jpg", drawing, runs=kind == "rles"))
+        else:
+            _save(mask, _bdd_mask(drawing, kind))
+    for split, entries in frames.items():
+        if entries:
+            path = base / "labels" / "sem_seg" / kind / f"sem_seg_{split}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(entries))
+    return {"root": str(root)}
+
+
+def _bdd_mask(drawing: tuple[str, ...], kind: str) -> Image.Image:
+    if kind == "sem_seg/colormaps":
+        return _with_palette(_values(drawing, BDD_TRAIN_IDS))
+    if kind not in ("ins_seg/bitmasks", "pan_seg/bitmasks"):
+        return Image.fromarray(_values(drawing, BDD_TRAIN_IDS))
+    # The car is ignored, which only instances care for; ids in blue and alpha, so that alpha is nowhere 255.
+    red = {"r": 0, "c": 3, "p": 1, "v": 0} if kind.startswith("ins") else {"r": 7, "c": 35, "p": 31, "v": 1}
+    channels = {letter: (value, int(letter == "c"), 0, 2 * (letter in "cp")) for letter, value in red.items()}
+    return Image.fromarray(_drawn(drawing, channels).astype(np.uint8), mode="RGBA")
+
+
+def scalabel_frame(name: str, drawing: tuple[str, ...], *, runs: bool) -> dict[str, Any]:
+    """Road everywhere, then one label per pixel that is none; the border is "ego vehicle", which is void."""
+    height, width = len(drawing), len(drawing[0])
+    names = {"c": "car", "p": "person", "v": "ego vehicle"}
+    boxes = [("road", (0, 0, width, height))] + [
+        (names[letter], (column, row, column + 1, row + 1))
+        for row, letters in enumerate(drawing)
+        for column, letter in enumerate(letters)
+        if letter != "r"
+    ]
+    labels = []
+    for index, (category, box) in enumerate(boxes):
+        left, top, right, bottom = box
+        vertices = [[left, top], [right, top], [right, bottom], [left, bottom]]
+        label: dict[str, Any] = {"id": str(index), "category": category}
+        if runs:
+            covered = np.zeros((height, width), np.uint8)
+            covered[top:bottom, left:right] = 1
+            label["rle"] = {"counts": coco_counts(covered), "size": [height, width]}
+        else:
+            label["poly2d"] = [{"vertices": vertices, "types": "LLLL", "closed": index % 2 == 0}]
+        labels.append(label)
+    return {"name": name, "size": {"height": height, "width": width}, "labels": labels}
+
+
+def coco_counts(mask: np.ndarray) -> str:
+    """COCO's compressed run lengths of a (H, W) mask of 0 and 1."""
+    from pycocotools import mask as coco_mask
+
+    counts: str = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
+    return counts
+
+
 def write_camvid(root: Path, *, tree: str = "images") -> dict[str, Any]:
     """``tree="images"``: images/<split> and masks/<split>. "segnet": CamVid/<split> and CamVid/<split>annot. Void is 11."""
     values = {"r": 3, "c": 8, "p": 9, "v": 11}
@@ -117,6 +287,9 @@ def write_toyscenes(root: Path) -> dict[str, Any]:
 
 FAKES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "VOC": write_voc,
+    "COCO": write_coco,
+    "Cityscapes": write_cityscapes,
+    "BDD100K": write_bdd100k,
     "CamVid": write_camvid,
     "Folder": write_folder,
     "ToyScenes": write_toyscenes,
@@ -128,6 +301,7 @@ def _expected(name: str, size: tuple[int, int], pixels: Mapping[str, int], class
 
 
 _VOC = {"r": 0, "c": 7, "p": 15, "v": 255}
+_COCO = {"r": 0, "c": 7, "p": 15, "chair": 9}
 _CAMVID = {"r": 3, "c": 8, "p": 9, "v": 255}
 _FOLDER = {"r": 0, "p": 1, "c": 2, "v": 255}
 EXPECTED: dict[str, dict[str, list[Expected]]] = {
@@ -139,6 +313,23 @@ EXPECTED: dict[str, dict[str, list[Expected]]] = {
             _expected("2007_000001", (4, 6), SCENE_PIXELS, _VOC),
         ],
         "test": [Expected("2008_000003", (4, 6), None)],
+    },
+    "COCO": {
+        "train": [
+            _expected("000000000001", (4, 6), {"r": 21, "c": 1, "p": 2}, _COCO),
+            _expected("000000000002", (3, 5), {"r": 15}, _COCO),
+        ],
+        "val": [_expected("000000000003", (3, 5), {"r": 5, "p": 6, "chair": 4}, _COCO)],
+    },
+    "Cityscapes": {
+        "train": [_expected("aachen_000000_000019", (4, 6), SCENE_PIXELS, CITYSCAPES_TRAIN_IDS)],
+        "val": [_expected("frankfurt_000001_083852", (3, 5), PLAIN_PIXELS, CITYSCAPES_TRAIN_IDS)],
+        "test": [Expected("berlin_000007_000019", (4, 6), None)],
+    },
+    "BDD100K": {
+        "train": [_expected("0004a4c0-d4dff0ad", (4, 6), SCENE_PIXELS, BDD_TRAIN_IDS)],
+        "val": [_expected("7d06fefd-f7be05a6", (3, 5), PLAIN_PIXELS, BDD_TRAIN_IDS)],
+        "test": [Expected("cabc30fc-e7726578", (4, 6), None)],
     },
     "CamVid": {
         "train": [_expected("train_1", (4, 6), SCENE_PIXELS, _CAMVID)],

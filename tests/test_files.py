@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from imageseg.files import replacing
+from imageseg import files
+from imageseg.files import flush, replacing, write_unflushed
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -60,3 +61,45 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_an_unflushed_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "a.png"
+    write_unflushed(target, b"old")
+    assert target.read_bytes() == b"old"
+
+    def fail(self, other):
+        raise OSError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(target), "replace", fail)
+        with pytest.raises(OSError, match="no"):
+            write_unflushed(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+    write_unflushed(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_unflushed_files_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_unflushed(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_flushing_goes_one_by_one_or_all_at_once(tmp_path, monkeypatch, many):
+    paths = [tmp_path / f"{index}" for index in range(files._FEW + 1 if many else 3)]
+    for path in paths:
+        write_unflushed(path, b"x")
+    called: list[str] = []
+    monkeypatch.setattr(files, "_flush", lambda path: called.append(path.name))
+    monkeypatch.setattr(os, "sync", lambda: called.append("all"), raising=False)
+    flush(paths)
+    flush([])
+    assert called == (["all"] if many and os.name != "nt" else [*(path.name for path in paths), tmp_path.name])

@@ -66,6 +66,17 @@ def test_a_killed_worker_is_one_line() -> None:
         list(in_processes(die_at_three, range(20), workers=2))
 
 
+def signal_itself(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal")
+def test_ctrl_c_is_for_the_first_process_only() -> None:
+    """A terminal sends it to all; workers finish what they have and say nothing."""
+    assert list(in_processes(signal_itself, range(8), workers=2)) == list(range(8))
+
+
 def test_whoever_stops_asking_stops_the_work() -> None:
     results = in_processes(square, range(10_000), workers=2)
     assert next(results) == 0

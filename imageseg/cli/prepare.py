@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 
 from imageseg.cli.dataset_arguments import DatasetParser
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Fetches if asked to, prepares, and says what is there."""
+    """Fetches if asked to, prepares, and says what is there.
+
+    Returns:
+        0, or 3 where files are there without their partner.
+    """
     parser = DatasetParser(
         prog="imageseg prepare",
         description="Makes what a dataset needs once: masks from COCO's or BDD100K's annotations or from Cityscapes'\n"
@@ -20,18 +26,39 @@ def run(arguments: Sequence[str]) -> int:
         "--mirror", metavar="URL", help="fetch the same files from below this address instead; checksums hold"
     )
     parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_argument("--json", action="store_true", help="print what is there as JSON")
     given, dataset = parser.parse(arguments)
     from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS
     from imageseg.datasets.download import fetch
+    from imageseg.errors import InputError
 
+    if given.workers is not None and given.workers < 1:
+        raise InputError(f"--workers must be 1 or more, found {given.workers}")
     if given.download:
         archives = dataset.archives()
         with file_progress("download") as progress:
             fetch(archives, dataset.root, mirror=given.mirror, progress=progress)
     with file_progress("prepare") as progress:
         dataset.prepare(workers=given.workers, progress=progress)
-    counts = {split: len(dataset.pairs(split)) for split in dataset.splits}
-    there = ", ".join(f"{count} {split}" for split, count in counts.items())
-    print(f"{DATASETS.resolve(given.use)} in {dataset.root}: {there or 'nothing'}")
-    return 0
+    name = DATASETS.resolve(given.use)
+    listings = {split: dataset.listing(split) for split in dataset.splits}
+    counts = {split: len(listing.pairs) for split, listing in listings.items()}
+    if given.json:
+        print(json.dumps({"dataset": name, "root": str(dataset.root), "pictures": counts}))
+    else:
+        there = ", ".join(f"{count} {split}" for split, count in counts.items())
+        print(f"{name} in {dataset.root}: {there or 'nothing'}")
+    faulty = False
+    for split, listing in listings.items():
+        for faults, what in (
+            (listing.without_mask, "pictures without mask"),
+            (listing.without_image, "masks without picture"),
+        ):
+            if faults:
+                faulty = True
+                print(
+                    f"{split}: {len(faults)} {what}, such as {faults[0].name}; 'imageseg check {name}' lists them",
+                    file=sys.stderr,
+                )
+    return 3 if faulty else 0

@@ -12,12 +12,20 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
     "dataset",
     {
         "VOC": "imageseg.datasets.voc:VOC",
+        "COCO": "imageseg.datasets.coco:COCO",
+        "Cityscapes": "imageseg.datasets.cityscapes:Cityscapes",
+        "BDD100K": "imageseg.datasets.bdd100k:BDD100K",
         "CamVid": "imageseg.datasets.camvid:CamVid",
         "Folder": "imageseg.datasets.folder:Folder",
         "ToyScenes": "imageseg.datasets.toyscenes:ToyScenes",
     },
-    planned=("COCO", "Cityscapes", "BDD100K"),
-    spellings={"CityscapeModule": "Cityscapes", "PascalVOC": "VOC", "custom": "Folder"},
+    spellings={
+        "CityscapeModule": "Cityscapes",
+        "PascalVOC": "VOC",
+        "MSCOCO": "COCO",
+        "BDD": "BDD100K",
+        "custom": "Folder",
+    },
 )
 
 

@@ -64,10 +64,15 @@ def test_wrong_use_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("use", ["CityscapeModule", "COCOModule", "BDD100KModule"])
-def test_a_planned_dataset_says_that_it_is_not_there_yet(use: str, capsys: pytest.CaptureFixture[str]) -> None:
-    message = error_of(["train", "--use", use, "--model", "DeepLabv3_plus", "--trainer.max_steps", "5"], capsys)
-    assert "is not in this version yet; there are VOC" in message
+@pytest.mark.parametrize(
+    ("use", "name"), [("CityscapeModule", "Cityscapes"), ("COCOModule", "COCO"), ("BDD100KModule", "BDD100K")]
+)
+def test_the_missions_datasets_say_what_they_looked_for(
+    use: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = str(tmp_path / "nowhere")
+    message = error_of(["train", "--use", use, "--model", "DeepLabv3_plus", "--data.root", root], capsys)
+    assert message.startswith(f"imageseg: error: {name}: {root} does not exist; looked there for")
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -1,0 +1,185 @@
+"""Cityscapes (Cordts et al. 2016, arXiv:1604.01685; cityscapes-dataset.com): street scenes of 2048 x 1024 in 19 classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.cityscapes_labels import IDS, TRAIN_IDS
+from imageseg.datasets.cityscapes_polygons import POLYGONS, labels_beside, write_label_ids
+from imageseg.errors import InputError
+from imageseg.images import is_picture, read_mask
+from imageseg.labels import LabelSpace
+from imageseg.workers import Progress, in_processes
+
+Masks = Literal["auto", "labelIds", "labelTrainIds"]
+
+_SPLITS = ("train", "val", "test", "train_extra")
+_SOURCE = "https://www.cityscapes-dataset.com (register; 'imageseg prepare Cityscapes --download' says the steps)"
+_SCORED = 1000  # instanceIds from here on are objects; below, groups and everything else (cityscapesScripts)
+
+
+class Cityscapes(SegmentationDataset):
+    """The 19 classes that are scored; the other ids of the set are ignored.
+
+    Splits: train (2975 frames), val (500), test (1525, without public masks, for predicting only), and train_extra (19,998
+    with coarse masks), each where its pictures are there. The masks are the download's own ``labelIds`` files, or
+    ``labelTrainIds`` where somebody made them, or drawn once from the polygons by ``imageseg prepare Cityscapes``.
+
+    Args:
+        root: the folder that holds ``leftImg8bit`` and ``gtFine``, or ``leftImg8bit_trainvaltest`` and
+            ``gtFine_trainvaltest`` with these inside.
+        masks: which files are read; "auto" takes labelIds, else labelTrainIds.
+    """
+
+    def __init__(self, root: str = "data/Cityscapes", *, masks: Masks = "auto") -> None:
+        if masks not in ("auto", "labelIds", "labelTrainIds"):
+            raise InputError(f"Cityscapes' masks is auto, labelIds or labelTrainIds, found '{masks}'")
+        self.root = Path(root)
+        self.masks = masks
+
+    @property
+    def labels(self) -> LabelSpace:  # type: ignore[override]
+        """The 19 classes by the values of the files that are read."""
+        return TRAIN_IDS if self._kind() == "labelTrainIds" else IDS
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those whose pictures are there."""
+        self._images("train", required=not any(self._images(split) for split in _SPLITS))
+        return tuple(split for split in _SPLITS if self._images(split))
+
+    def listing(self, split: str) -> Listing:
+        """The frames of a split, sorted by city, sequence and frame."""
+        require_split(split, _SPLITS, "Cityscapes")
+        images = _frames(self._images(split, required=True), "leftImg8bit")
+        if split == "test":  # its public masks are dummies
+            return Listing([Pair(path, None, name) for name, path in images.items()], [], [])
+        annotations, folder, kind = _annotations_of(split), self._masks(split, required=True), self._kind()
+        assert folder is not None  # required
+        masks = _frames(folder, f"{annotations}_{kind}")
+        drawable = _frames(folder, f"{annotations}_polygons", suffixes=(".json",))
+        if kind == "labelIds" and (missing := sorted(drawable.keys() & images.keys() - masks.keys())):
+            raise InputError(
+                f"Cityscapes: {len(missing)} of {len(images)} pictures of {split} have polygons and no {kind} file, such "
+                f"as {drawable[missing[0]]}; 'imageseg prepare Cityscapes --root {self.root}' draws them"
+            )
+        absent = [name for name in images if name not in masks]
+        alone = [name for name in masks if name not in images]
+        return Listing(
+            [Pair(path, masks[name], name) for name, path in images.items() if name in masks],
+            without_mask=[Pair(images[name], _mask_for(images[name], folder, kind), name) for name in absent],
+            without_image=[Pair(_image_for(masks[name], images), masks[name], name) for name in alone],
+        )
+
+    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+        """Draws the labelIds files that are missing beside their polygons; nothing that is there is touched."""
+        if not any(self._masks(split) for split in _SPLITS):
+            self._masks("train", required=True)
+        if self._kind() == "labelTrainIds":
+            return
+        todo = []
+        for split in ("train", "val", "train_extra"):
+            folder = self._masks(split)
+            for polygons in _files(folder, POLYGONS) if folder else ():
+                if not labels_beside(polygons).exists():
+                    todo.append(polygons)
+        try:
+            for _ in in_processes(write_label_ids, todo, workers=workers, progress=progress):
+                pass
+        except KeyboardInterrupt:
+            made = sum(labels_beside(polygons).exists() for polygons in todo)
+            raise KeyboardInterrupt(
+                f"{made} of {len(todo)} masks are drawn; the same command goes on from there"
+            ) from None
+
+    def archives(self) -> list[Archive]:
+        """Raises:
+        InputError: always; the owner wants a registration. Says the steps.
+        """
+        raise InputError(
+            "Cityscapes: its owner asks for a registration: register at https://www.cityscapes-dataset.com/register, then "
+            "'pip install cityscapesscripts' and 'csDownload leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip' (or "
+            f"load both in a browser), and unpack both in {self.root}, which then holds leftImg8bit and gtFine"
+        )
+
+    def objects(self, pair: Pair) -> int | None:
+        """The objects in the frame's instanceIds file, where that is there: each has a value of its own from 1000 on."""
+        if pair.mask is None:
+            return None
+        annotations = _annotations_of(pair.mask.parent.parent.name)
+        path = pair.mask.with_name(f"{pair.name}_{annotations}_instanceIds.png")
+        if not path.is_file():
+            return None
+        counts = np.bincount(read_mask(path).ravel())
+        return int(np.count_nonzero(counts[_SCORED:]))
+
+    def _kind(self) -> str:
+        """Which files are read; labelIds, which can be drawn, where there are none."""
+        if self.masks != "auto":
+            return self.masks
+        folders = [folder for folder in map(self._masks, ("train", "val", "train_extra")) if folder]
+        for kind in ("labelIds", "labelTrainIds"):
+            if any(next(iter(_files(folder, f"_{kind}.png")), None) for folder in folders):
+                return kind
+        return "labelIds"
+
+    def _images(self, split: str, *, required: bool = False) -> Path | None:
+        return self._folder("leftImg8bit", split, required=required)
+
+    def _masks(self, split: str, *, required: bool = False) -> Path | None:
+        return self._folder(_annotations_of(split), split, required=required)
+
+    def _folder(self, kind: str, split: str, *, required: bool) -> Path | None:
+        places = ("", "_trainvaltest", "_trainextra")
+        candidates = [f"{kind}{place}/{kind}/{split}" if place else f"{kind}/{split}" for place in places]
+        if not required:
+            return next((self.root / each for each in candidates if (self.root / each).is_dir()), None)
+        return existing_folder(
+            self.root,
+            candidates,
+            dataset="Cityscapes",
+            expected="leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_labelIds.png",
+            source=_SOURCE,
+        )
+
+
+def _annotations_of(split: str) -> str:
+    return "gtCoarse" if split == "train_extra" else "gtFine"
+
+
+def _files(folder: Path, ending: str) -> Iterable[Path]:
+    """The files of all cities that end so, hidden ones apart."""
+    for city in sorted(folder.iterdir()):
+        if city.is_dir() and not city.name.startswith("."):
+            names = (path for path in city.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
+            yield from sorted(names)
+
+
+def _frames(folder: Path | None, kind: str, *, suffixes: tuple[str, ...] = ()) -> dict[str, Path]:
+    """City, sequence and frame, as the file names have them -> file, for the files of one kind."""
+    found: dict[str, Path] = {}
+    for path in _files(folder, "") if folder else ():
+        if path.stem.endswith(f"_{kind}") and (path.suffix in suffixes if suffixes else is_picture(path)):
+            name = path.stem.removesuffix(f"_{kind}")
+            if name in found:
+                raise InputError(f"{found[name]} and {path} are the same frame; keep one of them")
+            found[name] = path
+    return found
+
+
+def _mask_for(image: Path, folder: Path, kind: str) -> Path:
+    annotations = _annotations_of(folder.name)
+    name = image.stem.removesuffix("_leftImg8bit")
+    return folder / image.parent.name / f"{name}_{annotations}_{kind}.png"
+
+
+def _image_for(mask: Path, images: dict[str, Path]) -> Path:
+    """Where the picture of a mask should be: in its city's folder, beside the folders of the others."""
+    folder = next(iter(images.values())).parent.parent if images else mask.parent.parent
+    name = mask.stem.rpartition("_gt")[0]
+    return folder / mask.parent.name / f"{name}_leftImg8bit.png"

@@ -1,0 +1,191 @@
+"""COCO (Lin et al. 2014, arXiv:1405.0312; cocodataset.org) with the 21 classes of Pascal VOC."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.coco_annotations import read_instances
+from imageseg.datasets.coco_masks import Crowd, Overlap, paint
+from imageseg.datasets.mask_cache import MaskCache, Record
+from imageseg.datasets.voc import LABELS
+from imageseg.errors import InputError
+from imageseg.images import is_picture
+from imageseg.workers import Progress
+
+_SPLITS = ("train", "val")
+_SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold
+# Each figure stands the same in several public sources that do not copy each other: PaddleDetection's download lists,
+# MMPretrain's and LAVIS's data scripts, TensorFlow-era detection scripts.
+_MD5 = {
+    "zips/train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
+    "zips/val2014.zip": "a3d79f5ed8d289b7a7554ce06a5782b3",
+    "annotations/annotations_trainval2014.zip": "0a379cfc70b0e71301e0f377548639bd",
+    "zips/train2017.zip": "cced6f7f71b7629ddf16f17bbcfab6b2",
+    "zips/val2017.zip": "442b8da7639aecaf257c1dceb8ba8c80",
+    "annotations/annotations_trainval2017.zip": "f4bbac642086de4f52a3fdda2de5fa2c",
+}
+
+
+class COCO(SegmentationDataset):
+    """COCO's objects of the 20 classes of Pascal VOC; everything else is background.
+
+    ``imageseg prepare COCO`` makes the masks once from the annotations: palette PNGs of the picture's name in
+    ``mask/<split><year>``. Pictures without annotation are all background.
+
+    Args:
+        root: the folder that holds ``annotations`` and ``images`` (or ``train2017`` and ``val2017`` themselves).
+        year: "2014" or "2017": the same pictures, split otherwise.
+        overlap: where two objects overlap: "first", the one that comes first in the file wins, as in the converter that
+            most code descends from; "void", nobody knows (255), as in torchvision's reference; "area", the smaller wins.
+        crowd: regions of many objects that nobody told apart: "class", drawn as the class; "ignore", 255
+            where no other object is; "skip", not drawn.
+        min_pixels: training pictures that show no more pixels of the 20 classes than this are left out; 0 keeps those
+            that show at least one, -1 all. The figure is that of public VOC-style conversions.
+        filter_val: leaves them out of val too, as those conversions do; scores are then not those of the whole split.
+        masks: another folder for the masks, where the root may not be written; it gets ``<split><year>`` too.
+    """
+
+    labels = LABELS
+
+    def __init__(
+        self,
+        root: str = "data/COCO",
+        *,
+        year: Literal["2014", "2017"] | int = "2017",
+        overlap: Overlap = "first",
+        crowd: Crowd = "class",
+        min_pixels: int = 1000,
+        filter_val: bool = False,
+        masks: str | None = None,
+    ) -> None:
+        if str(year) not in ("2014", "2017"):
+            raise InputError(f"COCO segmentation is here for the years 2014 and 2017, found '{year}'")
+        if overlap not in ("first", "void", "area"):
+            raise InputError(f"COCO's overlap is first, void or area, found '{overlap}'")
+        if crowd not in ("class", "ignore", "skip"):
+            raise InputError(f"COCO's crowd is class, ignore or skip, found '{crowd}'")
+        self.root = Path(root)
+        self.year = str(year)
+        self.overlap = overlap
+        self.crowd = crowd
+        self.min_pixels = min_pixels
+        self.filter_val = filter_val
+        self.masks = None if masks is None else Path(masks)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those whose pictures are there, with annotations or masks."""
+        found = []
+        for split in _SPLITS:
+            self._images(split if self._has_images(split) else "train")  # no pictures at all is an error
+            if self._has_images(split) and (self._annotations(split).is_file() or self._cache(split).exists()):
+                found.append(split)
+        return tuple(found)
+
+    def listing(self, split: str) -> Listing:
+        """The pictures of the annotations, in their order, without those that show too little."""
+        require_split(split, _SPLITS, f"COCO {self.year}")
+        images, cache = self._images(split), self._cache(split)
+        if not cache.is_whole():
+            if not self._annotations(split).is_file():
+                raise InputError(
+                    f"COCO: {self._annotations(split)}: no such file; get {self._archive_of_annotations()} from {_SITE}"
+                )
+            raise InputError(
+                f"COCO: {cache.folder} holds no masks, or not all, or of other choices; 'imageseg prepare COCO --root "
+                f"{self.root}{self._flags()}' makes them"
+            )
+        records = cache.records()
+        pictures, masks = _names(images), _names(cache.folder)
+        listing = Listing([], [], [])
+        for stem, record in records.items():
+            pair = Pair(images / record.name, cache.folder / f"{stem}.png", stem)
+            if not self._is_wanted(split, record):
+                continue
+            if record.name not in pictures:
+                listing.without_image.append(pair)
+            elif f"{stem}.png" not in masks:
+                listing.without_mask.append(pair)
+            else:
+                listing.pairs.append(pair)
+        known = {record.name for record in records.values()}
+        for name in sorted(pictures - known):
+            stem = Path(name).stem
+            listing.without_mask.append(Pair(images / name, cache.folder / f"{stem}.png", stem))
+        return listing
+
+    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+        """Makes the masks of this year, with these choices; masks of other choices in the same folder are replaced."""
+        self._images("train" if self._has_images("train") else "val")
+        for split in _SPLITS:
+            annotations, cache = self._annotations(split), self._cache(split)
+            if not self._has_images(split) or cache.is_whole() or not annotations.is_file():
+                continue
+            cache.make(
+                partial(read_instances, annotations),
+                partial(paint, overlap=self.overlap, crowd=self.crowd, source=annotations),
+                palette=LABELS.palette,
+                workers=workers,
+                progress=progress,
+            )
+
+    def archives(self) -> list[Archive]:
+        """The pictures and annotations of this year."""
+        files = {f"zips/{split}{self.year}.zip": "images" for split in _SPLITS}
+        files[self._archive_of_annotations()] = ""
+        return [Archive(f"{_SITE}/{file}", _MD5[file], folder) for file, folder in files.items()]
+
+    def objects(self, pair: Pair) -> int | None:
+        """The annotations that are drawn as one of the 20 classes."""
+        for split in _SPLITS:
+            cache = self._cache(split)
+            if pair.mask is not None and pair.mask.parent == cache.folder:
+                record = cache.records().get(pair.name)
+                return None if record is None else record.objects
+        return None
+
+    def _is_wanted(self, split: str, record: Record) -> bool:
+        return (split != "train" and not self.filter_val) or record.labelled > self.min_pixels
+
+    def _cache(self, split: str) -> MaskCache:
+        return MaskCache(
+            (self.root / "mask" if self.masks is None else self.masks) / f"{split}{self.year}",
+            recipe={"dataset": "COCO, 21 classes of VOC", "overlap": self.overlap, "crowd": self.crowd},
+            annotations=self._annotations(split),
+            hint="pass another folder with --masks (in a recipe, data.masks)",
+        )
+
+    def _annotations(self, split: str) -> Path:
+        return self.root / "annotations" / f"instances_{split}{self.year}.json"
+
+    def _archive_of_annotations(self) -> str:
+        return f"annotations/annotations_trainval{self.year}.zip"
+
+    def _flags(self) -> str:
+        """The flags that make the same masks again."""
+        flags = {"year": self.year, "overlap": self.overlap, "crowd": self.crowd, "masks": self.masks}
+        usual = {"year": "2017", "overlap": "first", "crowd": "class", "masks": None}
+        return "".join(f" --{name} {value}" for name, value in flags.items() if value != usual[name])
+
+    def _has_images(self, split: str) -> bool:
+        return any((self.root / below / f"{split}{self.year}").is_dir() for below in ("images", ""))
+
+    def _images(self, split: str) -> Path:
+        return existing_folder(
+            self.root,
+            [f"images/{split}{self.year}", f"{split}{self.year}"],
+            dataset="COCO",
+            expected=f"images/{{train,val}}{self.year} and annotations/instances_{{train,val}}{self.year}.json",
+            source="https://cocodataset.org ('imageseg prepare COCO --download' fetches it)",
+        )
+
+
+def _names(folder: Path) -> set[str]:
+    with os.scandir(folder) as entries:
+        files: Iterable[str] = [entry.name for entry in entries]
+    return {name for name in files if is_picture(Path(name))}

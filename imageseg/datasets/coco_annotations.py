@@ -1,0 +1,137 @@
+"""COCO's instances_*.json: read, checked, and sorted by picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from imageseg.datasets.mask_cache import is_plain_name
+from imageseg.errors import InputError
+from imageseg.images import MAX_PIXELS
+
+# VOC's classes as COCO's categories, by class index: 0 is background, every other category among it
+# (the order is that of the VOC devkit; the ids are those of COCO's own table, cocodataset.org).
+CATEGORIES = (
+    *((0, ""), (5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"), (6, "bus"), (3, "car")),
+    *((17, "cat"), (62, "chair"), (21, "cow"), (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle")),
+    *((1, "person"), (64, "potted plant"), (20, "sheep"), (63, "couch"), (7, "train"), (72, "tv")),
+)
+_CLASS_OF = {category: index for index, (category, _) in enumerate(CATEGORIES) if index}
+
+
+class Annotation(NamedTuple):
+    """One object, or one crowd of them."""
+
+    id: int
+    class_index: int
+    crowd: bool
+    area: float
+    """In pixels, as the file says."""
+    segmentation: Any
+    """A list of polygons [x, y, x, y, ...], or {"counts": ..., "size": [height, width]}; not checked yet."""
+
+
+class Picture(NamedTuple):
+    """One picture of the file, and its annotations of our classes in the file's order."""
+
+    name: str
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...]
+
+
+def read_instances(path: Path) -> list[Picture]:
+    """The pictures of a file, in its order, those without annotation too.
+
+    Raises:
+        InputError: the file is missing, no JSON, or not of COCO's form; names the entry.
+    """
+    try:
+        with path.open("rb") as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; it comes in annotations_trainval<year>.zip from cocodataset.org"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations")
+    ):
+        raise InputError(f"{path}: is no COCO instances file; it needs the lists 'images' and 'annotations'")
+    _check_categories(path, content.get("categories"))
+    sizes = _images(path, content["images"])
+    found: dict[int, list[Annotation]] = {id_: [] for id_ in sizes}
+    for place, entry in enumerate(content["annotations"]):
+        _add(path, place, entry, found)
+    return [Picture(*sizes[id_], tuple(annotations)) for id_, annotations in found.items()]
+
+
+def _images(path: Path, entries: list[Any]) -> dict[int, tuple[str, int, int]]:
+    """Id -> file name, height, width."""
+    sizes: dict[int, tuple[str, int, int]] = {}
+    stems: set[str] = set()
+    for place, entry in enumerate(entries):
+        where = f"{path}: images[{place}]"
+        id_, name, height, width = _fields(where, entry, id=int, file_name=str, height=int, width=int)
+        if not is_plain_name(name):
+            _refuse(where, f"the file name {name!r} is not a plain one")
+        if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
+            _refuse(where, f"{name} cannot be {width} x {height} pixels")
+        if id_ in sizes:
+            _refuse(where, f"the id {id_} is there twice")
+        if Path(name).stem in stems:
+            _refuse(where, f"the name {Path(name).stem} is there twice")
+        stems.add(Path(name).stem)
+        sizes[id_] = (name, height, width)
+    return sizes
+
+
+def _add(path: Path, place: int, entry: Any, found: dict[int, list[Annotation]]) -> None:
+    """Sorts one entry of the file to its picture, if it is of one of our classes."""
+    where = f"{path}: annotations[{place}]"
+    if not isinstance(entry, dict) or type(entry.get("category_id")) is not int:
+        _refuse(where, "has no category_id; is this an instances file?")
+    class_index = _CLASS_OF.get(entry["category_id"])
+    if class_index is None:
+        return
+    id_, image, segmentation = _fields(where, entry, id=int, image_id=int, segmentation=(list, dict))
+    crowd, area = entry.get("iscrowd", 0), entry.get("area", 0)
+    if crowd not in (0, 1):
+        _refuse(where, f"iscrowd is 0 or 1, found {crowd!r}")
+    if type(area) not in (int, float) or not abs(area) <= MAX_PIXELS:
+        _refuse(where, f"the area is a number of pixels, found {area!r}")
+    if image not in found:
+        _refuse(where, f"no image has the id {image}")
+    found[image].append(Annotation(id_, class_index, bool(crowd), float(area), segmentation))
+
+
+def _check_categories(path: Path, entries: Any) -> None:
+    """Another dataset in COCO's form may give the same numbers other meanings."""
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), int):
+            raise InputError(f"{path}: an entry of 'categories' has no id")
+        index = _CLASS_OF.get(entry["id"])
+        if index is not None and entry.get("name") != CATEGORIES[index][1]:
+            raise InputError(
+                f"{path}: category {entry['id']} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; "
+                "this reads COCO only"
+            )
+
+
+def _fields(where: str, entry: Any, **kinds: Any) -> tuple[Any, ...]:
+    if not isinstance(entry, dict):
+        _refuse(where, "is no object")
+    for name, kind in kinds.items():
+        value = entry.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            _refuse(where, f"has no '{name}'" if value is None else f"'{name}' cannot be {str(value)[:40]!r}")
+    return tuple(entry[name] for name in kinds)
+
+
+def _refuse(where: str, what: str) -> NoReturn:
+    raise InputError(f"{where}: {what}")
