@@ -100,9 +100,8 @@ def _reading(
     from imageseg.recipe import read_yaml
     from imageseg.scoring.files import Reading
 
-    labels = LabelSpace.from_dict(read_yaml(given.labels), given.labels) if given.labels else dataset.labels
     return Reading(
-        labels,
+        LabelSpace.from_dict(read_yaml(given.labels), given.labels) if given.labels else dataset.labels_of(truth[0]),
         class_indices=given.stored != "table",
         read_truth=dataset.read_stored,
         instances_of=benchmark.instances_of if benchmark.instances else None,

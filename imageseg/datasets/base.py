@@ -107,6 +107,10 @@ class SegmentationDataset(ABC):
         """A mask file as ``labels.encode`` takes it; datasets with encodings of their own override this."""
         return read_mask(mask)
 
+    def labels_of(self, mask: Path) -> LabelSpace:
+        """The table that one mask file is stored by; only datasets with several kinds of files override this."""
+        return self.labels
+
     def objects(self, pair: Pair) -> int | None:
         """How many objects are annotated in a picture; None where the dataset does not tell them apart."""
         return None

@@ -47,6 +47,10 @@ class Cityscapes(SegmentationDataset):
         """The 19 classes by the values of the files that are read."""
         return TRAIN_IDS if self._kind() == "labelTrainIds" else IDS
 
+    def labels_of(self, mask: Path) -> LabelSpace:
+        """By the name of the file."""
+        return TRAIN_IDS if mask.stem.endswith("_labelTrainIds") else IDS
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Those whose pictures are there."""

@@ -79,6 +79,25 @@ def test_cityscapes_predictions_in_train_ids_score_the_same(
     assert "pass --stored classes" in captured.err
 
 
+def test_cityscapes_truth_in_train_ids_scores_the_same(
+    cityscapes: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without instances, which only label ids have."""
+    truth, predictions = cityscapes
+    train_ids = np.full(256, 255, np.uint8)
+    train_ids[EVALUATED] = range(19)
+    for path in sorted(truth.rglob("*_labelIds.png")):
+        values = train_ids[np.array(Image.open(path))]
+        path.unlink()
+        Image.fromarray(values).save(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
+    for path in predictions.iterdir():
+        Image.fromarray(train_ids[np.array(Image.open(path))]).save(path)
+    arguments = ("--dataset", "Cityscapes", "--truth", truth, "--predictions", predictions, "--stored", "trainIds")
+    scores = score(capsys, *arguments)
+    assert scores["miou"] == pytest.approx(0.7080932498874082, abs=1e-9)
+    assert scores["iiou"] is None
+
+
 @pytest.fixture
 def bdd100k(samples: Path, tmp_path: Path) -> tuple[Path, Path]:
     truth = samples / "bdd100k_sample/labels/sem_seg/colormaps/val"
