@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a network on a dataset, then score the best checkpoint",
     "evaluate": "score a checkpoint on a split",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "submit": "pack predictions for a benchmark's server, or check a pack",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
 }
 
