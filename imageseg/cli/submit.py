@@ -82,6 +82,8 @@ def _source_and_flags(words: Sequence[str]) -> tuple[str | None, list[str]]:
             expects_value = "=" not in word
         elif expects_value:
             expects_value = False
+        elif word.startswith("-"):
+            raise InputError(f"no flag {word}; see imageseg submit --help")
         elif source is None:
             source = word
             continue
@@ -95,7 +97,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS
-    from imageseg.scoring.submission_check import check_pack
+    from imageseg.scoring.submission_check import check_pack, notes_on
     from imageseg.scoring.submission_formats import format_for
 
     rules = format_for(DATASETS.resolve(given.use))
@@ -104,6 +106,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     pictures, notes = None, []
     try:
         pictures = _pictures(dataset, given.split)
+        notes += notes_on(pictures, rules, split=given.split)
     except InputError as error:
         if given.root:  # then the pictures were meant to be compared
             raise
@@ -139,12 +142,15 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS
     from imageseg.scoring.submission import check_name, encode_files, match_predictions, plan_submission, write_pack
+    from imageseg.scoring.submission_check import notes_on
     from imageseg.scoring.submission_formats import format_for
 
     recipe = None if source.is_dir() else _recipe(source)
     use = given.use or (recipe.use if recipe else None)
     if use is None:
         raise InputError("a folder of predictions does not say of what: pass --use, for example --use Cityscapes")
+    if recipe is not None and given.stored != "index":
+        raise InputError("--stored says what a folder's pixels are; a checkpoint's predictions are class indices")
     rules = format_for(DATASETS.resolve(use))
     output = Path(given.output or f"{rules.dataset.lower()}_{given.split}{rules.suffixes()[0]}")
     check_name(output, rules)
@@ -153,7 +159,9 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     pairs = dataset.pairs(given.split)
     images = {pair.image.stem: pair.image for pair in pairs}
     plan = plan_submission(rules, dataset.labels, [pair.image for pair in pairs], competition=given.competition)
-    notes = plan.notes() + ([rules.caveat] if rules.caveat and not given.competition else [])
+    notes = notes_on(plan.pictures, rules, split=given.split)
+    if rules.caveat and not given.competition:
+        notes.append(rules.caveat)
     with file_progress("submit") as progress:  # over the pictures, then over what was written
         if recipe:
             pngs = _predicted(_predictor(source, dataset, given.device), images, plan, progress)
@@ -224,10 +232,10 @@ def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> No
 
 
 def _pictures(dataset: SegmentationDataset, split: str) -> list[Picture]:
-    from imageseg.images import image_size
     from imageseg.scoring.submission_check import Picture
+    from imageseg.scoring.submission_png import size_of
 
-    return [Picture(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
+    return [Picture(pair.image.stem, size_of(pair.image)) for pair in dataset.pairs(split)]
 
 
 def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predictor:

@@ -113,7 +113,7 @@ def _placed(entries: list[Entry], rules: SubmissionFormat, competition: str, fau
             faults.add(entry.fault, entry.name, f"{entry.size / 1e6:.0f} MB" if entry.fault == "large" else "")
         if path.is_absolute() or ".." in path.parts or "\\" in entry.name or ":" in entry.name:
             faults.add("outside", entry.name)
-        elif path.suffix.lower() != ".png":
+        elif path.suffix != ".png":  # servers know one spelling
             faults.add("suffix", entry.name)
         elif path.name.startswith("._") or "__MACOSX" in path.parts:
             faults.add("extra", entry.name, hint=_MACOS)
@@ -223,6 +223,26 @@ def _check_contents(
             f"{len(foreign)} palettes are not the development kit's; servers read the indices, which a program that made "
             "the palette itself may have numbered anew"
         )
+
+
+def notes_on(pictures: Sequence[Picture], rules: SubmissionFormat, *, split: str) -> list[str]:
+    """How the pictures at hand differ from those that the server scores, in lines for the user."""
+    if split != "test":
+        return [f"the server scores the test split, and this is {split}"]
+    notes = []
+    if rules.count is not None and len(pictures) != rules.count:
+        notes.append(f"the server scores {rules.count} pictures, and there are {len(pictures)} here")
+    others = [picture for picture in pictures if picture.size != rules.size]
+    if others and rules.size is not None:
+        (height, width), first = rules.size, others[0]
+        notes.append(
+            f"the server's pictures have {width} x {height} pixels, and {len(others)} here have not "
+            f"({first.name}: {first.size[1]} x {first.size[0]})"
+        )
+    strangers = [picture.name for picture in pictures if not rules.is_official(picture.name)]
+    if strangers:
+        notes.append(f"{len(strangers)} pictures are not named as the server's are ({strangers[0]})")
+    return notes
 
 
 def check_values(values: Iterable[int], name: str, rules: SubmissionFormat, faults: Faults) -> None:
