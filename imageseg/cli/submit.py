@@ -126,7 +126,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     else:
         _tell(report.notes)
         for fault in report.faults:
-            print(f"{fault.kind:<11}{fault.line}")
+            print(f"{fault.kind:<12}{fault.line}")
         verdict = (
             f"{len(report.faults)} kinds of fault"
             if len(report.faults) > 1

@@ -88,7 +88,7 @@ def check_pack(
     try:
         entries = entries_of(path, cast("Kind", kind))
         if not entries:
-            faults.add("empty", path.name, "there is nothing in it")
+            faults.add("empty", path.name)
             return Report(0, faults.list(), notes)
         placed = _placed(entries, rules, competition, faults)
         chosen = _chosen(placed, rules, pictures, faults)
@@ -111,8 +111,10 @@ def _placed(entries: list[Entry], rules: SubmissionFormat, competition: str, fau
         if entry.fault:
             # It still stands for its picture, which is not missing as well.
             faults.add(entry.fault, entry.name, f"{entry.size / 1e6:.0f} MB" if entry.fault == "large" else "")
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.name or ":" in entry.name:
+        if path.is_absolute() or ".." in path.parts:
             faults.add("outside", entry.name)
+        elif "\\" in entry.name:
+            faults.add("backslash", entry.name)
         elif path.suffix != ".png":  # servers know one spelling
             faults.add("suffix", entry.name)
         elif path.name.startswith("._") or "__MACOSX" in path.parts:
@@ -138,7 +140,8 @@ def _chosen(
     times = Counter(keys.values())
     for key, count in times.items():
         if count > 1:
-            faults.add("doubled", key, f"{count} times")
+            names = [entry.name for entry in entries if keys[entry.place] == key]
+            faults.add("doubled", key, f"{names[0]} and {names[1]}")
     if pictures is not None:
         wanted = {rules.key_of(picture.name): picture.name for picture in pictures}
         for entry in entries:
@@ -196,7 +199,7 @@ def _examine_each(
     path: Path, kind: Kind, jobs: Mapping[int, tuple[str, tuple[int, int] | None]]
 ) -> Iterator[tuple[int, Examined]]:
     for index, data in contents_of(path, kind, list(jobs)):
-        yield index, Examined("damaged", "its bytes") if data is None else examined(data, jobs[index][1])
+        yield index, Examined("damaged", "the archive's checksum") if data is None else examined(data, jobs[index][1])
 
 
 def _check_contents(

@@ -20,6 +20,7 @@ _SENTENCES = {
     "link": ("entry is a link or another special file", "entries are links or other special files"),
     "method": ("file is compressed in a way that few tools know", "files are compressed in a way that few tools know"),
     "outside": ("name leads out of the archive", "names lead out of the archive"),
+    "backslash": ("name has a backslash where servers look for /", "names have a backslash where servers look for /"),
     "folder": ("file lies in the wrong folder", "files lie in the wrong folder"),
     "competition": ("archive holds two competitions; send each in its own",) * 2,
     "suffix": ("file is no .png", "files are no .png"),
@@ -43,7 +44,7 @@ _SENTENCES = {
         "predictions hold 255, which is for ignored pixels of the truth; every pixel needs a class",
     ),
     "values": ("prediction holds values that are no class", "predictions hold values that are no class"),
-    "lookalike": ("prediction holds other ids", "predictions hold other ids"),
+    "lookalike": ("prediction holds ids of another kind", "predictions hold ids of another kind"),
 }
 _OF_THE_ARCHIVE = ("unreadable", "archive", "empty", "entries", "total", "competition", "count")
 
@@ -102,7 +103,7 @@ class Faults:
         rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         one, several = _SENTENCES[kind]
         if kind in _OF_THE_ARCHIVE:
-            said = f"the {one}: {'; '.join(printable(details.get(name, name)) for name in names[:_SHOWN])}"
+            said = f"the {one}" + (f": {'; '.join(map(printable, details.values()))}" if details else "")
         else:
             said = f"{len(names)} {one if len(names) == 1 else several}: {shown}{rest}"
         line = said + (f"; {hint}" if hint else "")

@@ -88,7 +88,7 @@ def examined(data: bytes, size: tuple[int, int] | None) -> Examined:
     if color in _MODES:
         return Examined("mode", _MODES[color])
     if depth != 8:
-        return Examined("depth", f"{depth} bits")
+        return Examined("depth", f"{depth} bit{'s' * (depth > 1)}")
     if size is not None and (height, width) != size:
         return Examined("size", f"{width} x {height} instead of {size[1]} x {size[0]}")
     if height * width > MAX_PIXELS:
