@@ -24,10 +24,11 @@ MAX_ENTRY = 1 << 25
 MAX_TOTAL = 1 << 33
 """Bytes of all files: 1525 such pictures are 3 GiB."""
 
-# What the readers raise for archives that are damaged or made to do harm. RecursionError: headers nested without end.
+# What the readers raise for archives that are damaged or made to do harm. RuntimeError: also unknown features, and
+# headers nested without end.
 _BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError),
-    *(NotImplementedError, RecursionError, RuntimeError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, OverflowError, RuntimeError),
 )
 
 
@@ -133,7 +134,7 @@ def _unzipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
             data = file.read(MAX_ENTRY + 1)
     except _BROKEN:
         return None
-    # A header that names too small a size ends the reading early, and the checksum does not fit.
+    # Too small a size in the directory ends the reading early, where the checksum does not fit; too large a one is seen here.
     return data if len(data) == info.file_size else None
 
 

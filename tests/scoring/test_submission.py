@@ -41,6 +41,7 @@ from imageseg.scoring.submission_faults import _SENTENCES, Faults, printable
 from imageseg.scoring.submission_formats import FORMATS, format_for, voc_palette
 from imageseg.scoring.submission_png import MAX_PIXELS, encoded, examined, occurring, size_of
 
+C, V, B, A = "Cityscapes", "VOC", "BDD100K", "ADE20K"
 # Cityscapes' ids in the order of its trainIds.
 IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
@@ -144,6 +145,17 @@ def test_scores_are_the_same_before_and_after(name: str, tmp_path: Path) -> None
 def test_the_same_input_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     one, two = (pack(tmp_path / f"{which}{suffix(name)}", name).read_bytes() for which in ("one", "two"))
     assert one == two
+
+
+def test_no_clock_and_no_user_is_in_a_pack(tmp_path: Path) -> None:
+    with zipfile.ZipFile(pack(tmp_path / "pack.zip", C)) as archive:
+        assert {(info.date_time, info.create_system) for info in archive.infolist()} == {((1980, 1, 1, 0, 0, 0), 3)}
+    path = pack(tmp_path / "pack.tar.gz", V)
+    assert path.read_bytes()[4:8] == bytes(4)  # gzip's own time
+    with tarfile.open(path) as tar:
+        assert {(member.mtime, member.uid, member.gid, member.uname, member.mode) for member in tar} == {
+            (0, 0, 0, "", 0o644)
+        }
 
 
 @pytest.mark.parametrize("competition", ["comp5", "comp6"])
@@ -323,6 +335,19 @@ def with_wrong_checksum(path: Path) -> Path:
     return path
 
 
+def with_another_size(path: Path) -> Path:
+    """A zip whose directory and header say one byte more than a file has."""
+    files = files_of(C)
+    size = struct.pack("<I", len(next(iter(files.values()))))
+    deflated = zipped(path, files, compression=zipfile.ZIP_DEFLATED).read_bytes()
+    for magic, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        start = deflated.index(magic) + place
+        assert deflated[start : start + 4] == size
+        deflated = deflated[:start] + struct.pack("<I", struct.unpack("<I", size)[0] + 1) + deflated[start + 4 :]
+    path.write_bytes(deflated)
+    return path
+
+
 def claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims what it likes."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -373,7 +398,6 @@ def of_headers_without_end(path: Path, kind: bytes, size: int, count: int = 1) -
     return gzipped(path, (info.tobuf(tarfile.GNU_FORMAT) + bytes(-(-size // 512) * 512 if count > 1 else 0)) * count)
 
 
-C, V, B, A = "Cityscapes", "VOC", "BDD100K", "ADE20K"
 VOC_FOLDER = "results/VOC2012/Segmentation/comp5_test_cls/"
 Make = Callable[[Path], Path]
 
@@ -438,6 +462,12 @@ BROKEN: dict[str, tuple[str, Make, list[str], str]] = {
         ["damaged"],
         "1 PNG is damaged: berlin_000001",
     ),
+    "a wrong checksum in the png": (
+        C,
+        lambda p: zipped(p, changed(C, lambda v: (d := png(v)) and flipped(d, d.index(b"IEND") - 5))),
+        ["damaged"],
+        "1 PNG is damaged: berlin_000001",
+    ),
     "a cut png": (C, lambda p: zipped(p, changed(C, lambda v: png(v)[:-20])), ["damaged"], "1 PNG is damaged"),
     "a png of two chunks": (
         C,
@@ -446,6 +476,7 @@ BROKEN: dict[str, tuple[str, Make, list[str], str]] = {
         "1 PNG is damaged",
     ),
     "wrong checksum in the zip": (C, with_wrong_checksum, ["damaged"], "1 PNG is damaged"),
+    "another size in the zip": (C, with_another_size, ["damaged"], "1 PNG is damaged"),
     "colours": (
         C,
         lambda p: zipped(p, changed(C, lambda v: png(v, "RGB"))),
