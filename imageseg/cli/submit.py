@@ -54,7 +54,7 @@ def _parser() -> OneLineParser:
         "--root", "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, its default"
     )
     parser.add_argument("--split", default="test", help="whose pictures were predicted (default: test)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the pack; unset, DATASET_SPLIT.zip or .tar.gz here")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the pack; unset, for example cityscapes_test.zip, here")
     parser.add_argument(
         "--competition",
         default="",
@@ -152,7 +152,7 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     if recipe is not None and given.stored != "index":
         raise InputError("--stored says what a folder's pixels are; a checkpoint's predictions are class indices")
     rules = format_for(DATASETS.resolve(use))
-    output = Path(given.output or f"{rules.dataset.lower()}_{given.split}{rules.suffixes()[0]}")
+    output = Path(given.output or _default_name(rules, given.split, given.competition))
     check_name(output, rules)
     dataset = _dataset(use, given.root, flags, recipe)
     _require_server(dataset, rules)
@@ -160,8 +160,9 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     images = {pair.image.stem: pair.image for pair in pairs}
     plan = plan_submission(rules, dataset.labels, [pair.image for pair in pairs], competition=given.competition)
     notes = notes_on(plan.pictures, rules, split=given.split)
-    if rules.caveat and not given.competition:
-        notes.append(rules.caveat)
+    official = not notes
+    notes += [rules.caveat] * bool(rules.caveat)
+    notes += [rules.competition_rule] * (bool(rules.competitions) and not given.competition)
     with file_progress("submit") as progress:  # over the pictures, then over what was written
         if recipe:
             pngs = _predicted(_predictor(source, dataset, given.device), images, plan, progress)
@@ -173,23 +174,29 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
                 pass
         else:
             write_pack(output, plan, pngs, workers=given.workers, progress=progress)
-    _conclude(given, plan, output, notes)
+    _conclude(given, plan, output, notes, official=official)
     return 0
 
 
-def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[str]) -> None:
+def _default_name(rules: SubmissionFormat, split: str, competition: str) -> str:
+    which = competition or next(iter(rules.competitions), "")
+    return "_".join(filter(None, (rules.dataset.lower(), split, which))) + rules.suffixes()[0]
+
+
+def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[str], *, official: bool) -> None:
     count, rules = len(plan.pictures), plan.rules
     if given.json:
         told = {"dataset": rules.dataset, "split": given.split, "competition": plan.competition or None}
-        size = None if given.dry_run else output.stat().st_size
-        pack = None if given.dry_run else str(output)
-        print(json.dumps({"pack": pack, **told, "pictures": count, "bytes": size, "notes": notes}))
+        made = {} if given.dry_run else {"pack": str(output), "bytes": output.stat().st_size}
+        print(json.dumps({"pack": None, "bytes": None, **made, **told, "pictures": count, "notes": notes}))
         return
     _tell(notes)
     if given.dry_run:
-        print(f"{count} predictions are as {rules.server} wants them; nothing was written")
+        print(f"{count} predictions are as the server of {rules.dataset} wants them; nothing was written")
         return
-    print(f"{output}: {count} predictions, {output.stat().st_size / 1e6:.1f} MB, read back; send it to {rules.server}")
+    size = output.stat().st_size
+    told_size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    print(f"{output}: {count} predictions, {told_size}, read back" + f"; send it to {rules.server}" * official)
 
 
 def _tell(notes: list[str]) -> None:

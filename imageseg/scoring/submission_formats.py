@@ -35,6 +35,7 @@ class SubmissionFormat:
         folder: where the files lie in the archive, below which ``{competition}`` is filled in.
         any_folder: the server looks for the names in every folder of the archive.
         competitions: what ``{competition}`` may be, the default first.
+        competition_rule: which of them is whose.
         lookalikes: usual mistakes, by their values.
         caveat: what is not certain about all this.
     """
@@ -51,6 +52,7 @@ class SubmissionFormat:
     folder: str = ""
     any_folder: bool = True
     competitions: tuple[str, ...] = ()
+    competition_rule: str = ""
     lookalikes: tuple[Lookalike, ...] = ()
     caveat: str = ""
 
@@ -141,7 +143,7 @@ FORMATS = {
             folder="results/VOC2012/Segmentation/{competition}_test_cls/",
             any_folder=False,
             competitions=("comp5", "comp6"),
-            caveat="comp5 is for networks that saw VOC's pictures alone; weights from ImageNet or COCO make it comp6",
+            competition_rule="comp5 is for networks that saw VOC's pictures alone; weights from ImageNet or COCO make it comp6",
         ),
         # bdd100k's doc/source/evaluate.rst: EvalAI 1257 takes "a folder of masks", as masks only; bdd100k/eval/seg.py
         # reads them by Pillow, pairs them by stem, and counts a value above 18 as a miss.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from imageseg.checkpoint import RUN_KEY, write_checkpoint
 from imageseg.cli import main
 from imageseg.datasets.base import Listing, Pair, SegmentationDataset, existing_folder, listing_of
 from imageseg.names import NameTable
+from imageseg.scoring import submission_formats
 
 IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 STEMS = [f"berlin_00000{number}_000019_leftImg8bit" for number in (1, 2, 3)]
@@ -121,10 +123,8 @@ def values_in(pack: Path) -> dict[str, np.ndarray]:
 def test_a_folder_becomes_a_pack(root: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, error = told(capsys, [folder, "--use", "CityscapeModule", "--root", root])
     pack = tmp_path / "cityscapes_test.zip"
-    size = f"{pack.stat().st_size / 1e6:.1f} MB"
-    assert out == (
-        f"cityscapes_test.zip: 3 predictions, {size}, read back; send it to https://www.cityscapes-dataset.com/submit/\n"
-    )
+    # Nobody should send three pictures where the server wants 1525, and so nobody is told to.
+    assert out == f"cityscapes_test.zip: 3 predictions, {pack.stat().st_size / 1e3:.1f} kB, read back\n"
     assert "note: the server scores 1525 pictures, and there are 3 here" in error
     assert "note: the server's pictures have 2048 x 1024 pixels, and 3 here have not" in error
     values = values_in(pack)
@@ -255,7 +255,7 @@ def test_a_dry_run_writes_nothing(root: Path, folder: Path, tmp_path: Path, caps
     before = set(tmp_path.rglob("*"))
     arguments = [folder, "--use", "Cityscapes", "--root", root, "--dry-run"]
     out, _ = told(capsys, arguments)
-    assert out == "3 predictions are as https://www.cityscapes-dataset.com/submit/ wants them; nothing was written\n"
+    assert out == "3 predictions are as the server of Cityscapes wants them; nothing was written\n"
     assert json.loads(told(capsys, [*arguments, "--json"])[0])["pack"] is None
     Image.new("L", (64, 32), 19).save(folder / f"{STEMS[0]}.png")
     assert "holds values that are no class" in refused(capsys, arguments)
@@ -275,6 +275,18 @@ def test_a_refused_folder_leaves_the_old_pack(
     )
     assert Path("cityscapes_test.zip").read_bytes() == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cityscapes", "cityscapes_test.zip", "out"]
+
+
+def test_the_full_official_set_may_be_sent(
+    root: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = replace(submission_formats.FORMATS["Cityscapes"], count=3, size=SIZE)
+    monkeypatch.setitem(submission_formats.FORMATS, "Cityscapes", rules)
+    out, error = told(capsys, [folder, "--use", "Cityscapes", "--root", root])
+    assert out.endswith("kB, read back; send it to https://www.cityscapes-dataset.com/submit/\n")
+    assert error == ""
+    _, error = told(capsys, ["--check", "cityscapes_test.zip", "--use", "Cityscapes"])  # without the pictures, too
+    assert error.count("\n") == 1
 
 
 def test_another_split_is_packed_with_a_note(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,8 +309,8 @@ def test_voc_with_its_own_loader(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "comp5 is for networks that saw VOC's pictures alone" in error
     _, error = told(capsys, [folder, *voc, "--competition", "comp6", "-o", "comp6.tgz"])
     assert "comp5 is for" not in error
-    out, _ = told(capsys, ["--check", "voc_test.tar.gz", *voc])
-    assert out == "voc_test.tar.gz, for VOC: good: 1 predictions\n"
+    out, _ = told(capsys, ["--check", "voc_test_comp5.tar.gz", *voc])
+    assert out == "voc_test_comp5.tar.gz, for VOC: good: 1 predictions\n"
     told(capsys, ["--check", "comp6.tgz", *voc, "--competition", "comp6"])
     out, _ = told(capsys, ["--check", "comp6.tgz", *voc, "--competition", "comp5"], code=1)
     assert "1 file lies in the wrong folder" in out
