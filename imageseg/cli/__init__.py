@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint on a split",
     "score": "score folders of predictions as any benchmark's own evaluator does",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "submit": "pack predictions for a benchmark's server, or check a pack",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
 }
 

@@ -1,0 +1,187 @@
+"""What each benchmark server takes: archive, folder, names and pixel values, in one table by the dataset's name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from imageseg.errors import InputError
+from imageseg.labels import IGNORE
+
+
+@dataclass(frozen=True)
+class Lookalike:
+    """Pixel values that a server may even accept, and that betray a usual mistake."""
+
+    values: frozenset[int]
+    hint: str
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """The rules of one server.
+
+    Attributes:
+        dataset: the dataset's canonical name.
+        server: where the pack goes.
+        archive: what kind of file.
+        mode: of the PNGs that we write, L (grey) or P (palette); both have 8 bits, and a pack may hold either.
+        values: the pixel values that can score.
+        unscored: values that the server takes and that never score.
+        stem: a pattern of the test pictures' names without suffix; its first group is what the server compares.
+        size: (height, width) of every test picture; None where they differ.
+        count: how many test pictures there are; None where no source says so.
+        folder: where the files lie in the archive, below which ``{competition}`` is filled in.
+        any_folder: the server looks for the names in every folder of the archive.
+        competitions: what ``{competition}`` may be, the default first.
+        competition_rule: which of them is whose.
+        lookalikes: usual mistakes, by their values.
+        caveat: what is not certain about all this.
+    """
+
+    dataset: str
+    server: str
+    archive: Literal["zip", "tar.gz"]
+    mode: Literal["L", "P"]
+    values: frozenset[int]
+    stem: str
+    unscored: frozenset[int] = frozenset()
+    size: tuple[int, int] | None = None
+    count: int | None = None
+    folder: str = ""
+    any_folder: bool = True
+    competitions: tuple[str, ...] = ()
+    competition_rule: str = ""
+    lookalikes: tuple[Lookalike, ...] = ()
+    caveat: str = ""
+
+    def key_of(self, stem: str) -> str:
+        """What the server compares of a file's name: all of it, or the part before what each tool appends."""
+        found = re.fullmatch(self.stem, stem)
+        return found.group(1) if found else stem
+
+    def is_official(self, stem: str) -> bool:
+        """Whether a name without suffix is one that a test picture can have."""
+        return re.fullmatch(self.stem, stem) is not None
+
+    def folder_for(self, competition: str) -> str:
+        """The folder in the archive, with a slash at its end unless it is the top."""
+        return self.folder.format(competition=competition)
+
+    def suffixes(self) -> tuple[str, ...]:
+        """What a pack's name may end in."""
+        return (".zip",) if self.archive == "zip" else (".tar.gz", ".tgz")
+
+
+def format_for(dataset: str) -> SubmissionFormat:
+    """The rules for a dataset.
+
+    Args:
+        dataset: its canonical name.
+
+    Raises:
+        InputError: the dataset has no server.
+    """
+    if dataset not in FORMATS:
+        raise InputError(
+            f"{dataset} has no benchmark server that takes predictions; {', '.join(FORMATS)} have one "
+            "('imageseg predict' writes plain predictions of any dataset)"
+        )
+    return FORMATS[dataset]
+
+
+def voc_palette() -> bytes:
+    """The 256 colours of the VOC development kit (VOClabelcolormap.m), three bytes each.
+
+    Red, green and blue take a value's bits in turn, three at a time, from the top.
+    """
+    palette = bytearray(768)
+    for value in range(256):
+        for bit in range(8):
+            channel, depth = bit % 3, bit // 3
+            palette[3 * value + channel] |= (value >> bit & 1) << (7 - depth)
+    return bytes(palette)
+
+
+_CITYSCAPES_SCORED = frozenset((7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33))
+
+FORMATS = {
+    entry.dataset: entry
+    for entry in (
+        # cityscapesScripts, evalPixelLevelSemanticLabeling.py: getPrediction searches <city>_<sequence>_<frame>*.png in
+        # every folder and stops at a second match; ids 0 to 33 have a row in its matrix, 34 and above none; it reads
+        # pixels by Pillow, to which grey and palette files are the same. 1525 is the length of the test list.
+        SubmissionFormat(
+            dataset="Cityscapes",
+            server="https://www.cityscapes-dataset.com/submit/",
+            archive="zip",
+            mode="L",
+            values=_CITYSCAPES_SCORED,
+            unscored=frozenset(range(34)) - _CITYSCAPES_SCORED,
+            stem=r"([^_]+_\d{6}_\d{6}).*",
+            size=(1024, 2048),
+            count=1525,
+            lookalikes=(
+                Lookalike(
+                    frozenset(range(19)),
+                    "they look like trainIds (road 0, sky 10); the server wants labelIds (road 7, sky 23)",
+                ),
+            ),
+        ),
+        # The development kit's VOCinit.m names the folder (resdir 'Segmentation/%s_%s_cls'); VOCevalseg.m reads indices,
+        # wants each picture's own size, and stops at a value above 20. comp5 is trained on VOC's data alone, comp6 on
+        # any. 1456 is the length of the test list.
+        SubmissionFormat(
+            dataset="VOC",
+            server="http://host.robots.ox.ac.uk:8080/",
+            archive="tar.gz",
+            mode="P",
+            values=frozenset(range(21)),
+            stem=r"(\d{4}_\d{6})",
+            count=1456,
+            folder="results/VOC2012/Segmentation/{competition}_test_cls/",
+            any_folder=False,
+            competitions=("comp5", "comp6"),
+            competition_rule="comp5 is for networks that saw VOC's pictures alone; weights from ImageNet or COCO make it comp6",
+        ),
+        # bdd100k's doc/source/evaluate.rst: EvalAI 1257 takes "a folder of masks", as masks only; bdd100k/eval/seg.py
+        # reads them by Pillow, pairs them by stem, and counts a value above 18 as a miss.
+        SubmissionFormat(
+            dataset="BDD100K",
+            server="https://eval.ai/web/challenges/challenge-page/1257",
+            archive="zip",
+            mode="L",
+            values=frozenset(range(19)),
+            stem=r"([0-9a-f]{8}-[0-9a-f]{8})",
+            size=(720, 1280),
+            count=2000,
+            lookalikes=(
+                Lookalike(
+                    frozenset(range(41)),
+                    "they look like label ids (Cityscapes: road 7, sky 23); the server wants train ids (road 0, sky 10)",
+                ),
+            ),
+        ),
+        # README of CSAILVision/sceneparsing: a zip of the masks, each named as its test picture with png for jpg; labels
+        # are 0 to 150, where 0 is "other" and not evaluated (evaluationCode/intersectionAndUnion.m).
+        SubmissionFormat(
+            dataset="ADE20K",
+            server="http://sceneparsing.csail.mit.edu/eval/",
+            archive="zip",
+            mode="L",
+            values=frozenset(range(1, 151)),
+            stem=r"(ADE_test_\d{8})",
+            lookalikes=(
+                Lookalike(
+                    frozenset(range(150)),
+                    "they look like class indices (wall 0); the server wants 1 to 150, where 0 means 'other' and never scores",
+                ),
+            ),
+            caveat="for ADE20K the zip, the names and the values are documented; folders inside the zip and the number of "
+            "pictures are not",
+        ),
+    )
+}
+
+assert all(IGNORE not in entry.values | entry.unscored for entry in FORMATS.values())
