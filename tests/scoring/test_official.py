@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from imageseg.cli import main
+from imageseg.datasets.scalabel import paint, read_frames
 
 pytestmark = pytest.mark.samples
 
@@ -144,6 +145,24 @@ def test_the_bdd100k_toolkits_own_test(
     scores = score(capsys, "--dataset", "BDD100K", "--truth", base / truth, "--predictions", base / "pred")
     figures = [scores[name] for name in ("miou", "class_accuracy", "fw_iou", "pixel_accuracy")]
     assert figures[: len(expected)] == pytest.approx(list(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("side", ["rle", "poly2d"])
+def test_scalabels_own_test(samples: Path, tmp_path: Path, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run lengths, or polygons drawn as the masks of that frame were released, against its shipped predictions."""
+    base = samples / "scalabel_testcases/sem_seg"
+    (truth,) = read_frames(base / "sem_seg_sample.json")
+    (predicted,) = read_frames(base / "sem_seg_preds.json")
+    if side == "poly2d":
+        pytest.importorskip("matplotlib")
+        truth = truth._replace(labels=tuple({**label, "rle": None} for label in truth.labels))
+    for folder, frame in (("truth", truth), ("out", predicted)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(paint(frame, source=base).mask).save(tmp_path / folder / f"{Path(frame.name).stem}.png")
+    scores = score(capsys, "--dataset", "BDD100K", "--truth", tmp_path / "truth", "--predictions", tmp_path / "out")
+    figures = [scores[name] for name in ("miou", "class_accuracy", "fw_iou", "pixel_accuracy")]
+    expected = [0.7769367702513847, 0.8508073850792114, 0.9596580841723501, 0.9759265266143856]
+    assert figures == pytest.approx(expected, abs=1e-9)
 
 
 def test_camvid(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
