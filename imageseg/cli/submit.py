@@ -127,13 +127,8 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
         _tell(report.notes)
         for fault in report.faults:
             print(f"{fault.kind:<12}{fault.line}")
-        verdict = (
-            f"{len(report.faults)} kinds of fault"
-            if len(report.faults) > 1
-            else "1 kind of fault"
-            if report.faults
-            else f"good: {report.files} predictions"
-        )
+        kinds = len(report.faults)
+        verdict = f"{kinds} kind{'s' * (kinds > 1)} of fault" if kinds else f"good: {report.files} predictions"
         print(f"{given.check}, for {rules.dataset}: {verdict}")
     return 1 if report.faults else 0
 

@@ -62,9 +62,7 @@ def plan_submission(
         InputError: an unknown competition, two pictures of one name, a label table with other stored values than the
             server's, or a picture that cannot be read.
     """
-    if competition and competition not in rules.competitions:
-        there = f"it has {' and '.join(rules.competitions)}" if rules.competitions else "it has none"
-        raise InputError(f"the server of {rules.dataset} has no competition '{competition}'; {there}")
+    rules.require_competition(competition)
     wrong = sorted(set(labels.decode(np.arange(len(labels))).tolist()) - rules.values)
     if wrong:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,8 @@ from imageseg.scoring.submission_formats import SubmissionFormat, voc_palette
 from imageseg.scoring.submission_png import Examined, examined
 from imageseg.workers import Progress, in_processes
 
-_CHUNK = 16
+_SMALLEST_CHUNK = 16
+_CHUNKS = 64
 _MACOS = "macOS adds files of its own: make the zip by command (zip -X) or by 'imageseg submit'"
 
 
@@ -74,8 +74,9 @@ def check_pack(
         progress: called with (files done, files in all).
 
     Raises:
-        InputError: no such file.
+        InputError: no such file, or no such competition.
     """
+    rules.require_competition(competition)
     path, faults, notes = Path(path), Faults(), [rules.caveat] if rules.caveat else []
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not an archive' if path.is_dir() else 'no such file'}")
@@ -137,25 +138,26 @@ def _chosen(
 ) -> list[Entry]:
     """The entries that stand for pictures, faults of name and number noted."""
     keys = {entry.place: rules.key_of(PurePosixPath(entry.name).stem) for entry in entries}
-    times = Counter(keys.values())
-    for key, count in times.items():
-        if count > 1:
-            names = [entry.name for entry in entries if keys[entry.place] == key]
-            faults.add("doubled", key, f"{names[0]} and {names[1]}")
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        names.setdefault(keys[entry.place], []).append(entry.name)
+    for key, of_one in names.items():
+        if len(of_one) > 1:
+            faults.add("doubled", key, f"{of_one[0]} and {of_one[1]}")
     if pictures is not None:
         wanted = {rules.key_of(picture.name): picture.name for picture in pictures}
         for entry in entries:
             if keys[entry.place] not in wanted:
                 faults.add("extra", entry.name)
         for key, name in wanted.items():
-            if key not in times:
+            if key not in names:
                 faults.add("missing", name)
         return [entry for entry in entries if keys[entry.place] in wanted]
     for entry in entries:
         if not rules.is_official(PurePosixPath(entry.name).stem):
             faults.add("names", entry.name)
-    if rules.count is not None and len(times) != rules.count:
-        faults.add("count", str(len(times)), f"{len(times)} pictures, and the test split has {rules.count}")
+    if rules.count is not None and len(names) != rules.count:
+        faults.add("count", str(len(names)), f"{len(names)} pictures, and the test split has {rules.count}")
     return entries
 
 
@@ -177,7 +179,8 @@ def _examined(
     items = list(jobs.items())
     found: Iterable[tuple[int, Examined]]
     if kind == "zip":
-        chunks = [dict(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK)]
+        size = max(_SMALLEST_CHUNK, len(items) // _CHUNKS)  # each opens the archive and reads its directory
+        chunks = [dict(items[start : start + size]) for start in range(0, len(items), size)]
         found = (
             pair for some in in_processes(partial(_examine_some, path, kind), chunks, workers=workers) for pair in some
         )

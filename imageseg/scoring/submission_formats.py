@@ -69,6 +69,14 @@ class SubmissionFormat:
         """The folder in the archive, with a slash at its end unless it is the top."""
         return self.folder.format(competition=competition)
 
+    def require_competition(self, competition: str) -> None:
+        """Raises:
+        InputError: the server has no such competition.
+        """
+        if competition and competition not in self.competitions:
+            there = f"it has {' and '.join(self.competitions)}" if self.competitions else "it has none"
+            raise InputError(f"the server of {self.dataset} has no competition '{competition}'; {there}")
+
     def suffixes(self) -> tuple[str, ...]:
         """What a pack's name may end in."""
         return (".zip",) if self.archive == "zip" else (".tar.gz", ".tgz")

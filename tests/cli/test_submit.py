@@ -340,6 +340,10 @@ def test_voc_with_its_own_loader(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--check", "pack.zip"], "--check needs --use"),
         (["--check", "pack.zip", "--use", "Marked"], "Marked has no benchmark server"),
         (["--check", "none.zip", "--use", "Cityscapes"], "none.zip: no such file"),
+        (
+            ["--check", "x.tgz", "--use", "VOC", "--competition", "comp7"],
+            "no competition 'comp7'; it has comp5 and comp6",
+        ),
         (["--check", "out", "--use", "Cityscapes"], "out: is a folder, not an archive"),
     ],
 )
