@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +81,9 @@ def read_bitmask(path: str | Path) -> npt.NDArray[np.uint8]:
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a picture, from its header, upright as ``read_image`` gives it."""
     with _opened(path, decode=False) as picture:
-        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Asked for a PNG's orientation, Pillow decodes all its pixels, because the tag may follow them.
+        tagged = picture.format != "PNG" or _png_has_exif(Path(path))
+        turned = tagged and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
@@ -97,6 +101,18 @@ def write_mask(path: str | Path, values: npt.NDArray[Any], palette: npt.NDArray[
     picture.putpalette(palette.tobytes())
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def _png_has_exif(path: Path) -> bool:
+    """Whether any chunk is one, found by hopping from chunk to chunk."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if kind == b"eXIf":
+                return True
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
 
 
 @contextlib.contextmanager

@@ -143,6 +143,24 @@ def test_images_are_turned_upright_and_masks_are_not(tmp_path, orientation):
     assert read_mask(tmp_path / "a.png").tolist() == COLORS.tolist()
 
 
+def test_the_size_of_a_png_is_known_without_decoding_it(tmp_path, monkeypatch):
+    """Also where the tag follows the pixels, and also of a file whose pixels are cut off."""
+    Image.fromarray(COLORS).save(tmp_path / "plain.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLORS).save(tmp_path / "tagged.png", exif=exif)
+    data = (tmp_path / "tagged.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    (tmp_path / "late.png").write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    assert read_image(tmp_path / "late.png").shape == COLORS.swapaxes(0, 1).shape
+    assert image_size(tmp_path / "late.png") == COLORS.shape[1::-1]
+    monkeypatch.setattr(Image.Image, "load", lambda picture: pytest.fail("decoded"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda picture: pytest.fail("decoded"))
+    assert image_size(tmp_path / "plain.png") == COLORS.shape[:2]
+    assert image_size(tmp_path / "tagged.png") == COLORS.shape[1::-1]
+
+
 def test_a_quarter_turn_by_hand(tmp_path):
     """Orientation 6: the stored top row is the right column."""
     exif = Image.Exif()

@@ -60,7 +60,13 @@ def _parser() -> OneLineParser:
         "  imageseg score --dataset Cityscapes --truth data/Cityscapes/gtFine/val --predictions results --json\n"
         "  imageseg score --dataset VOC --root data/VOC --split val --predictions out --stored classes --explain",
     )
-    parser.add_argument("--dataset", required=True, help="whose labels, pairing and rules, for example Cityscapes")
+    parser.add_argument(
+        "--dataset",
+        "--use",
+        dest="dataset",
+        required=True,
+        help="whose labels, pairing and rules, for example Cityscapes",
+    )
     parser.add_argument(
         "--predictions", required=True, metavar="DIR", help="a folder of PNGs, searched with its folders"
     )

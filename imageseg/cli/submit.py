@@ -49,7 +49,9 @@ def _parser() -> OneLineParser:
         "them. Names, sizes and values are checked before the pack takes its place. --check looks at a pack of\n"
         "anyone's making: exit code 0 if the server should take it, 1 with one line per kind of fault.",
     )
-    parser.add_argument("--use", metavar="DATASET", help="unset, the dataset of the checkpoint's recipe")
+    parser.add_argument(
+        "--use", "--dataset", dest="use", metavar="DATASET", help="unset, the dataset of the checkpoint's recipe"
+    )
     parser.add_argument(
         "--root", "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, its default"
     )
@@ -62,8 +64,8 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument(
         "--stored",
-        choices=("index", "table"),
-        default="index",
+        choices=("classes", "table"),
+        default="classes",
         help="what the pixels of a folder are: class indices (default), or the label table's stored values",
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
@@ -144,7 +146,7 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     use = given.use or (recipe.use if recipe else None)
     if use is None:
         raise InputError("a folder of predictions does not say of what: pass --use, for example --use Cityscapes")
-    if recipe is not None and given.stored != "index":
+    if recipe is not None and given.stored != "classes":
         raise InputError("--stored says what a folder's pixels are; a checkpoint's predictions are class indices")
     rules = format_for(DATASETS.resolve(use))
     output = Path(given.output or _default_name(rules, given.split, given.competition))
@@ -234,10 +236,10 @@ def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> No
 
 
 def _pictures(dataset: SegmentationDataset, split: str) -> list[Picture]:
+    from imageseg.images import image_size
     from imageseg.scoring.submission_check import Picture
-    from imageseg.scoring.submission_png import size_of
 
-    return [Picture(pair.image.stem, size_of(pair.image)) for pair in dataset.pairs(split)]
+    return [Picture(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
 
 
 def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predictor:

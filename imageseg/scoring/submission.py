@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from imageseg.errors import InputError
 from imageseg.files import replacing
-from imageseg.images import read_mask
+from imageseg.images import image_size, read_mask
 from imageseg.labels import IGNORE, LabelSpace
 from imageseg.scoring.submission_check import Picture, Report, check_pack
 from imageseg.scoring.submission_faults import Faults
 from imageseg.scoring.submission_formats import SubmissionFormat, voc_palette
-from imageseg.scoring.submission_png import encoded, occurring, size_of
+from imageseg.scoring.submission_png import encoded, occurring
 from imageseg.workers import Progress, in_processes
 
 _NOT_PREDICTIONS = ("_overlay", "_confidence")
@@ -74,7 +74,7 @@ def plan_submission(
         raise InputError(f"{twice[0]}: several pictures have this name, and the server could not tell them apart")
     if not images:
         raise InputError(f"{rules.dataset}: the split has no pictures")
-    pictures = sorted(Picture(image.stem, size_of(image)) for image in images)
+    pictures = sorted(Picture(image.stem, image_size(image)) for image in images)
     return Plan(rules, labels, tuple(pictures), competition or next(iter(rules.competitions), ""))
 
 
@@ -106,7 +106,7 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
             faults.add("missing", picture.name)
         elif len(paths) > 1:
             faults.add("doubled", picture.name, " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
-        elif (size := size_of(paths[0])) != picture.size:
+        elif (size := image_size(paths[0])) != picture.size:
             faults.add("size", paths[0].name, _sizes(size, picture.size))
     _refuse(faults, folder)
     return [found[key][0] for key in wanted]

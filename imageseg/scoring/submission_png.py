@@ -6,14 +6,10 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
-from imageseg.images import MAX_PIXELS as MAX_IMAGE_PIXELS
-from imageseg.images import image_size
 
 MAX_PIXELS = 1 << 24
 """Of one prediction whose picture is not at hand: eight times the largest test picture of the four servers."""
@@ -57,21 +53,6 @@ def occurring(values: npt.NDArray[np.uint8]) -> tuple[int, ...]:
     return tuple(value for value, count in enumerate(counts) if count)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture or prediction, upright.
-
-    ``image_size`` asks Pillow for a PNG's EXIF tag, for which it decodes all pixels: 50 ms for a street of 2048 x 1024,
-    where hopping from chunk to chunk takes 0.1 ms. Only a PNG with such a tag is left to it.
-
-    Raises:
-        InputError: no such file, or no picture.
-    """
-    try:
-        return _plain_png_size(path) or image_size(path)
-    except OSError:
-        return image_size(path)  # words the error
-
-
 def examined(data: bytes, size: tuple[int, int] | None) -> Examined:
     """Looks at a prediction: first the header, and only where that is as it should be, the pixels.
 
@@ -110,26 +91,6 @@ def examined(data: bytes, size: tuple[int, int] | None) -> Examined:
         return Examined("damaged", " ".join(str(error).split()))
     palette = next((content for kind, content in chunks if kind == b"PLTE"), b"") if color == _PALETTE else b""
     return Examined(values=tuple(value for value, count in enumerate(counts) if count), palette=palette)
-
-
-def _plain_png_size(path: Path) -> tuple[int, int] | None:
-    """From the header of a whole PNG without EXIF tag; None for anything else."""
-    with path.open("rb") as file:
-        start = file.read(len(_SIGNATURE) + 8 + _HEADER.size)
-        if not start.startswith(_SIGNATURE) or start[12:16] != b"IHDR" or len(start) < 26:
-            return None
-        width, height = struct.unpack_from(">II", start, 16)
-        if width * height > MAX_IMAGE_PIXELS:
-            return None
-        file.seek(len(_SIGNATURE))
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            if kind == b"eXIf":
-                return None
-            if kind == b"IEND":
-                return height, width
-            file.seek(length + 4, io.SEEK_CUR)
-    return None
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]] | None:

@@ -83,7 +83,7 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: --dataset, --predictions"),
+        ([], "the following arguments are required: --dataset/--use, --predictions"),
         (["--dataset", "Folder", "--predictions", "out"], "needs --truth, a folder of masks, or --root"),
         (["--dataset", "Foldre", "--truth", "t", "--predictions", "o"], "no dataset is called 'Foldre'"),
         (

@@ -45,7 +45,7 @@ from imageseg.scoring.submission import (
 from imageseg.scoring.submission_check import Picture, check_pack
 from imageseg.scoring.submission_faults import Faults
 from imageseg.scoring.submission_formats import FORMATS, format_for, voc_palette
-from imageseg.scoring.submission_png import encoded, examined, occurring, size_of
+from imageseg.scoring.submission_png import encoded, examined, occurring
 
 every_server = pytest.mark.parametrize("name", list(FORMATS))
 
@@ -324,23 +324,6 @@ def test_a_png_keeps_its_values(height: int, width: int, palette: bool, data: st
     assert found.fault == ""
     assert found.values == occurring(values) == tuple(np.unique(values).tolist())
     assert found.palette == (voc_palette() if palette else b"")
-
-
-def test_sizes_come_from_headers_and_stay_upright(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.zeros((3, 5, 3), np.uint8))
-    for name in ("a.png", "a.jpg", "a.bmp"):
-        picture.save(tmp_path / name)
-        assert size_of(tmp_path / name) == (3, 5)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for name in ("turned.png", "turned.jpg"):
-        picture.save(tmp_path / name, exif=exif)
-        assert size_of(tmp_path / name) == (5, 3)
-    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
-    with pytest.raises(InputError, match=r"cut\.png"):
-        size_of(tmp_path / "cut.png")
-    with pytest.raises(InputError, match="no such file"):
-        size_of(tmp_path / "none.png")
 
 
 def test_a_fault_of_unknown_kind_is_a_mistake_of_ours() -> None:
