@@ -173,7 +173,7 @@ class TrimapCurve:
         for ring, radius in enumerate(self.radii):
             window = _square(radius - reached, true)
             smallest, largest = _smallest(smallest, window), _largest(largest, window, beyond=0)
-            alike = smallest >= largest
+            alike = smallest == largest
             near = np.where(alike, np.uint8(_NO_CLASS), far)
             pairs = joint_histogram(near, predicted)
             self._rings[ring] += fold(pairs[: self.num_classes], np.arange(256), self.num_classes)
@@ -295,7 +295,7 @@ class _Points:
 
     Args:
         labels: (H, W) uint8, 255 for no class.
-        margin: rows and columns that are kept free on all sides, so that no search runs into the next row or class.
+        margin: numbers that stay free after each row, and rows after each class, so that no search runs into the next one.
     """
 
     def __init__(self, labels: Map, margin: int) -> None:
@@ -303,10 +303,10 @@ class _Points:
         boundary = _smallest(labels, _CROSS) != _largest(labels, _CROSS, beyond=_NO_CLASS)
         flat = np.flatnonzero(boundary & (labels != _NO_CLASS))
         rows, columns = np.divmod(flat, width)
-        self.stride = width + 2 * margin
-        self.plane = (height + 2 * margin) * self.stride
+        self.stride = width + margin
+        self.plane = (height + margin) * self.stride
         classes = labels.ravel()[flat].astype(np.int64)
-        self.keys = np.sort(classes * self.plane + (rows + margin) * self.stride + columns + margin)
+        self.keys = np.sort(classes * self.plane + rows * self.stride + columns)
 
     def matched(self, others: _Points, reach: npt.NDArray[np.int64], num_classes: int) -> tuple[Counts, Counts]:
         """(C,) points of each class, and (C,) of them with a point of ``others`` within reach.
