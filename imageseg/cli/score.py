@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,15 @@ def run(arguments: Sequence[str]) -> int:
     scored = _scored(pairs, reading, given, "score")
     against = None
     if given.against:
-        against = _scored(benchmark.pairs(truth, Path(given.against)), reading, given, "against")
+        # Only their counts are compared.
+        plain = replace(reading, boundary=False, calibration=False)
+        against = _scored(benchmark.pairs(truth, Path(given.against)), plain, given, "against")
     _warn(pairs, scored, reading)
     report = ScoreReport(scored, reading.labels, dialect, against=against, explained=given.explain)
     if given.json:
         print(json.dumps(report.to_dict()))
     else:
-        report.show(given.predictions)
+        report.show(given.predictions, given.against)
     return 0
 
 
@@ -87,6 +90,12 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--against", metavar="DIR", help="other predictions of the same pictures: is the difference real?"
     )
+    parser.add_argument(
+        "--boundary", action="store_true", help="also score boundaries: IoU and F-score there, and mIoU by distance"
+    )
+    parser.add_argument(
+        "--calibration", action="store_true", help="also score NAME_confidence.png beside each NAME.png: is it honest?"
+    )
     parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
@@ -111,6 +120,8 @@ def _reading(
         class_indices=given.stored != "table",
         read_truth=dataset.read_stored,
         instances_of=benchmark.instances_of if benchmark.instances else None,
+        boundary=given.boundary,
+        calibration=given.calibration,
     )
 
 

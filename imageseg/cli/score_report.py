@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 
 from imageseg.cli.tables import print_scores, shown
 from imageseg.labels import LabelSpace
-from imageseg.scoring.dialects import DIALECTS
+from imageseg.scoring.dialects import DIALECTS, miou_over
 from imageseg.scoring.explain import explain
 from imageseg.scoring.files import ScoredFiles
+from imageseg.scoring.resampling import bootstrap_miou, paired_test
+from imageseg.scoring.scores import plain
+
+_SIDE_BY_SIDE = ("miou", "pixel_accuracy", "class_accuracy")
 
 
 class ScoreReport:
@@ -38,34 +43,90 @@ class ScoreReport:
     ) -> None:
         self._labels = labels
         self._dialect = dialect
+        self._scored = scored
         counts = scored.confusion.counts()
         self._scores = DIALECTS[dialect].score(counts)
+        # The mean over pictures is no mIoU of resampled sets.
+        rule = partial(miou_over, DIALECTS[dialect].mean_over)
+        resampled = dialect != "per_image"
+        self._interval = bootstrap_miou(scored.pictures, mean_over=rule) if resampled else None
+        self._comparison = (
+            paired_test(against.pictures, scored.pictures, mean_over=rule)
+            if against is not None and resampled
+            else None
+        )
         self._by_dialect = {name: entry.score(counts) for name, entry in DIALECTS.items()} if explained else {}
         self._reasons = explain(counts, labels.names) if explained else []
 
     def to_dict(self) -> dict[str, Any]:
         """One object for JSON."""
-        report = self._scores.to_dict(self._labels.names)
+        names = self._labels.names
+        report = self._scores.to_dict(names)
+        if self._interval is not None:
+            report["interval"] = self._interval.to_dict()
+        if self._scored.boundary is not None:
+            report |= self._scored.boundary.to_dict(names)
+        if self._scored.calibration is not None:
+            report["calibration"] = self._scored.calibration.scores().to_dict(names)
+        if self._comparison is not None:
+            report["against"] = self._comparison.to_dict()
         if self._by_dialect:
             report["dialects"] = {
-                name: {
-                    "miou": scores["miou"],
-                    "pixel_accuracy": scores["pixel_accuracy"],
-                    "class_accuracy": scores["class_accuracy"],
-                    "rule": DIALECTS[name].rule,
-                    "source": DIALECTS[name].source,
-                }
-                for name, scores in ((name, s.to_dict(self._labels.names)) for name, s in self._by_dialect.items())
+                name: {figure: plain(getattr(scores, figure)) for figure in _SIDE_BY_SIDE}
+                | {"rule": DIALECTS[name].rule, "source": DIALECTS[name].source}
+                for name, scores in self._by_dialect.items()
             }
             report["reasons"] = self._reasons
         return report
 
-    def show(self, title: str) -> None:
+    def show(self, predictions: str, against: str | None = None) -> None:
         """Everything, to standard output."""
         console = Console(highlight=False)
-        print_scores(self._scores, self._labels, f"{title} by the rules of {self._dialect}")
+        print_scores(self._scores, self._labels, f"{predictions} by the rules of {self._dialect}")
+        if self._interval is not None and not math.isnan(self._interval.low):
+            low, high, share = self._interval.low, self._interval.high, self._interval.confidence
+            console.print(
+                f"{'mIoU of such pictures':<24}{low:.3f} to {high:.3f} ({share:.0%}, bootstrap over pictures)"
+            )
+        self._show_boundary(console)
+        self._show_calibration(console)
+        if self._comparison is not None:
+            self._show_comparison(console, predictions, str(against))
         if self._by_dialect:
             self._show_dialects(console)
+
+    def _show_boundary(self, console: Console) -> None:
+        boundary = self._scored.boundary
+        if boundary is None:
+            return
+        trimap = boundary.trimap.scores()
+        console.print("\n[bold]Boundaries[/]")
+        console.print(f"{'boundary mIoU':<24}{shown(boundary.iou.scores().miou)}")
+        console.print(f"{'boundary F':<24}{shown(boundary.f.scores().mean_f)}")
+        for radius, miou in zip(trimap.radii, trimap.miou, strict=True):
+            console.print(f"{f'mIoU within {radius} px':<24}{shown(miou)}")
+
+    def _show_calibration(self, console: Console) -> None:
+        if self._scored.calibration is None:
+            return
+        scores = self._scored.calibration.scores()
+        console.print("\n[bold]Calibration[/]")
+        console.print(f"{'ECE':<24}{shown(scores.ece)}")
+        console.print(f"{'adaptive ECE':<24}{shown(scores.adaptive_ece)}")
+        console.print(f"{'largest gap of a bin':<24}{shown(scores.mce)}")
+        console.print(f"{'mean confidence':<24}{shown(scores.confidence)} for an accuracy of {shown(scores.accuracy)}")
+
+    def _show_comparison(self, console: Console, predictions: str, against: str) -> None:
+        test = self._comparison
+        assert test is not None
+        gap = test.difference
+        console.print(f"\n[bold]{escape(predictions)} against {escape(against)}[/]")
+        console.print(f"{'mIoU':<24}{shown(test.miou_b)} against {shown(test.miou_a)}")
+        console.print(
+            f"{'difference':<24}{gap.estimate:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, {gap.confidence:.0%})"
+        )
+        ways = "all swaps" if test.exact else f"{test.permutations:,} random swaps"
+        console.print(f"{'p':<24}{test.p_value:.4f} (paired permutation, {ways})")
 
     def _show_dialects(self, console: Console) -> None:
         table = Table(box=None, pad_edge=False)
@@ -73,10 +134,12 @@ class ScoreReport:
             table.add_column(name, justify="left" if name == "dialect" else "right")
         table.add_column("rule")
         for name, scores in self._by_dialect.items():
-            figures = map(shown, (scores.miou, scores.pixel_accuracy, scores.class_accuracy))
+            figures = [shown(getattr(scores, figure)) for figure in _SIDE_BY_SIDE]
             table.add_row(name, *figures, f"[dim]{escape(DIALECTS[name].rule)}[/]")
         console.print("\n[bold]The same predictions by every dialect[/]")
         console.print(table)
         console.print("\n[bold]Why they differ[/]" if self._reasons else "\nNothing here makes them differ.")
         for reason in self._reasons:
-            console.print(Padding(f"- {escape(reason)}", (0, 0, 0, 0)))
+            table = Table.grid(padding=(0, 1))
+            table.add_row("-", escape(reason))
+            console.print(table)

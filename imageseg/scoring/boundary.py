@@ -290,6 +290,40 @@ class BoundaryF:
         return BoundaryFScores(f, mean(f), precision, recall, self.images)
 
 
+class Boundary:
+    """All three at their papers' settings.
+
+    Args:
+        num_classes: the number of classes, 1 to 255.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.iou = BoundaryIoU(num_classes)
+        self.trimap = TrimapCurve(num_classes)
+        self.f = BoundaryF(num_classes)
+
+    def update(self, classes: Map, mask: Map) -> None:
+        """Adds one picture; arguments and errors are those of ``BoundaryIoU.update``."""
+        self.iou.update(classes, mask)
+        self.trimap.update(classes, mask)
+        self.f.update(classes, mask)
+
+    def merge(self, other: Boundary) -> Boundary:
+        """Adds the counts of another to this one, and returns this one."""
+        self.iou.merge(other.iou)
+        self.trimap.merge(other.trimap)
+        self.f.merge(other.f)
+        return self
+
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """For JSON, by the name of each part."""
+        return {
+            "boundary_iou": self.iou.scores().to_dict(names),
+            "trimap": self.trimap.scores().to_dict(names),
+            "boundary_f": self.f.scores().to_dict(names),
+        }
+
+
 class _Points:
     """The boundary pixels of a map as sorted whole numbers, of which neighbours in a row of one class are successive.
 

@@ -14,10 +14,13 @@ import numpy.typing as npt
 from imageseg.errors import InputError
 from imageseg.images import read_mask
 from imageseg.labels import IGNORE, UNDECLARED, LabelSpace
+from imageseg.scoring.boundary import Boundary
+from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.cityscapes import InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.counting import fold, joint_histogram
 from imageseg.scoring.pairing import ScoredPair
+from imageseg.scoring.resampling import PictureCounts
 from imageseg.workers import Progress, in_processes
 
 
@@ -30,12 +33,16 @@ class Reading:
         class_indices: the predictions hold class indices; else stored values of the same table.
         read_truth: reads a mask as ``labels`` takes it.
         instances_of: gives the file of a mask's instances (Cityscapes), or None.
+        boundary: also score boundaries, which costs more than all the rest.
+        calibration: also score the confidence in the file NAME_confidence.png beside each prediction NAME.png.
     """
 
     labels: LabelSpace
     class_indices: bool = False
     read_truth: Callable[[Path], npt.NDArray[Any]] = read_mask
     instances_of: Callable[[Path], Path | None] | None = None
+    boundary: bool = False
+    calibration: bool = False
 
     @property
     def class_of_predicted(self) -> npt.NDArray[np.int16]:
@@ -51,21 +58,32 @@ class _Picture(NamedTuple):
     counts: npt.NDArray[np.int64]  # (C, C + 1)
     values: npt.NDArray[np.int64]  # (256,) valid pixels by predicted value
     instances: InstanceCounts | None
+    boundary: Boundary | None
+    calibration: Calibration | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScoredFiles:
     """What was counted over all pairs.
 
     Attributes:
         confusion: all pixels.
-        pictures: (N, C, 3) int64 per picture and class: correct, true and predicted pixels.
+        pictures: pixels of each picture by class, in the order of the pairs.
         values: (256,) valid pixels by the value that their prediction stores; 255 also stands for larger ones.
+        boundary: if asked for.
+        calibration: if asked for.
     """
 
     confusion: ConfusionMatrix
-    pictures: npt.NDArray[np.int64]
+    pictures: PictureCounts
     values: npt.NDArray[np.int64]
+    boundary: Boundary | None
+    calibration: Calibration | None
+
+
+def confidence_beside(prediction: Path) -> Path:
+    """Where ``imageseg predict --save-confidence`` puts the confidence of a prediction."""
+    return prediction.with_name(f"{prediction.stem}_confidence.png")
 
 
 def score_files(
@@ -77,17 +95,23 @@ def score_files(
         InputError: a file that cannot be read, sizes that differ, or a value in the truth that the table does not declare.
     """
     num_classes = len(reading.labels)
-    confusion = ConfusionMatrix(num_classes)
-    scored = ScoredFiles(confusion, np.zeros((len(pairs), num_classes, 3), np.int64), np.zeros(256, np.int64))
+    confusion, values = ConfusionMatrix(num_classes), np.zeros(256, np.int64)
+    boundary = Boundary(num_classes) if reading.boundary else None
+    calibration = Calibration(num_classes) if reading.calibration else None
+    correct, true, predicted = np.zeros((3, len(pairs), num_classes), np.int64)
     results = in_processes(partial(_count, reading=reading), pairs, workers=workers, progress=progress)
     for index, picture in enumerate(results):
         confusion.add(picture.counts)
+        values += picture.values
         matrix = picture.counts[:, :-1]
-        scored.pictures[index] = np.stack([np.diag(matrix), picture.counts.sum(axis=1), matrix.sum(axis=0)], axis=1)
-        scored.values += picture.values
+        correct[index], true[index], predicted[index] = np.diag(matrix), picture.counts.sum(1), matrix.sum(0)
         if picture.instances is not None:
             confusion.instances = (confusion.instances or InstanceCounts()).merge(picture.instances)
-    return scored
+        if boundary is not None and picture.boundary is not None:
+            boundary.merge(picture.boundary)
+        if calibration is not None and picture.calibration is not None:
+            calibration.merge(picture.calibration)
+    return ScoredFiles(confusion, PictureCounts(correct, true, predicted), values, boundary, calibration)
 
 
 def suspicion(scored: ScoredFiles, reading: Reading) -> str | None:
@@ -108,41 +132,54 @@ def _share_of_no_class(values: npt.NDArray[np.int64], reading: Reading) -> float
 
 def _count(pair: ScoredPair, reading: Reading) -> _Picture:
     true = reading.read_truth(pair.truth)
-    predicted = None if pair.prediction is None else read_mask(pair.prediction)
-    if predicted is not None and predicted.shape[:2] != true.shape[:2]:
-        sizes = [f"{width} x {height}" for height, width in (predicted.shape[:2], true.shape[:2])]
-        raise InputError(f"{pair.prediction}: is {sizes[0]} pixels, its truth {pair.truth} is {sizes[1]}")
-    counts, values = _counts(true, predicted, pair, reading)
-    instances = None
-    if reading.instances_of is not None and (path := reading.instances_of(pair.truth)) is not None:
-        instances = InstanceCounts()
-        instances.update(_label_ids(true, predicted, reading), true.astype(np.uint8), read_mask(path))
-    return _Picture(counts, values, instances)
-
-
-def _counts(
-    true: npt.NDArray[Any], predicted: npt.NDArray[Any] | None, pair: ScoredPair, reading: Reading
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    num_classes = len(reading.labels)
-    table: npt.NDArray[np.integer] = np.arange(256)
-    if predicted is None:  # all of it missed
-        predicted, table = np.full(true.shape[:2], IGNORE, np.uint8), np.full(256, UNDECLARED, np.int16)
-    elif predicted.ndim == 3:
-        predicted = reading.labels.encode(predicted, str(pair.prediction))
-    elif predicted.dtype == np.uint8:
-        table = reading.class_of_predicted[:256]
-    else:  # more than 8 bits: small classes from the large values first
-        classes = reading.class_of_predicted[np.clip(predicted, 0, 65535)]
-        predicted = np.where(classes == UNDECLARED, IGNORE, classes).astype(np.uint8)
+    predicted, table = _read_prediction(pair, true.shape[:2], reading)
     if true.ndim == 2 and true.dtype == np.uint8:
         by_value = reading.labels.fold(joint_histogram(true, predicted), pair.truth)
     else:
-        by_value = joint_histogram(reading.labels.encode(true, pair.truth), predicted)[:num_classes]
-    return fold(by_value, table, num_classes), by_value.sum(axis=0)
+        by_value = joint_histogram(reading.labels.encode(true, pair.truth), predicted)[: len(reading.labels)]
+    instances = boundary = calibration = None
+    if reading.instances_of is not None and (path := reading.instances_of(pair.truth)) is not None:
+        instances = InstanceCounts()
+        instances.update(_label_ids(predicted, pair, reading), true.astype(np.uint8), read_mask(path))
+    if reading.boundary or reading.calibration:
+        mask, classes = reading.labels.encode(true, pair.truth), table.astype(np.uint8)[predicted]
+        if reading.boundary:
+            boundary = Boundary(len(reading.labels))
+            boundary.update(classes, mask)
+        if reading.calibration and pair.prediction is not None:
+            calibration = Calibration(len(reading.labels))
+            calibration.update(_confidence(pair.prediction, mask.shape), classes, mask)
+    counts = fold(by_value, table, len(reading.labels))
+    return _Picture(counts, by_value.sum(axis=0), instances, boundary, calibration)
 
 
-def _label_ids(true: npt.NDArray[Any], predicted: npt.NDArray[Any] | None, reading: Reading) -> npt.NDArray[np.uint8]:
+def _read_prediction(
+    pair: ScoredPair, size: tuple[int, ...], reading: Reading
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """(H, W) values, and the class index of each of 256 values; 255 and -1, which is 255 in eight bits, are no class."""
+    same = np.arange(256, dtype=np.int16)
+    if pair.prediction is None:  # all of it missed
+        return np.full(size, IGNORE, np.uint8), same
+    predicted = read_mask(pair.prediction)
+    if predicted.shape[:2] != size:
+        sizes = [f"{width} x {height}" for height, width in (predicted.shape[:2], size)]
+        raise InputError(f"{pair.prediction}: is {sizes[0]} pixels, its truth {pair.truth} is {sizes[1]}")
+    if predicted.ndim == 3:
+        return reading.labels.encode(predicted, pair.prediction), same
+    if predicted.dtype == np.uint8:
+        return predicted, reading.class_of_predicted[:256]
+    # More than 8 bits: the values become classes first.
+    return reading.class_of_predicted[np.clip(predicted, 0, 65535)].astype(np.uint8), same
+
+
+def _label_ids(predicted: npt.NDArray[np.uint8], pair: ScoredPair, reading: Reading) -> npt.NDArray[np.uint8]:
     """The prediction in Cityscapes' label ids, in which its instances are named."""
-    if predicted is None:
-        return np.zeros(true.shape, np.uint8)
-    return label_ids(predicted) if reading.class_indices else predicted.astype(np.uint8)
+    return label_ids(predicted) if reading.class_indices or pair.prediction is None else predicted
+
+
+def _confidence(prediction: Path, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    path = confidence_beside(prediction)
+    confidence = read_mask(path)
+    if confidence.dtype != np.uint8 or confidence.shape != size:
+        raise InputError(f"{path}: confidence is one grey channel of 8 bits, of the size of its prediction")
+    return confidence

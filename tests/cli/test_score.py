@@ -124,3 +124,61 @@ def test_the_users_own_table_may_be_another(folder: Path, capsys: pytest.Capture
     out = predict(folder, ALL_ROAD)
     base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
     assert score(capsys, *base, "--labels", folder / "one.yaml")["miou"] == 1
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> dict[str, Path]:
+    """Twelve pictures of two classes: one set of predictions is right but for a tenth, the other but for a third."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "camera"
+    for folder in ("images/val", "masks/val", "good", "bad"):
+        (root / folder).mkdir(parents=True)
+    for number in range(12):
+        mask = np.repeat(rng.integers(0, 2, (8, 6), dtype=np.uint8), 4, axis=1)
+        Image.fromarray(np.zeros((*mask.shape, 3), np.uint8)).save(root / f"images/val/{number}.png")
+        Image.fromarray(mask).save(root / f"masks/val/{number}.png")
+        for folder, share in (("good", 0.1), ("bad", 0.33)):
+            wrong = rng.random(mask.shape) < share
+            Image.fromarray(np.where(wrong, 1 - mask, mask)).save(root / folder / f"{number}.png")
+            confidence = np.full(mask.shape, 230, np.uint8)
+            Image.fromarray(confidence).save(root / folder / f"{number}_confidence.png")
+    labels = [{"name": name, "color": [v, v, v], "values": [v]} for v, name in enumerate(("sky", "ground"))]
+    (root / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}))
+    return {name: root / name for name in ("", "good", "bad")}
+
+
+def test_how_sure_and_whether_better(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("--dataset", "Folder", "--root", camera[""], "--predictions")
+    scores = score(capsys, *base, camera["good"], "--against", camera["bad"])
+    assert scores["interval"]["low"] < scores["miou"] < scores["interval"]["high"]
+    assert scores["interval"]["estimate"] == pytest.approx(scores["miou"])
+    against = scores["against"]
+    assert against["miou_b"] == pytest.approx(scores["miou"])
+    assert against["miou_a"] == pytest.approx(score(capsys, *base, camera["bad"])["miou"])
+    assert against["difference"]["estimate"] == pytest.approx(against["miou_b"] - against["miou_a"])
+    assert against["difference"]["low"] > 0.2
+    assert against["p_value"] < 0.01
+    same = score(capsys, *base, camera["good"], "--against", camera["good"])["against"]
+    assert (same["difference"]["estimate"], same["p_value"]) == (0, 1)
+
+
+def test_boundaries_and_calibration(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
+    scores = score(capsys, *base, "--boundary", "--calibration")
+    assert set(scores["boundary_iou"]["iou"]) == {"sky", "ground"}
+    assert [entry["radius"] for entry in scores["trimap"]["curve"]] == [1, 2, 4, 8, 16, 32]
+    assert 0 < scores["boundary_f"]["mean_f"] < 1
+    assert scores["calibration"]["confidence"] == pytest.approx(230 / 255)
+    assert scores["calibration"]["ece"] == pytest.approx(abs(230 / 255 - scores["pixel_accuracy"]))
+    arguments = [*map(str, base), "--boundary", "--calibration", "--against", str(camera["bad"])]
+    assert main(["score", *arguments]) == 0
+    text = capsys.readouterr().out
+    for line in ("95% interval of mIoU", "boundary mIoU", "mIoU within 32 px", "ECE", "difference", "p  "):
+        assert f"\n{line}" in text
+
+
+def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
+    scores = score(capsys, *base, "--dialect", "per_image", "--against", camera["bad"])
+    assert "interval" not in scores
+    assert "against" not in scores

@@ -11,8 +11,10 @@ from PIL import Image
 
 from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
+from imageseg.scoring.boundary import Boundary
+from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.confusion import ConfusionMatrix
-from imageseg.scoring.files import Reading, ScoredFiles, score_files, suspicion
+from imageseg.scoring.files import Reading, ScoredFiles, confidence_beside, score_files, suspicion
 from imageseg.scoring.pairing import ScoredPair
 
 LABELS = LabelSpace(
@@ -52,8 +54,12 @@ def assert_as_expected(scored: ScoredFiles) -> None:
     assert scored.confusion.images == 3
     assert scored.confusion.counts().picture_miou == expected().counts().picture_miou
     counts = expected().counts()
-    sums = scored.pictures.sum(axis=0)
-    assert np.array_equal(sums, np.stack([counts.correct, counts.true, counts.predicted], axis=1))
+    for parts, whole in (
+        (scored.pictures.intersection, counts.correct),
+        (scored.pictures.true, counts.true),
+        (scored.pictures.predicted, counts.predicted),
+    ):
+        assert np.array_equal(parts.sum(axis=0), whole)
 
 
 def stored(maps: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.generic]]:
@@ -121,3 +127,29 @@ def test_the_wrong_kind_of_prediction_is_suspected(tmp_path: Path) -> None:
     assert "leave out --stored" in str(suspicion(values, reading))
     good = score_files(pairs_of(tmp_path / "c", stored(TRUTHS), stored(CLASSES)), Reading(LABELS), workers=1)
     assert suspicion(good, Reading(LABELS)) is None
+
+
+def test_boundaries_and_confidence_are_those_of_the_class_maps(tmp_path: Path) -> None:
+    pairs = pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES))
+    boundary, calibration = Boundary(3), Calibration(3)
+    for pair, classes, mask in zip(pairs, CLASSES, TRUTHS, strict=True):
+        confidence = RNG.integers(0, 256, mask.shape, dtype=np.uint8)
+        assert pair.prediction is not None
+        saved(confidence_beside(pair.prediction), confidence)
+        boundary.update(classes, mask)
+        calibration.update(confidence, classes, mask)
+    scored = score_files(pairs, Reading(LABELS, boundary=True, calibration=True), workers=1)
+    assert scored.boundary is not None
+    assert scored.boundary.to_dict(LABELS.names) == boundary.to_dict(LABELS.names)
+    assert scored.calibration is not None
+    assert scored.calibration.scores().to_dict(LABELS.names) == calibration.scores().to_dict(LABELS.names)
+
+
+def test_confidence_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    (pair, *_) = pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES))
+    assert pair.prediction is not None
+    with pytest.raises(InputError, match=r"0_confidence\.png: no such file"):
+        score_files([pair], Reading(LABELS, calibration=True), workers=1)
+    saved(confidence_beside(pair.prediction), np.zeros((2, 2), np.uint8))
+    with pytest.raises(InputError, match=r"0_confidence\.png: confidence is one grey channel of 8 bits"):
+        score_files([pair], Reading(LABELS, calibration=True), workers=1)
