@@ -65,6 +65,21 @@ def write_voc(
     return {"root": str(root), "year": year}
 
 
+def write_sbd(root: Path, *, names: tuple[str, ...], split: str = "train") -> None:
+    """SBD's tree: 1 x 1 structs in MATLAB files; every mask is the SCENE with its border as background: SBD has none."""
+    from scipy.io import savemat
+
+    mask = _values(SCENE, {"r": 0, "c": 7, "p": 15, "v": 0})
+    (root / "cls").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        savemat(root / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": mask, "Boundaries": np.zeros(20)}})
+        _save(root / "img" / f"{name}.jpg", _photo((4, 6)))
+    lists = {"train": (), "val": ()} | {split: names}
+    for each, listed in lists.items():
+        with (root / f"{each}.txt").open("a") as file:
+            file.writelines(f"{name}\n" for name in listed)
+
+
 def write_camvid(root: Path, *, tree: str = "images") -> dict[str, Any]:
     """``tree="images"``: images/<split> and masks/<split>. "segnet": CamVid/<split> and CamVid/<split>annot. Void is 11."""
     values = {"r": 3, "c": 8, "p": 9, "v": 11}
