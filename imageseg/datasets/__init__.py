@@ -13,11 +13,18 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
     {
         "VOC": "imageseg.datasets.voc:VOC",
         "CamVid": "imageseg.datasets.camvid:CamVid",
+        "ADE20K": "imageseg.datasets.ade20k:ADE20K",
         "Folder": "imageseg.datasets.folder:Folder",
         "ToyScenes": "imageseg.datasets.toyscenes:ToyScenes",
     },
     planned=("COCO", "Cityscapes", "BDD100K"),
-    spellings={"CityscapeModule": "Cityscapes", "PascalVOC": "VOC", "custom": "Folder"},
+    spellings={
+        "CityscapeModule": "Cityscapes",
+        "PascalVOC": "VOC",
+        "custom": "Folder",
+        "ADE": "ADE20K",
+        "ADE20K150": "ADE20K",
+    },
 )
 
 

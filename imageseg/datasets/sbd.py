@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.base import existing_folder
+from imageseg.datasets.name_lists import names_in
 from imageseg.errors import InputError
 from imageseg.images import write_mask
 from imageseg.workers import Progress, in_processes
@@ -55,24 +56,6 @@ def find_sbd(roots: Iterable[Path]) -> Sbd | None:
             continue
         return Sbd(masks.parent)
     return None
-
-
-def names_in(path: Path) -> list[str]:
-    """The picture names in a list: one a line, or the first column of paths (``/JPEGImages/x.jpg /SegmentationClass/x.png``).
-
-    Raises:
-        InputError: the list is missing, empty or no text.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such list; the split's picture names belong there, one a line, as in the devkit")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no list of names, but some other kind of file") from error
-    names = [Path(line.split()[0]).stem for line in lines if line.strip()]
-    if not names:
-        raise InputError(f"{path}: the list is empty")
-    return names
 
 
 def read_mat(path: Path) -> npt.NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from imageseg.datasets.base import (
     listing_of,
     require_split,
 )
-from imageseg.datasets.sbd import names_in
+from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.voc_augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.base import Listing, Pair, listing_of
-from imageseg.datasets.sbd import Sbd, convert, find_sbd, names_in
+from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.sbd import Sbd, convert, find_sbd
 from imageseg.errors import InputError
 from imageseg.workers import Progress
 

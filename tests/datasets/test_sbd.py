@@ -9,7 +9,8 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from imageseg.cli import main
-from imageseg.datasets.sbd import find_sbd, names_in, read_mat
+from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.sbd import find_sbd, read_mat
 from imageseg.datasets.voc import VOC, voc_color
 from imageseg.errors import InputError
 
