@@ -16,7 +16,7 @@ def names_in(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: no such list; the split's picture names belong there, one a line, as in the devkit")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no list of names, but some other kind of file") from error
     names = [Path(line.split()[0]).stem for line in lines if line.strip()]
