@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint on a split",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
+    "stats": "count a dataset's images, objects and classes; suggest class weights",
 }
 
 

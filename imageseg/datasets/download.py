@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from imageseg import __version__
 from imageseg.datasets.base import Archive
 from imageseg.datasets.unpacking import unpack
 from imageseg.errors import InputError
@@ -204,7 +203,7 @@ def _fetched_once(place: _Place, progress: Progress | None) -> str:
 
 def _opened(place: _Place, offset: int) -> Any:
     # Identity: a compressed transfer has other bytes, and other offsets.
-    request = urllib.request.Request(place.url, headers={"User-Agent": f"imageseg/{__version__}"})
+    request = urllib.request.Request(place.url, headers={"User-Agent": "imageseg"})
     request.add_header("Accept-Encoding", "identity")
     if offset:
         request.add_header("Range", f"bytes={offset}-")

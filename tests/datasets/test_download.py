@@ -125,7 +125,7 @@ def test_fetches_checks_and_unpacks(server: Server, tmp_path: Path) -> None:
     assert (len(CONTENT), len(CONTENT)) in seen
     assert all(done <= total == len(CONTENT) for done, total in seen)
     assert "range" not in server.asked[0]
-    assert server.asked[0]["user-agent"].startswith("imageseg/")
+    assert server.asked[0]["user-agent"] == "imageseg"
 
 
 def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:

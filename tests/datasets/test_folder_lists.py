@@ -1,6 +1,5 @@
 """A user's own lists: every usual form of a line, and every usual mistake in one line that names list and number."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_absolute_paths_and_paths_from_the_list(root: Path) -> None:
     (root / "lists").mkdir()
     dataset = listed(root, " ".join(f"../{part}" for part in PAIR.split()), place="lists/train.txt")
     (pair,) = dataset.pairs("train")
-    assert os.path.samefile(pair.image, root / "images/train/train_1.jpg")
+    assert pair.image.samefile(root / "images/train/train_1.jpg")
     assert listed(root, PAIR, place="splits/val.txt").pairs("val")[0].mask == root / "masks/train/train_1.png"
 
 
