@@ -88,7 +88,7 @@ def _classes(statistics: Statistics, labels: LabelSpace) -> Table:
 
 
 def _percent(share: float) -> str:
-    """Three digits, so that a rare class does not read as none."""
+    """At least two digits, so that a rare class does not read as none."""
     if share <= 0:
         return "0 %"
     digits = min(max(1 - math.floor(math.log10(100 * share)), 0), 4) if share < 0.1 else 1
