@@ -162,7 +162,8 @@ def _tar_members(archive: Path, stream: IO[bytes], budget: _Budget) -> Iterator[
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     """The parts of a member's path, whatever system packed it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if PureWindowsPath(name).anchor or name.startswith("/") or ".." in parts or "\0" in name:
+    # An anchor is a drive, a share, or a leading slash of either kind.
+    if PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
         raise InputError(f"{archive}: the name '{name}' leads out of the folder; refused")
     return parts
 

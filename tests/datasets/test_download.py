@@ -139,6 +139,14 @@ def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> N
     assert not (tmp_path / "kit.tar").exists()
 
 
+def test_a_new_version_takes_the_place_of_the_tree_of_an_old_one(server: Server, tmp_path: Path) -> None:
+    fetch([server.archive()], tmp_path)
+    (tmp_path / "kit.tar").unlink()
+    server.content, server.tag = packed({"kit/b.txt": b"new"}), '"two"'
+    fetch([server.archive(hashlib.md5(server.content).hexdigest())], tmp_path)
+    assert (tmp_path / "kit/b.txt").read_bytes() == b"new"
+
+
 def test_a_deleted_tree_is_unpacked_again(server: Server, tmp_path: Path) -> None:
     fetch([server.archive()], tmp_path)
     for path in (tmp_path / "kit").iterdir():
