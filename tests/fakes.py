@@ -235,8 +235,28 @@ def coco_counts(mask: np.ndarray) -> str:
     return counts
 
 
+def write_sbd(root: Path, *, names: tuple[str, ...], split: str = "train") -> None:
+    """SBD's tree: 1 x 1 structs in MATLAB files; every mask is the SCENE with its border as background: SBD has none."""
+    from scipy.io import savemat
+
+    mask = _values(SCENE, {"r": 0, "c": 7, "p": 15, "v": 0})
+    (root / "cls").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        savemat(root / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": mask, "Boundaries": np.zeros(20)}})
+        _save(root / "img" / f"{name}.jpg", _photo((4, 6)))
+    lists = {"train": (), "val": ()} | {split: names}
+    for each, listed in lists.items():
+        with (root / f"{each}.txt").open("a") as file:
+            file.writelines(f"{name}\n" for name in listed)
+
+
 def write_camvid(root: Path, *, tree: str = "images") -> dict[str, Any]:
-    """``tree="images"``: images/<split> and masks/<split>. "segnet": CamVid/<split> and CamVid/<split>annot. Void is 11."""
+    """``tree="images"``: images/<split> and masks/<split>. "segnet": CamVid/<split> and CamVid/<split>annot. Void is 11.
+
+    "ids": images and labels with the 32 ids, as fastai has them. "colors": the owner's two folders, masks in RGB.
+    """
+    if tree in ("ids", "colors"):
+        return _write_original_camvid(root, tree)
     values = {"r": 3, "c": 8, "p": 9, "v": 11}
     for split, drawing in (("train", SCENE), ("val", PLAIN), ("test", SCENE)):
         if tree == "images":
@@ -247,6 +267,35 @@ def write_camvid(root: Path, *, tree: str = "images") -> dict[str, Any]:
         stored = _values(drawing, values)
         _save(image, _photo(stored.shape))
         _save(mask, Image.fromarray(stored))
+    return {"root": str(root)}
+
+
+CAMVID_FRAMES = {"train": "0016E5_00390", "val": "0016E5_07959", "test": "Seq05VD_f00000"}
+
+
+def _write_original_camvid(root: Path, tree: str) -> dict[str, Any]:
+    # Ids and colours as the owner's list has them: LaneMkgsDriv, SUVPickupTruck, Child, Void.
+    ids = {"r": 10, "c": 22, "p": 7, "v": 30}
+    colors = {"r": (128, 0, 192), "c": (64, 128, 192), "p": (192, 128, 64), "v": (0, 0, 0)}
+    images, masks = ("images", "labels") if tree == "ids" else ("701_StillsRaw_full", "LabeledApproved_full")
+    for split, drawing in (("train", SCENE), ("val", PLAIN), ("test", SCENE)):
+        frame = CAMVID_FRAMES[split]
+        _save(root / images / f"{frame}.png", _photo((len(drawing), len(drawing[0]))))
+        if tree == "ids":
+            _save(root / masks / f"{frame}_P.png", Image.fromarray(_values(drawing, ids)))
+        else:
+            _save(root / masks / f"{frame}_L.png", Image.fromarray(_drawn(drawing, colors).astype(np.uint8)))
+    return {"root": str(root)}
+
+
+def write_ade20k(root: Path, *, base: str = "ADEChallengeData2016") -> dict[str, Any]:
+    """The benchmark's tree: wall is 1 and class 0, sky is 3, flag is 150, 0 is ignored; a test picture without mask."""
+    values = {"r": 1, "c": 3, "p": 150, "v": 0}
+    for split, folder, drawing in (("train", "training", SCENE), ("val", "validation", PLAIN)):
+        name = f"ADE_{split}_00000001"
+        _save(root / base / "images" / folder / f"{name}.jpg", _photo((len(drawing), len(drawing[0]))))
+        _save(root / base / "annotations" / folder / f"{name}.png", Image.fromarray(_values(drawing, values)))
+    _save(root / "release_test" / "testing" / "ADE_test_00000001.jpg", _photo((4, 6)))
     return {"root": str(root)}
 
 
@@ -291,6 +340,7 @@ FAKES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "Cityscapes": write_cityscapes,
     "BDD100K": write_bdd100k,
     "CamVid": write_camvid,
+    "ADE20K": write_ade20k,
     "Folder": write_folder,
     "ToyScenes": write_toyscenes,
 }
@@ -303,6 +353,7 @@ def _expected(name: str, size: tuple[int, int], pixels: Mapping[str, int], class
 _VOC = {"r": 0, "c": 7, "p": 15, "v": 255}
 _COCO = {"r": 0, "c": 7, "p": 15, "chair": 9}
 _CAMVID = {"r": 3, "c": 8, "p": 9, "v": 255}
+_ADE20K = {"r": 0, "c": 2, "p": 149, "v": 255}
 _FOLDER = {"r": 0, "p": 1, "c": 2, "v": 255}
 EXPECTED: dict[str, dict[str, list[Expected]]] = {
     "VOC": {
@@ -335,6 +386,11 @@ EXPECTED: dict[str, dict[str, list[Expected]]] = {
         "train": [_expected("train_1", (4, 6), SCENE_PIXELS, _CAMVID)],
         "val": [_expected("val_1", (3, 5), PLAIN_PIXELS, _CAMVID)],
         "test": [_expected("test_1", (4, 6), SCENE_PIXELS, _CAMVID)],
+    },
+    "ADE20K": {
+        "train": [_expected("ADE_train_00000001", (4, 6), SCENE_PIXELS, _ADE20K)],
+        "val": [_expected("ADE_val_00000001", (3, 5), PLAIN_PIXELS, _ADE20K)],
+        "test": [Expected("ADE_test_00000001", (4, 6), None)],
     },
     "Folder": {
         "train": [_expected("train_1", (4, 6), SCENE_PIXELS, _FOLDER)],

@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "predict pictures with a checkpoint: class maps and overlays",
     "submit": "pack predictions for a benchmark's server, or check a pack",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
+    "stats": "count a dataset's images, objects and classes; suggest class weights",
 }
 
 

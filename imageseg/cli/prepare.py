@@ -21,14 +21,16 @@ def run(arguments: Sequence[str]) -> int:
         "polygons, the scenes of ToyScenes. Says what is there, or what it looked for. What is done is not done\n"
         "again; an interrupted run goes on where it was.",
     )
-    parser.add_argument("--download", action="store_true", help="fetch the dataset from its owner first (VOC, COCO)")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch the dataset from its owner first (VOC, COCO, ADE20K)"
+    )
     parser.add_argument(
         "--mirror", metavar="URL", help="fetch the same files from below this address instead; checksums hold"
     )
     parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
     parser.add_argument("--json", action="store_true", help="print what is there as JSON")
     given, dataset = parser.parse(arguments)
-    from imageseg.cli.progress import file_progress
+    from imageseg.cli.progress import byte_progress, file_progress
     from imageseg.datasets import DATASETS
     from imageseg.datasets.download import fetch
     from imageseg.errors import InputError
@@ -37,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"--workers must be 1 or more, found {given.workers}")
     if given.download:
         archives = dataset.archives()
-        with file_progress("download") as progress:
+        with byte_progress("download") as progress:
             fetch(archives, dataset.root, mirror=given.mirror, progress=progress)
     with file_progress("prepare") as progress:
         dataset.prepare(workers=given.workers, progress=progress)

@@ -85,9 +85,7 @@ class ScoreReport:
         print_scores(self._scores, self._labels, f"{predictions} by the rules of {self._dialect}")
         if self._interval is not None and not math.isnan(self._interval.low):
             low, high, share = self._interval.low, self._interval.high, self._interval.confidence
-            console.print(
-                f"{'mIoU of such pictures':<24}{low:.3f} to {high:.3f} ({share:.0%}, bootstrap over pictures)"
-            )
+            console.print(f"{f'{share:.0%} interval of mIoU':<24}{low:.3f} to {high:.3f} (bootstrap over pictures)")
         self._show_boundary(console)
         self._show_calibration(console)
         if self._comparison is not None:

@@ -16,6 +16,7 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
         "Cityscapes": "imageseg.datasets.cityscapes:Cityscapes",
         "BDD100K": "imageseg.datasets.bdd100k:BDD100K",
         "CamVid": "imageseg.datasets.camvid:CamVid",
+        "ADE20K": "imageseg.datasets.ade20k:ADE20K",
         "Folder": "imageseg.datasets.folder:Folder",
         "ToyScenes": "imageseg.datasets.toyscenes:ToyScenes",
     },
@@ -24,6 +25,8 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
         "PascalVOC": "VOC",
         "MSCOCO": "COCO",
         "BDD": "BDD100K",
+        "ADE": "ADE20K",
+        "ADE20K150": "ADE20K",
         "custom": "Folder",
     },
 )

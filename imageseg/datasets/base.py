@@ -122,8 +122,24 @@ class SegmentationDataset(ABC):
         return PairSamples(self.pairs(split), self.labels, self.read_stored)
 
 
+def find_folder(root: Path, candidates: Iterable[str]) -> Path | None:
+    """The first of the candidate folders below ``root`` that exists; upper and lower case are the same. None: there is none.
+
+    Args:
+        root: where to look.
+        candidates: paths below it, "" for itself.
+    """
+    for candidate in candidates:
+        folder = root
+        for part in Path(candidate).parts:
+            folder = _child(folder, part)
+        if folder.is_dir():
+            return folder
+    return None
+
+
 def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str, expected: str, source: str) -> Path:
-    """The first of the candidate folders below ``root`` that exists; upper and lower case are the same.
+    """As ``find_folder``, where one of them must be there.
 
     Args:
         root: where to look.
@@ -131,14 +147,14 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
         dataset: its name, for the error.
         expected: the tree that should be there, for the error.
         source: where to get the data, for the error.
+
+    Raises:
+        InputError: none is there.
     """
     tried = list(candidates)
-    for candidate in tried:
-        folder = Path(root)
-        for part in Path(candidate).parts:
-            folder = _child(folder, part)
-        if folder.is_dir():
-            return folder
+    found = find_folder(Path(root), tried)
+    if found is not None:
+        return found
     state = "has no" if Path(root).is_dir() else "does not exist; looked there for"
     looked = ", ".join(candidate for candidate in tried if candidate) or "it"
     raise InputError(

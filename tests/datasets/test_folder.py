@@ -159,3 +159,104 @@ def test_a_file_that_has_gone_is_named(tmp_path):
     (tmp_path / "images/train/train_1.jpg").unlink()
     with pytest.raises(InputError, match=r"train_1\.jpg: no such file"):
         samples[0]
+
+
+def test_test_pictures_may_do_without_masks(tmp_path):
+    dataset = Folder(**write_folder(tmp_path))
+    (tmp_path / "images/test").mkdir()
+    for name in ("b.png", "a.jpg"):
+        Image.new("RGB", (6, 4)).save(tmp_path / "images/test" / name)
+    assert dataset.splits == ("train", "val", "test")
+    assert dataset.scored_split == "val"  # nobody can score the test
+    assert [(pair.name, pair.mask) for pair in dataset.pairs("test")] == [("a", None), ("b", None)]
+    assert dataset.objects(dataset.pairs("test")[0]) is None
+    Image.new("RGB", (6, 4)).save(tmp_path / "images/test/a.png")
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have one name"):
+        dataset.pairs("test")
+
+
+def test_test_masks_that_are_there_count(tmp_path):
+    dataset = Folder(**write_folder(tmp_path))
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "val").rename(tmp_path / kind / "test")
+    assert dataset.scored_split == "test"
+    assert dataset.pairs("test")[0].mask == tmp_path / "masks/test/val_1.png"
+
+
+def test_without_the_masks_of_a_split_the_line_says_where_they_go(tmp_path):
+    dataset = Folder(**write_folder(tmp_path))
+    (tmp_path / "masks/val").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError) as caught:
+        dataset.pairs("val")
+    assert one_line(caught) == (
+        f"{tmp_path / 'masks/val'}: no such folder; the masks of the pictures in {tmp_path / 'images/val'} belong there, under "
+        "the pictures' names"
+    )
+
+
+def test_what_is_in_the_root_instead_is_said(tmp_path):
+    with pytest.raises(
+        InputError, match=r"has no folder images and no lists \(it is empty\); Folder wants images/train and"
+    ):
+        Folder(str(tmp_path)).pairs("train")
+    for name in "abcdefghij":
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=r"\(it holds a, b, c, d, e, f, g, h, \.\.\.\)") as caught:
+        Folder(str(tmp_path)).pairs("train")
+    one_line(caught)
+    for ask in (lambda d: d.pairs("train"), lambda d: d.labels, lambda d: d.splits):
+        with pytest.raises(
+            InputError, match=r"nowhere does not exist; Folder wants .*; pass --data.root for another place"
+        ):
+            ask(Folder(str(tmp_path / "nowhere")))
+
+
+def test_pictures_without_folders_for_the_splits(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "images/train").rename(tmp_path / "flat")
+    (tmp_path / "images/val/val_1.jpg").rename(tmp_path / "flat/val_1.jpg")
+    (tmp_path / "images/val").rmdir()
+    (tmp_path / "images").rmdir()
+    (tmp_path / "flat").rename(tmp_path / "images")
+    with pytest.raises(
+        InputError, match=r"images: holds 2 pictures but no folders train and val; sort them, and their masks"
+    ):
+        Folder(str(tmp_path)).pairs("train")
+
+
+def test_masks_with_an_ending_of_their_own(tmp_path):
+    dataset = Folder(**write_folder(tmp_path))
+    (tmp_path / "masks/train/train_1.png").rename(tmp_path / "masks/train/train_1_mask.png")
+    listing = dataset.listing("train")
+    assert (len(listing.without_mask), len(listing.without_image)) == (1, 1)
+    with pytest.raises(InputError) as caught:
+        dataset.pairs("train")
+    assert (
+        "there are pictures like train_1.jpg and masks like train_1_mask.png; name the masks as the pictures, or"
+        in one_line(caught)
+    )
+
+
+def test_black_and_white_masks(tmp_path):
+    """255 is a class where a label stores it; without that, the table would use 255 twice."""
+    write_folder(tmp_path)
+    table = "labels: [{name: no, color: [0, 0, 0], values: [0]}, {name: yes, color: [255, 255, 255], values: [255]}]\n"
+    (tmp_path / "labels.yaml").write_text(table)
+    stored = np.zeros((4, 6), np.uint8)
+    stored[0, 0] = 255
+    Image.fromarray(stored).save(tmp_path / "masks/train/train_1.png")
+    dataset = Folder(str(tmp_path))
+    assert dataset.labels.ignored_values == ()
+    assert dataset.samples("train")[0]["mask"][0, :2].tolist() == [1, 0]
+    (tmp_path / "labels.yaml").write_text(table + "ignored_values: [255]\n")
+    with pytest.raises(InputError, match="uses the stored value 255 twice"):
+        dataset.labels  # noqa: B018
+
+
+@pytest.mark.parametrize("text", ["labels: 3", "labels: [3]", "labels: [{name: a, color: [0, 0, 0], values: 255}]"])
+def test_a_malformed_table_is_one_line(tmp_path, text):
+    write_folder(tmp_path)
+    (tmp_path / "labels.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"labels\.yaml: ") as caught:
+        Folder(str(tmp_path)).labels  # noqa: B018
+    one_line(caught)

@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -142,3 +143,77 @@ def test_a_real_mask_is_the_same_with_palette_and_in_grey(samples):
     assert set(masks) == {"P", "L"}
     np.testing.assert_array_equal(masks["P"], masks["L"])
     assert masks["P"].max() == 255
+
+
+def test_without_lists_the_one_split_is_by_name(tmp_path):
+    write_voc(tmp_path)
+    base = tmp_path / "VOCdevkit/VOC2012"
+    shutil.rmtree(base / "ImageSets")
+    dataset = VOC(str(tmp_path))
+    assert dataset.splits == ("unlisted",)
+    listing = dataset.listing("unlisted")
+    assert [pair.name for pair in listing.pairs] == ["2007_000001", "2007_000002"]
+    assert [pair.name for pair in listing.without_mask] == ["2008_000003", "unlisted"]
+    with pytest.raises(InputError) as refused:
+        dataset.pairs("val")
+    assert refused.value.line() == (
+        f"VOC2012: {base / 'ImageSets/Segmentation'} holds no lists, so that there is no split 'val'; take ImageSets from the "
+        "devkit, or the split 'unlisted': every picture and mask by name"
+    )
+    dataset.prepare()
+    with pytest.raises(InputError, match="train_aug"):
+        dataset.pairs("train_aug")
+
+
+def test_objects_are_distinct_values_besides_background_and_border(tmp_path):
+    write_voc(tmp_path)
+    dataset = VOC(str(tmp_path))
+    (pair,) = dataset.pairs("train")
+    assert dataset.objects(pair) is None
+    folder = tmp_path / "VOCdevkit/VOC2012/SegmentationObject"
+    folder.mkdir()
+    stored = np.zeros((4, 6), np.uint8)
+    stored[0, :4] = 1, 2, 2, 255
+    stored[3, 5] = 7
+    picture = Image.fromarray(stored)
+    picture.putpalette([0, 0, 0] * 256)  # whoever counts colours finds one
+    picture.save(folder / f"{pair.name}.png")
+    assert dataset.objects(pair) == 3
+
+
+def test_archives_are_the_owners(tmp_path):
+    urls = {year: [archive.url for archive in VOC(year=year).archives()] for year in ("2007", "2012")}
+    assert [url.rpartition("/")[2] for url in urls["2007"]] == [
+        "VOCtrainval_06-Nov-2007.tar",
+        "VOCtest_06-Nov-2007.tar",
+    ]
+    assert [url.rpartition("/")[2] for url in urls["2012"]] == ["VOCtrainval_11-May-2012.tar", "benchmark.tgz"]
+    for year in ("2007", "2012"):
+        assert all(re.fullmatch(r"[0-9a-f]{32}", archive.md5) for archive in VOC(year=year).archives())
+
+
+@pytest.mark.samples
+def test_the_real_lists_have_the_published_counts(samples, tmp_path):
+    """Names are the devkit's own; the pictures are not here."""
+    base = tmp_path / "VOCdevkit/VOC2007"
+    shutil.copytree(samples / "voc2007_lists", base / "ImageSets/Segmentation")
+    (base / "JPEGImages").mkdir()
+    (base / "SegmentationClass").mkdir()
+    names = {name for path in (samples / "voc2007_lists").iterdir() for name in path.read_text().split()}
+    for name in names:
+        (base / "JPEGImages" / f"{name}.jpg").touch()
+        (base / "SegmentationClass" / f"{name}.png").touch()
+    dataset = VOC(str(tmp_path), year="2007")
+    counts = {split: len(dataset.pairs(split)) for split in dataset.splits}
+    assert counts == {"train": 209, "val": 213, "test": 210, "trainval": 422}
+
+
+@pytest.mark.samples
+def test_the_real_sample_without_lists(samples):
+    dataset = VOC(str(samples / "voc_sample"))
+    assert dataset.splits == ("unlisted",)
+    listing = dataset.listing("unlisted")
+    assert [pair.name for pair in listing.pairs] == ["2007_000063"]
+    assert [pair.name for pair in listing.without_mask] == ["2011_003353"]
+    assert listing.without_image == []
+    assert dataset.objects(listing.pairs[0]) == 2

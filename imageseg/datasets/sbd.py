@@ -1,0 +1,108 @@
+"""SBD, the Semantic Boundaries Dataset (Hariharan et al. 2011): masks for more of VOC2012's pictures, in MATLAB files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imageseg.datasets.base import existing_folder
+from imageseg.datasets.name_lists import names_in
+from imageseg.errors import InputError
+from imageseg.images import write_mask
+from imageseg.workers import Progress, in_processes
+
+_PLACES = (
+    "",
+    "SBD",
+    "benchmark_RELEASE/dataset",
+    "SBD/benchmark_RELEASE/dataset",
+    "SBD/dataset",
+    "dataset",
+    "VOCdevkit/SBD",
+)
+
+
+class Sbd(NamedTuple):
+    """SBD's tree: ``cls/*.mat``, ``img/*.jpg``, ``train.txt`` and ``val.txt``."""
+
+    folder: Path
+
+    def names(self) -> set[str]:
+        """Of all its pictures, both splits; VOC's val is among them.
+
+        Raises:
+            InputError: a list is missing or empty.
+        """
+        return {name for split in ("train", "val") for name in names_in(self.folder / f"{split}.txt")}
+
+    def image(self, name: str) -> Path:
+        """Where its copy of a picture lies."""
+        return self.folder / "img" / f"{name}.jpg"
+
+
+def find_sbd(roots: Iterable[Path]) -> Sbd | None:
+    """SBD's tree below one of the roots, in any usual place and spelling."""
+    for root in roots:
+        try:
+            masks = existing_folder(
+                root, [str(Path(place, "cls")) for place in _PLACES], dataset="SBD", expected="", source=""
+            )
+        except InputError:
+            continue
+        return Sbd(masks.parent)
+    return None
+
+
+def read_mat(path: Path) -> npt.NDArray[np.uint8]:
+    """SBD's mask in a MATLAB file: (H, W) uint8, VOC's indices 0 to 20, no border.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        mask = np.asarray(loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
+    # What scipy raises for a file that is no, or another, MATLAB file is not one kind of exception.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path}: holds no GTcls.Segmentation as SBD's files do ({reason}); fetch SBD again"
+        ) from error
+    if mask.ndim != 2 or mask.dtype.kind not in "ui" or not mask.size or not 0 <= mask.min() <= mask.max() <= 20:
+        raise InputError(f"{path}: GTcls.Segmentation is no mask of the classes 0 to 20; fetch SBD again")
+    return mask.astype(np.uint8)
+
+
+def convert(
+    sbd: Sbd,
+    names: Iterable[str],
+    folder: Path,
+    *,
+    palette: npt.NDArray[np.uint8],
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Writes the masks of these pictures as palette PNGs into ``folder``; those that are there stay.
+
+    Raises:
+        InputError: a MATLAB file that is missing or wrong.
+    """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    jobs = [
+        (sbd.folder / "cls" / f"{name}.mat", folder / f"{name}.png") for name in names if f"{name}.png" not in there
+    ]
+    for _ in in_processes(partial(_convert_one, palette), jobs, workers=workers, progress=progress):
+        pass
+
+
+def _convert_one(palette: npt.NDArray[np.uint8], job: tuple[Path, Path]) -> None:
+    source, target = job
+    write_mask(target, read_mat(source), palette)

@@ -1,0 +1,213 @@
+"""How often each class occurs in a split, and how many objects it has: counted in parallel, once per set of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.statistics_cache import fingerprint, kept, state_of
+from imageseg.errors import InputError
+from imageseg.images import read_mask
+from imageseg.labels import LabelSpace
+from imageseg.workers import Progress, in_processes
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Of a split."""
+
+    count: int
+    images: int
+    """Pictures of which the number of objects is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassCounts:
+    """Of the masks of a split; the arrays are (C,) int64."""
+
+    pixels: Counts
+    images: Counts
+    """Pictures in which the class occurs."""
+    image_pixels: Counts
+    """Valid pixels of the pictures in which the class occurs."""
+    ignored: int
+    """Pixels that are ignored."""
+    masks: int
+
+    @property
+    def valid(self) -> int:
+        """Pixels that are not ignored."""
+        return int(self.pixels.sum())
+
+
+def count_classes(
+    dataset: SegmentationDataset,
+    pairs: Sequence[Pair],
+    *,
+    split: str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cache: bool = True,
+) -> ClassCounts:
+    """Counts the pixels of every class in every mask.
+
+    Args:
+        dataset: whose pairs they are.
+        pairs: the files; those without mask do not count.
+        split: their name, for the cache.
+        workers: processes; unset, one per processor.
+        progress: called with (masks done, masks in all).
+        cache: whether an earlier count of the same files is taken, and this one kept.
+
+    Raises:
+        InputError: an unreadable mask, or a value that the labels do not declare.
+    """
+    masks = [pair.mask for pair in pairs if pair.mask is not None]
+
+    def count() -> dict[str, Any]:
+        return _as_lists(_counted(dataset, masks, workers=workers, progress=progress))
+
+    if not cache:
+        return _from_lists(count())
+    seen = fingerprint(dataset.labels.to_dict(), state_of(masks))
+    return _from_lists(kept(_key(dataset, split, "classes"), seen, count, _from_lists))
+
+
+def count_objects(
+    dataset: SegmentationDataset,
+    pairs: Sequence[Pair],
+    *,
+    split: str,
+    progress: Progress | None = None,
+    cache: bool = True,
+) -> Objects | None:
+    """How many objects the pictures have; None where the dataset tells of none.
+
+    Threads, not processes: a dataset may hold large tables of its objects, and reading a file lets other threads run.
+
+    Args:
+        dataset: whose pairs they are.
+        pairs: the files.
+        split: their name, for the cache.
+        progress: called with (pictures done, pictures in all).
+        cache: whether an earlier count of the same files is taken, and this one kept.
+    """
+    if type(dataset).objects is SegmentationDataset.objects:
+        return None
+
+    def count() -> dict[str, Any]:
+        found: list[int] = []
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for done, objects in enumerate(threads.map(dataset.objects, pairs), start=1):
+                if objects is not None:
+                    found.append(objects)
+                if progress is not None:
+                    progress(done, len(pairs))
+        return asdict(Objects(sum(found), len(found)))
+
+    if cache:
+        seen = fingerprint([pair.name for pair in pairs], state_of(_around(pairs)))
+        objects = _objects(kept(_key(dataset, split, "objects"), seen, count, _objects))
+    else:
+        objects = _objects(count())
+    return objects if objects.images else None
+
+
+def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpace, mask: Path) -> Counts:
+    """Pixels per class of one mask: a histogram of what is stored, then one look-up per distinct value.
+
+    Returns:
+        (C + 1,) int64; the last one counts ignored pixels.
+
+    Raises:
+        InputError: as ``read_stored`` and ``labels.encode``.
+    """
+    stored = read_stored(mask)
+    values, counts = _histogram(stored)
+    try:
+        classes = labels.encode(values, mask)[0]
+    except InputError:
+        labels.encode(stored, mask)  # the same error, with the number of pixels
+        raise
+    by_class = np.zeros(256, np.int64)
+    np.add.at(by_class, classes, counts)
+    return np.append(by_class[: len(labels)], by_class[labels.ignore_index])
+
+
+def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts]:
+    """The distinct values, as a mask of one row, and how many pixels have them."""
+    if stored.ndim == 3:
+        packed = stored.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
+        found, counts = np.unique(packed, return_counts=True)
+        return np.stack([found >> 16, found >> 8 & 255, found & 255], axis=-1).astype(np.uint8)[None], counts
+    if stored.dtype.itemsize > 2:
+        found, counts = np.unique(stored, return_counts=True)
+        return found[None], counts
+    histogram = np.bincount(stored.ravel())
+    values = np.flatnonzero(histogram)
+    return values[None], histogram[values]
+
+
+def _counted(
+    dataset: SegmentationDataset, masks: Sequence[Path], *, workers: int | None, progress: Progress | None
+) -> ClassCounts:
+    # A dataset that reads plain masks stays here: it may hold large tables, and would be sent with every few files.
+    is_plain = type(dataset).read_stored is SegmentationDataset.read_stored
+    labels = dataset.labels
+    count = partial(count_mask, read_mask if is_plain else dataset.read_stored, labels)
+    pixels, images, image_pixels = (np.zeros(len(labels), np.int64) for _ in range(3))
+    ignored = 0
+    for counts in in_processes(count, masks, workers=workers, progress=progress):
+        classes = counts[:-1]
+        pixels += classes
+        images += classes > 0
+        image_pixels += np.where(classes > 0, classes.sum(), 0)
+        ignored += int(counts[-1])
+    return ClassCounts(pixels, images, image_pixels, ignored, len(masks))
+
+
+def _around(pairs: Sequence[Pair]) -> list[Path]:
+    """The files in the masks' and pictures' folders and in the folders beside them.
+
+    Nobody says which file holds a picture's objects, but it lies there: VOC's SegmentationObject is beside SegmentationClass,
+    Cityscapes' instanceIds beside labelIds.
+    """
+    folders = {(pair.mask or pair.image).parent for pair in pairs}
+    beside = {
+        folder for parent in {folder.parent for folder in folders} for folder in parent.iterdir() if folder.is_dir()
+    }
+    return sorted(path for folder in beside | folders for path in folder.iterdir() if path.is_file())
+
+
+def _key(dataset: SegmentationDataset, split: str, what: str) -> list[Any]:
+    """What a count is kept under: it takes the place of an earlier one of the same key."""
+    arguments = {name: str(value) for name, value in sorted(vars(dataset).items()) if _is_plain(value)}
+    return [type(dataset).__name__, str(dataset.root.resolve()), arguments, split, what]
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float | tuple) or value is None
+
+
+def _as_lists(counts: ClassCounts) -> dict[str, Any]:
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(counts).items()}
+
+
+def _from_lists(values: dict[str, Any]) -> ClassCounts:
+    arrays = {name: np.array(values[name], np.int64) for name in ("pixels", "images", "image_pixels")}
+    return ClassCounts(**arrays, ignored=int(values["ignored"]), masks=int(values["masks"]))
+
+
+def _objects(values: dict[str, Any]) -> Objects:
+    return Objects(int(values["count"]), int(values["images"]))
