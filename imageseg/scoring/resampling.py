@@ -215,16 +215,17 @@ def paired_test(
     images = counts_a.images
     exact = images <= _ENUMERATED
     swaps = _all_swaps(images) if exact else _random_swaps(images, 2 * width, permutations, seed)
+    change, sum_a, sum_b = b - a, a.sum(axis=0), b.sum(axis=0)
     tried = hits = 0
     for swap in swaps:
-        moved = swap @ (b - a)
-        found = np.abs(difference(np.hstack([a.sum(axis=0) + moved, b.sum(axis=0) - moved])))
+        moved = swap @ change
+        found = np.abs(difference(np.hstack([sum_a + moved, sum_b - moved])))
         hits += int(np.count_nonzero(found >= abs(interval.estimate) - _ROUNDING))
         tried += len(swap)
     p_value = hits / tried if exact else (1 + hits) / (1 + tried)
     return PairedTest(
-        miou_a=float(_miou(a.sum(axis=0), mean_over=mean_over)),
-        miou_b=float(_miou(b.sum(axis=0), mean_over=mean_over)),
+        miou_a=float(_miou(sum_a, mean_over=mean_over)),
+        miou_b=float(_miou(sum_b, mean_over=mean_over)),
         difference=interval,
         p_value=math.nan if math.isnan(interval.estimate) else p_value,
         permutations=tried,
@@ -273,8 +274,7 @@ def _bca_ends(ends: tuple[float, float], drawn: Figures, estimate: float, left_o
     normal = NormalDist()
     # Of draws that equal the estimate, half lie below it.
     below = (np.count_nonzero(drawn < estimate) + np.count_nonzero(drawn <= estimate)) / (2 * max(drawn.size, 1))
-    left_out = left_out[~np.isnan(left_out)]
-    deviations = left_out.sum() / max(left_out.size, 1) - left_out
+    deviations = left_out.mean() - left_out
     spread = float((deviations**2).sum())
     if not 0 < below < 1 or not spread > 0:
         return ends

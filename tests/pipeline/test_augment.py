@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -123,6 +124,135 @@ def test_masks_hold_what_they_held_or_padding_and_match_their_pictures(
     if scale == (1.0, 1.0):
         assert (image[~padded] == _shown(found)[~padded]).all()
         assert (image[padded] == PADDING).all()
+
+
+# Any picture, any mask, every step: the picture shows its mask in red, and what is no padding by green, which padding has not.
+INSIDE, FILLED = 7, 116
+
+sizes = st.tuples(st.integers(1, 41), st.integers(1, 41))
+seeds = st.integers(0, 2**32 - 1)
+scales = st.tuples(st.floats(0.2, 3), st.floats(0.2, 3)).map(lambda pair: (min(pair), max(pair)))
+
+
+@st.composite
+def masks(draw: st.DrawFn, size: st.SearchStrategy[tuple[int, int]] = sizes) -> Array:
+    """Blocks of any values, 0 and 255 among them; single pixels to one block that fills the mask."""
+    height, width = draw(size)
+    values = np.array(draw(st.lists(st.integers(0, 255), min_size=1, max_size=6)), np.uint8)
+    rng = np.random.default_rng(draw(seeds))
+    block = draw(st.integers(1, 12))
+    coarse = rng.choice(values, (-(-height // block), -(-width // block)))
+    return np.kron(coarse, np.ones((block, block), np.uint8))[:height, :width]
+
+
+def _showing(mask: Array) -> Array:
+    return np.stack([mask, np.full_like(mask, INSIDE), np.full_like(mask, 255)], axis=-1)
+
+
+def _augmented(mask: Array, *, seed: int, **arguments: Any) -> tuple[Array, Array]:
+    """Picture and mask after the steps that ``arguments`` leave on, and what holds for any of them."""
+    steps: dict[str, Any] = {
+        "crop_size": mask.shape,
+        "scale": (1.0, 1.0),
+        "flip": 0.0,
+        "color_jitter": 0.0,
+        **arguments,
+    }
+    image, found = Augmentation(**steps)(_showing(mask), mask, seed=seed)
+    assert found.shape == image.shape[:2] == tuple(steps["crop_size"])
+    assert image.shape[2] == 3
+    assert image.dtype == found.dtype == np.uint8
+    assert set(np.unique(found)) <= {*np.unique(mask), 255}
+    if not steps["color_jitter"]:
+        assert (found[image[..., 1] == FILLED] == 255).all(), "padding is ignored"
+        if steps["scale"] == (1.0, 1.0):
+            inside = image[..., 1] == INSIDE
+            assert (image[inside, 0] == found[inside]).all(), "picture and mask lie on each other"
+            assert (image[~inside] == PADDING).all()
+            assert (found[~inside] == 255).all()
+    return image, found
+
+
+@given(masks(), st.tuples(st.integers(0, 30), st.integers(0, 30)), seeds)
+def test_padding_alone_keeps_the_whole_picture(mask: Array, more: tuple[int, int], seed: int) -> None:
+    crop = (mask.shape[0] + more[0], mask.shape[1] + more[1])
+    image, found = _augmented(mask, seed=seed, crop_size=crop)
+    rows, columns = np.nonzero(image[..., 1] == INSIDE)
+    assert (image[..., 1] == FILLED).sum() == found.size - mask.size
+    assert np.array_equal(found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], mask)
+
+
+@given(masks(), seeds, st.data())
+def test_cropping_alone_gives_a_part_of_the_picture(mask: Array, seed: int, data: st.DataObject) -> None:
+    height, width = (data.draw(st.integers(1, size)) for size in mask.shape)
+    _, found = _augmented(mask, seed=seed, crop_size=(height, width))
+    windows = np.lib.stride_tricks.sliding_window_view(mask, (height, width))
+    assert (windows == found).all(axis=(2, 3)).any()
+
+
+@given(masks(), seeds)
+def test_mirroring_alone_mirrors(mask: Array, seed: int) -> None:
+    image, found = _augmented(mask, seed=seed, flip=1.0)
+    assert np.array_equal(found, mask[:, ::-1])
+    assert np.array_equal(image, _showing(mask)[:, ::-1])
+
+
+@given(masks(st.tuples(st.integers(6, 41), st.integers(6, 41))), scales, seeds)
+def test_scaling_alone_keeps_the_shape_and_invents_no_label(mask: Array, scale: tuple[float, float], seed: int) -> None:
+    """Of smaller sides a fifth may be nothing: those pictures are padded first, and tested with all steps together."""
+    image, found = _augmented(mask, seed=seed, scale=scale, crop_size=(130, 130))
+    inside = image[..., 1] == INSIDE
+    assert (found[~inside] == 255).all()
+    rows, columns = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+    assert inside.sum() == len(rows) * len(columns), "one rectangle"
+    for new, old in zip((len(rows), len(columns)), mask.shape, strict=True):
+        assert scale[0] * old - 1 <= new <= scale[1] * old + 1
+
+
+@given(masks(), seeds, st.floats(0.01, 1))
+def test_recolouring_alone_gives_equal_colours_equal_ones_and_leaves_the_mask(
+    mask: Array, seed: int, jitter: float
+) -> None:
+    image, found = _augmented(mask, seed=seed, color_jitter=jitter)
+    assert np.array_equal(found, mask)
+    _assert_recoloured(_showing(mask), image)
+
+
+def _assert_recoloured(image: Array, recoloured: Array) -> None:
+    """Equal colours stay equal wherever they are; OpenCV rounds the last columns of a row another way."""
+    colours, places = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
+    for index in range(len(colours)):
+        assert np.ptp(recoloured.reshape(-1, 3)[places.ravel() == index], axis=0).max() <= 2
+
+
+@settings(max_examples=150)
+@given(
+    mask=masks(),
+    crop=sizes,
+    scale=scales | st.sampled_from([(1.0, 1.0), (0.5, 2.0)]),
+    flip=st.sampled_from([0.0, 0.5, 1.0]),
+    jitter=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=seeds,
+)
+def test_all_steps_together_keep_labels_padding_and_place(
+    mask: Array, crop: tuple[int, int], scale: tuple[float, float], flip: float, jitter: float, seed: int
+) -> None:
+    arguments = {"crop_size": crop, "scale": scale, "flip": flip}
+    image, found = _augmented(mask, seed=seed, **arguments)
+    recoloured, again = _augmented(mask, seed=seed, color_jitter=jitter, **arguments)
+    assert np.array_equal(found, again), "colours have their own draws"
+    _assert_recoloured(image, recoloured)
+
+
+@settings(max_examples=100)
+@given(masks(st.tuples(st.integers(24, 60), st.integers(24, 60))), sizes, scales, st.booleans(), seeds)
+def test_scaled_pictures_show_their_mask_away_from_its_edges(
+    mask: Array, crop: tuple[int, int], scale: tuple[float, float], flip: bool, seed: int
+) -> None:
+    coarse = np.kron(mask[::8, ::8], np.ones((12, 12), np.uint8))  # at a fifth, a block is still two pixels wide
+    image, found = _augmented(coarse, seed=seed, crop_size=crop, scale=scale, flip=float(flip))
+    sure = _inner(found) & (image[..., 1] == INSIDE)
+    assert (image[sure, 0] == found[sure]).all()
 
 
 def test_a_picture_smaller_than_the_crop_is_there_as_a_whole() -> None:
