@@ -40,18 +40,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _flush(target.parent)
 
 
-def write_unflushed(path: Path, data: bytes) -> None:
+def write_unflushed(path: str, data: bytes) -> None:
     """``replacing`` for many small files: a kill leaves the old file or the whole new one, and no time goes to the disk.
 
     A power cut may still take the file, or leave it empty or short, until ``flush`` has been called for it. So whoever
     makes thousands calls ``flush`` now and then, and notes only afterwards that they are made.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    folder, name = os.path.split(path)  # pathlib's paths would take as long as the writing
+    temporary = os.path.join(folder, f"{TEMPORARY}{os.getpid()}-{name}")  # noqa: PTH118
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with open(temporary, "wb") as file:  # noqa: PTH123
+            file.write(data)
+        os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

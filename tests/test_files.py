@@ -65,19 +65,19 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
 
 def test_an_unflushed_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
     target = tmp_path / "a.png"
-    write_unflushed(target, b"old")
+    write_unflushed(str(target), b"old")
     assert target.read_bytes() == b"old"
 
-    def fail(self, other):
+    def fail(old, new):
         raise OSError("no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(target), "replace", fail)
+        patched.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="no"):
-            write_unflushed(target, b"new")
+            write_unflushed(str(target), b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
-    write_unflushed(target, b"new")
+    write_unflushed(str(target), b"new")
     assert target.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -86,7 +86,7 @@ def test_an_unflushed_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
 def test_unflushed_files_follow_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
-        write_unflushed(tmp_path / "a", b"x")
+        write_unflushed(str(tmp_path / "a"), b"x")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
@@ -96,7 +96,7 @@ def test_unflushed_files_follow_the_umask(tmp_path, umask):
 def test_flushing_goes_one_by_one_or_all_at_once(tmp_path, monkeypatch, many):
     paths = [tmp_path / f"{index}" for index in range(files._FEW + 1 if many else 3)]
     for path in paths:
-        write_unflushed(path, b"x")
+        write_unflushed(str(path), b"x")
     called: list[str] = []
     monkeypatch.setattr(files, "_flush", lambda path: called.append(path.name))
     monkeypatch.setattr(os, "sync", lambda: called.append("all"), raising=False)

@@ -61,7 +61,9 @@ def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> 
                 paint_runs(buffer, runs, values[index])
     columns = np.frombuffer(buffer, np.uint8).reshape(picture.width, picture.height)
     mask: npt.NDArray[Any] = cv2.transpose(columns)
-    labelled = len(buffer) - buffer.count(0) - buffer.count(IGNORE)
+    labelled = int(np.count_nonzero(columns))
+    if overlap == "void" or crowd == "ignore":
+        labelled -= int(np.count_nonzero(columns == IGNORE))
     objects = sum(value != IGNORE and any(map(_shows, each)) for value, each in zip(values, parts, strict=True))
     return Painted(mask.astype(np.uint8, copy=False), labelled, objects)
 

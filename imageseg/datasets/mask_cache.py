@@ -120,7 +120,7 @@ class MaskCache:
                 return
             done = self._begin()
             pictures = work()
-            todo = [picture for picture in pictures if Path(picture.name).stem not in done]
+            todo = [picture for picture in pictures if _stem(picture.name) not in done]
             count = len(pictures) - len(todo)
             shown = None if progress is None else lambda made, _: progress(count + made, len(pictures))
             write = partial(_paint_and_write, paint=paint, folder=self.folder, palette=palette, hint=self._hint)
@@ -130,7 +130,7 @@ class MaskCache:
                 made = f"{len(_ledger(self._ledger))} of {len(pictures)} masks in {self.folder} are made"
                 raise KeyboardInterrupt(f"{made}; the same command goes on from there") from None
             records = _ledger(self._ledger)
-            stems = [Path(picture.name).stem for picture in pictures]
+            stems = [_stem(picture.name) for picture in pictures]
             self._write_ledger([records[stem] for stem in stems])
             self._write_note(complete=True, pictures=len(pictures))
 
@@ -168,7 +168,7 @@ class MaskCache:
             self._keep(waiting)
 
     def _keep(self, records: Sequence[Record]) -> None:
-        flush([self.folder / f"{Path(record.name).stem}.png" for record in records])
+        flush([self.folder / f"{_stem(record.name)}.png" for record in records])
         with self._ledger.open("a", encoding="utf-8", newline="\n") as ledger:
             ledger.writelines(map(_line, records))
             ledger.flush()
@@ -223,10 +223,15 @@ def _paint_and_write(
 ) -> Record:
     painted = paint(item)
     try:
-        write_unflushed(folder / f"{Path(item.name).stem}.png", encode_mask(painted.mask, palette))
+        write_unflushed(f"{folder}{os.sep}{_stem(item.name)}.png", encode_mask(painted.mask, palette))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); {hint}") from error
     return Record(item.name, painted.labelled, painted.objects)
+
+
+def _stem(name: str) -> str:
+    """As ``Path(name).stem``, which costs ten times as much, of a plain name."""
+    return name.rpartition(".")[0] or name
 
 
 def _line(record: Record) -> str:
@@ -248,7 +253,7 @@ def _read_ledger(path: Path, _mtime: int, _size: int) -> dict[str, Record]:
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         name, *numbers = line.split("\t")
         if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
-            found[Path(name).stem] = Record(name, *map(int, numbers))
+            found[_stem(name)] = Record(name, *map(int, numbers))
     return found
 
 

@@ -53,7 +53,7 @@ def ends_of_strings(strings: Sequence[bytes], pixels: int) -> list[npt.NDArray[n
         raise ValueError("the counts are no run lengths (a letter that maskApi does not write)")
     lasts = np.flatnonzero(letters < 32)  # the last group of each count
     ends = np.cumsum([len(string) for string in strings])
-    if lasts.size == 0 or not np.isin(ends - 1, lasts).all():
+    if (letters[ends - 1] >= 32).any():
         raise ValueError("the counts stop in the middle of a number")
     firsts = np.concatenate(([0], lasts[:-1] + 1))
     groups = lasts - firsts + 1
