@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a network on a dataset, then score the best checkpoint",
     "evaluate": "score a checkpoint on a split",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "check": "find the faults of a dataset, in pictures, masks and labels, before a training does",
     "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
 }
 
