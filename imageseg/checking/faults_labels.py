@@ -185,7 +185,8 @@ def nearly_empty_mask(scan: Scan) -> Finding | None:
 
 def class_never_seen(scan: Scan) -> Finding | None:
     """A class without a pixel, or with none to learn from."""
-    if scan.labels is None or scan.values.explained or not (scan.values.ids or scan.values.colors):
+    misread = scan.values.explained or rgb_mask(scan) is not None
+    if scan.labels is None or misread or not (scan.values.ids or scan.values.colors):
         return None
     split_of = {split: _classes_in(scan, split) for split in scan.splits}
     seen = set().union(*split_of.values())

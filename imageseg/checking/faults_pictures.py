@@ -67,7 +67,7 @@ def picture_is_a_mask(scan: Scan) -> Finding | None:
         [
             Place(path, f"{facts.shades} shades of grey, {facts.flat:.0%} of it flat")
             for path, facts in scan.pictures()
-            if _is_sound(facts) and 1 < facts.shades <= 64 and facts.flat > 0.9
+            if _is_sound(facts) and 1 < facts.shades <= 32 and facts.flat > 0.5
         ],
         meaning="These pictures consist of a few flat colours, as masks do: perhaps the two folders, or some files, are swapped.",
         mend="Look at them; put masks where masks belong.",

@@ -123,7 +123,7 @@ def _explain(report: ValueReport, of_ids: dict[Path, list[ValueFacts]], labels: 
     elif binary := _binary(of_ids, labels):
         report.binary = binary
         unknown -= {0, IGNORE}
-    elif _are_shifted(set(report.ids), unknown, labels):
+    elif _are_shifted(report.ids, unknown, labels):
         report.shifted = list(of_ids)
     if not (report.label_ids or report.shifted):
         for path, values in of_ids.items():
@@ -155,11 +155,16 @@ def _binary(of_ids: dict[Path, list[ValueFacts]], labels: LabelSpace) -> list[Pa
     return found
 
 
-def _are_shifted(seen: set[int], unknown: set[int], labels: LabelSpace) -> bool:
-    """Ids 1 to N for a table of 0 to N - 1. With 0 too, as ADE20K's "other", where no class of the table means that."""
-    contiguous = declared_ids(labels) == set(range(len(labels)))
-    none_of_these = labels.names[0].lower() not in _NO_CLASS
-    return contiguous and unknown == {len(labels)} and (0 not in seen or none_of_these)
+def _are_shifted(seen: Counter[int], unknown: set[int], labels: LabelSpace) -> bool:
+    """Ids 1 to N for a table of 0 to N - 1.
+
+    With 0 too, which may be "other" as in ADE20K, where the table's first class has a name of its own and 0 is rarer than
+    an average class: a background would be frequent, and then the table lacks a row at its end instead.
+    """
+    if declared_ids(labels) != set(range(len(labels))) or unknown != {len(labels)}:
+        return False
+    is_other = labels.names[0].lower() not in _NO_CLASS and seen[0] * (len(labels) + 1) < seen.total()
+    return seen[0] == 0 or is_other
 
 
 def _separator(masks: list[tuple[Path, MaskFacts]], ids: Counter[int]) -> int | None:
