@@ -420,7 +420,9 @@ def _other_case(tree: Tree) -> Expected:
 
 
 def _added_to_names(tree: Tree) -> Expected:
-    renamed = [tree.mask(name).rename(tree.mask(name).with_stem(f"{name}_mask")) for name in ("val_0", "val_1", "val_2")]
+    renamed = [
+        tree.mask(name).rename(tree.mask(name).with_stem(f"{name}_mask")) for name in ("val_0", "val_1", "val_2")
+    ]
     return {"names_differ": tree.shown(*renamed)}
 
 

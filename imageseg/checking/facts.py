@@ -190,7 +190,7 @@ def _explaining(path: Path) -> Iterator[list[str]]:
         problem[0] = "is not a picture in a known format"
     # Damaged files make decoders raise anything; one of them must not end the scan of the others.
     except Exception as error:
-        problem[0] = f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
+        problem[0] = f"cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 @contextlib.contextmanager

@@ -52,10 +52,12 @@ def shifted_ids(scan: Scan) -> Finding | None:
         if 0 in scan.values.ids
         else "and never 0"
     )
+    border = scan.values.separator
+    trimap = f" {border} lies between the two others everywhere, as the border of a trimap does: perhaps ignore it."
     return error(
         [Place(path) for path in scan.values.shifted],
         meaning=f"The masks hold ids up to {count} {zero}; the table declares 0 to {count - 1}. Every class would be taken "
-        "for its neighbour, and the last one for none.",
+        f"for its neighbour, and the last one for none.{trimap if border and border != IGNORE else ''}",
         mend="Shift the table, not the files: values: [1] for the first class, [2] for the second, and so on; 0 into "
         "ignored_values.",
         mendable=scan.own_masks,
@@ -257,7 +259,7 @@ def _summary(scan: Scan) -> str:
     ids, colors = sorted(scan.values.ids), scan.values.colors
     parts = []
     if ids:
-        parts.append(f"ids {', '.join(map(str, ids[:12]))}{', ...' if len(ids) > 12 else ''}")
+        parts.append(f"ids {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}")
     if colors:
         parts.append(f"{len(colors)} RGB colours")
     return " and ".join(parts) or "nothing that can be read"

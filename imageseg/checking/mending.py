@@ -14,6 +14,7 @@ from imageseg.checking.finding import Finding
 from imageseg.checking.pixels import unpacked
 from imageseg.checking.scan import Scan
 from imageseg.checking.values import CITYSCAPES_IDS, ValueReport, declared_colors, declared_ids
+from imageseg.datasets.voc import voc_color
 from imageseg.labels import IGNORE, LabelSpace
 
 Color = tuple[int, int, int]
@@ -173,7 +174,11 @@ def _declare_binary(table: Table, labels: LabelSpace, values: ValueReport) -> No
 
 def _declare_colors(table: Table, values: ValueReport, *, known: set[int]) -> None:
     """A row for each colour that has none, the most frequent first; VOC's void stays ignored."""
-    for packed, _ in values.colors.most_common():
+    order, index_of = [packed for packed, _ in values.colors.most_common()], _voc_indices(values)
+    if index_of:
+        table.remarks.append("the colours are those of VOC's palette; class_7 is its colour number 7")
+        order = sorted(index_of, key=lambda packed: index_of[packed])
+    for packed in order:
         color = unpacked(packed)
         if packed in known and packed != 0:
             continue
@@ -186,31 +191,47 @@ def _declare_colors(table: Table, values: ValueReport, *, known: set[int]) -> No
                 continue  # the table says what black is
             table.ignored_colors.remove(_BLACK)
         name = "black" if color == _BLACK else f"color_{packed:06x}"
-        reason = _share(values, packed, colored=True)
+        name = f"class_{index_of[packed]}" if index_of else name
+        reason = _share(values, color=color)
         hint = "; if it means 'not labelled', move it to ignored_colors" if color == _BLACK else ""
         table.add(name, (), color=color, reason=f"{reason}{hint}")
+
+
+def _voc_indices(values: ValueReport) -> dict[int, int]:
+    """Colour -> its number in VOC's palette, where all are among the first 64 of it."""
+    numbers = {_pack(voc_color(number)): number for number in (*range(64), IGNORE)}
+    all_there = len(values.colors) > 2 and values.colors.keys() <= numbers.keys()
+    return {packed: numbers[packed] for packed in values.colors} if all_there else {}
 
 
 def _pack(color: Color) -> int:
     return color[0] << 16 | color[1] << 8 | color[2]
 
 
-def _share(values: ValueReport, value: int, *, colored: bool = False) -> str:
-    counts = values.colors if colored else values.ids
-    masks = values.masks_of[-1 - value if colored else value]
-    return f"{100 * counts[value] / max(counts.total(), 1):.2g} % of the pixels, in {masks} masks"
+def _share(values: ValueReport, *ids: int, color: Color | None = None) -> str:
+    """How much of the masks these ids, or else the colour, fill."""
+    pixels = sum(values.ids[value] for value in ids)
+    masks = max((values.masks_of[value] for value in ids), default=0)
+    if not pixels and color is not None:
+        pixels, masks = values.colors[_pack(color)], values.masks_of[-1 - _pack(color)]
+    if not pixels:
+        return "in no mask"
+    share = 100 * pixels / (values.ids.total() + values.colors.total())
+    return f"{share:.2g} % of the pixels, in {masks} mask{'' if masks == 1 else 's'}"
 
 
 def _text(table: Table, scan: Scan, mends: Sequence[str]) -> str:
+    known = scan.labels.names if scan.labels is not None else []
+    new = any(row.name not in known for row in table.rows)
     lines = [
         f"# Proposed by 'imageseg check' from the masks in {scan.root}. Mends: {', '.join(mends)}.",
-        "# A row's place is its class index. Give the classes their names before you train.",
-        *(f"# {remark}." for remark in table.remarks),
+        f"# A row's place is its class index.{' Give the new classes their names before you train.' if new else ''}",
+        *(f"# {remark[0].upper()}{remark[1:]}." for remark in table.remarks),
         "labels:",
     ]
     for row in table.rows:
         fields = f"name: {_quoted(row.name)}, color: {list(row.color)}, values: {list(row.values)}"
-        lines.append(f"  - {{{fields}}}{f'  # {row.reason}' if row.reason else ''}")
+        lines.append(f"  - {{{fields}}}  # {row.reason or _share(scan.values, *row.values, color=row.color)}")
     reasons = "; ".join(f"{value}: {reason}" for value, reason in table.ignored.items() if reason)
     lines.append(f"ignored_values: {sorted(table.ignored)}{f'  # {reasons}' if reasons else ''}")
     lines.append(f"ignored_colors: {[list(color) for color in table.ignored_colors]}")

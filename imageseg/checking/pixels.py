@@ -66,7 +66,7 @@ def pixel_facts(stored: Values) -> PixelFacts:
     return PixelFacts(
         tuple(ValueFacts(*map(int, row)) for row in rows),
         distinct=len(values),
-        flat=1 - float(border.mean()) if border.size else 1.0,
+        flat=1 - float(border.mean()),
         blended=float(between.sum() / max(border.sum(), 1)),
         touching=_touching(stored) if len(values) <= 4 else frozenset(),
     )
@@ -75,7 +75,7 @@ def pixel_facts(stored: Values) -> PixelFacts:
 def flatness(grey: npt.NDArray[np.uint8]) -> float:
     """The share of pixels of an (H, W) grey picture whose 3 x 3 surroundings are of one value."""
     lowest, highest = _extremes(grey)
-    return float((lowest == highest).mean()) if grey.size else 1.0
+    return float((lowest == highest).mean())
 
 
 def packed(colors: Values) -> npt.NDArray[np.int32]:

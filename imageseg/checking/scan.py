@@ -118,7 +118,7 @@ def scan(
     Raises:
         InputError: the dataset is not there, or has no such split; what is wrong with single files raises nothing.
     """
-    there = dataset.splits
+    there = _splits(dataset)
     chosen = list(dict.fromkeys(splits)) or list(there)
     files = {split: _files(dataset, split, known=split in there) for split in chosen}
     pairs = list(dict.fromkeys(pair for split in files.values() for pair in _readable(split)))
@@ -140,6 +140,18 @@ def scan(
 def looks_like_a_photo(mask: MaskFacts) -> bool:
     """Whether a mask file holds a photograph: many values, and hardly two neighbours alike."""
     return mask.pixels.distinct > 64 and mask.pixels.flat < 0.3
+
+
+def _splits(dataset: SegmentationDataset) -> tuple[str, ...]:
+    try:
+        return dataset.splits
+    except InputError as error:
+        # The most frequent wrong folder is one above or one below the right one.
+        near = [dataset.root.parent, *(sorted(dataset.root.iterdir()) if dataset.root.is_dir() else ())]
+        right = next((path for path in near if (path / "images").is_dir() and (path / "masks").is_dir()), None)
+        if right is None:
+            raise
+        raise InputError(f"{error.line()}; {right} has images and masks: did you mean that?") from error
 
 
 def _files(dataset: SegmentationDataset, split: str, *, known: bool) -> SplitFiles:

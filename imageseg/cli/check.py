@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,19 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(to_dict(scanned, found, written=written)))
     else:
-        print_report(scanned, found, written=written)
+        command = shlex.join(["imageseg", "check", *_without_output(arguments)])
+        print_report(scanned, found, command=command, written=written)
     if target is not None and written is None:
         why = "a label table" if scanned.own_masks else f"configuration: the label table of {scanned.name} is fixed"
         print(f"{target}: not written; nothing here can be mended by {why}", file=sys.stderr)
     return 1 if any(finding.severity is Severity.ERROR for finding in found) else 0
+
+
+def _without_output(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the same check, without what was written the first time."""
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and not word.startswith("--fix-config"):
+            kept.append(word)
+        skip = word == "--fix-config"
+    return kept

@@ -20,21 +20,29 @@ _WIDEST = 110
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
 
-def print_report(scan: Scan, found: Sequence[Finding], *, written: Path | None) -> None:
-    """Verdict, findings with their first files, and what to run next; one line where nothing was found."""
+def print_report(scan: Scan, found: Sequence[Finding], *, command: str, written: Path | None) -> None:
+    """Verdict, findings with their first files, and what to run next; one line where nothing was found.
+
+    Args:
+        scan: what was looked at.
+        found: what is wrong with it.
+        command: that runs this check again.
+        written: the label table that was written, if any.
+    """
     console = Console(highlight=False, soft_wrap=True)
     width = min(console.width, _WIDEST)
     counts = Counter(finding.severity for finding in found)
     verdict = ", ".join(_plural(counts[severity], severity) for severity in Severity if counts[severity]) or "clean"
     worst = next((severity for severity in Severity if counts[severity]), None)
     line = Text.assemble((f"{scan.name} in {scan.root}: "), (verdict, f"bold {_COLORS[worst] if worst else 'green'}"))
-    console.print(line.append(f" in {_contents(scan)}"))
+    console.print(line.append(f"{' in' if found else ','} {_contents(scan)}"))
     for finding in found:
         _print_finding(console, finding, scan, width=width)
     if found:
+        what, run = _next(scan, found, command=command, written=written)
         console.print()
-        for row in textwrap.wrap(f"Next: {_next(scan, found, written=written)}", width, break_long_words=False):
-            console.print(Text(row))
+        console.print(Text(textwrap.fill(f"Next: {what}", width, **_WHOLE)))
+        console.print(Text(f"  {run}", style="bold"))  # in one piece, however long: to be copied
 
 
 def to_dict(scan: Scan, found: Sequence[Finding], *, written: Path | None) -> dict[str, Any]:
@@ -57,7 +65,7 @@ def _print_finding(console: Console, finding: Finding, scan: Scan, *, width: int
     head = Text.assemble(
         (f"{finding.severity:<8}", f"bold {_COLORS[finding.severity]}"),
         (finding.code, "bold"),
-        f"  {_count(finding, scan)}",
+        _count(finding, scan),
     )
     console.print(head)
     for row in textwrap.wrap(finding.meaning, width - 2):
@@ -78,21 +86,27 @@ def _print_finding(console: Console, finding: Finding, scan: Scan, *, width: int
 _WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
-def _next(scan: Scan, found: Sequence[Finding], *, written: Path | None) -> str:
-    again = f"imageseg check {scan.name} --root {shlex.quote(str(scan.root))}"
+def _next(scan: Scan, found: Sequence[Finding], *, command: str, written: Path | None) -> tuple[str, str]:
+    """What to do, and the command to run then."""
     mendable = [finding.code for finding in found if finding.mendable]
     errors = [finding.code for finding in found if finding.severity is Severity.ERROR]
-    rest = [code for code in errors if code not in mendable]
+    by_hand = [code for code in errors if code not in mendable]
+    rest = f"mend {', '.join(by_hand)} by hand, " if by_hand else ""
     table = scan.root / "labels.yaml"
     if written is not None:
+        name = "" if scan.labels is not None else ", name its classes"
         put = "" if written == table else f", put it in the place of {table}"
-        return f"read {written}{put}, mend {', '.join(rest) if rest else 'nothing else'}, then {again}"
+        return f"read {written}{name}{put}, {rest}then check again:", command
     if mendable:
         target = table if not table.exists() else table.with_name("labels_proposed.yaml")
-        return f"{again} --fix-config {shlex.quote(str(target))}   (a label table that mends {', '.join(mendable)})"
+        return (
+            f"{rest}{'and ' if rest else ''}let a label table be written that mends {', '.join(mendable)}:",
+            f"{command} --fix-config {shlex.quote(str(target))}",
+        )
     if errors:
-        return f"mend the errors, then {again}   (--json lists every file)"
-    return f"imageseg train --use {scan.name} --model DeepLabv3_plus --data.root {shlex.quote(str(scan.root))}"
+        return f"{rest}then check again; --json lists every file:", command
+    train = f"imageseg train --use {scan.name} --model DeepLabv3_plus --data.root {shlex.quote(str(scan.root))}"
+    return "nothing here stops a training:", train
 
 
 def _contents(scan: Scan) -> str:
@@ -105,7 +119,7 @@ def _contents(scan: Scan) -> str:
 
 def _count(finding: Finding, scan: Scan) -> str:
     files = len({place.path for place in finding.places if place.path != scan.root})
-    return _plural(files, "file") if files else ""
+    return f"  {_plural(files, 'file')}" if files else ""
 
 
 def _plural(count: int, one: str, many: str = "") -> str:
