@@ -339,6 +339,7 @@ def _never_seen_in_train(tree: Tree) -> Expected:
 def _nearly_empty(tree: Tree) -> Expected:
     unlabelled = np.full((HEIGHT, WIDTH), 255, np.uint8)
     unlabelled[3, :9] = 1
+    unlabelled[4, :9] = 2
     tree.store("train_9", unlabelled)
     one_class = np.zeros((HEIGHT, WIDTH), np.uint8)
     one_class[2, :2] = 1
