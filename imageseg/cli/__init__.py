@@ -13,13 +13,14 @@ from imageseg import __version__
 from imageseg.errors import InputError, unknown_name
 
 COMMANDS = {
+    "prepare": "fetch a dataset, and make what it needs once",
+    "check": "find the faults of a dataset, in pictures, masks and labels, before a training does",
+    "stats": "count a dataset's images, objects and classes; suggest class weights",
     "train": "train a network on a dataset, then score the best checkpoint",
     "evaluate": "score a checkpoint on a split",
-    "score": "score folders of predictions as any benchmark's own evaluator does",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "score": "score folders of predictions as any benchmark's own evaluator does",
     "submit": "pack predictions for a benchmark's server, or check a pack",
-    "prepare": "make what a dataset needs once (ToyScenes: paint its pictures)",
-    "stats": "count a dataset's images, objects and classes; suggest class weights",
 }
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 done, 2 wrong use or input, 3 done but some inputs were skipped, 130 interrupted.
+        0 done, 1 the check found faults, 2 wrong use or input, 3 done but some inputs were skipped, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given

@@ -1,0 +1,265 @@
+"""Faults of values: what the masks store held against what the label table declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imageseg.checking.facts import MaskFacts
+from imageseg.checking.finding import Finding, Place, error, note, warning
+from imageseg.checking.pixels import ValueFacts, unpacked
+from imageseg.checking.scan import Scan
+from imageseg.checking.values import declared_colors
+from imageseg.labels import IGNORE, LabelSpace
+
+_BEYOND_ALL = 65535  # what a label table can declare
+_INSTANCES = range(1000, 34000)
+
+
+def no_label_table(scan: Scan) -> Finding | None:
+    """A dataset whose label table is missing or wrong."""
+    if not scan.label_error:
+        return None
+    return error(
+        [Place(scan.root, scan.label_error)],
+        meaning="Without a table nobody knows which stored value is which class, so that values could not be checked.",
+        mend=f"What the masks hold: {_summary(scan)}. --fix-config writes a table for it; then give the classes their names.",
+        mendable=bool(scan.own_masks and (scan.values.ids or scan.values.colors)),
+    )
+
+
+def binary_255(scan: Scan) -> Finding | None:
+    """Masks of 0 and 255, where 255 would be ignored."""
+    if not scan.values.binary or scan.labels is None:
+        return None
+    places = [Place(path) for path in scan.values.binary]
+    meaning = (
+        "These masks hold 0 and 255 only. 255 is the ignored value, so that the whole foreground would be neither trained "
+        "on nor scored."
+    )
+    mend = "Declare 255 as class 1, that is {255: 1}: a row with values: [255], and take 255 out of ignored_values."
+    if any(0 < value < IGNORE for value in scan.values.ids):
+        return warning(places, meaning=f"{meaning} Other masks have a class 1.", mend=mend, mendable=scan.own_masks)
+    return error(places, meaning=meaning, mend=mend, mendable=scan.own_masks)
+
+
+def shifted_ids(scan: Scan) -> Finding | None:
+    """Ids that start at 1 where the table starts at 0."""
+    if not scan.values.shifted or scan.labels is None:
+        return None
+    count = len(scan.labels)
+    zero = (
+        f"and 0, which is probably 'other' as in ADE20K (if it is a class, the table lacks a row for {count} instead)"
+        if 0 in scan.values.ids
+        else "and never 0"
+    )
+    border = scan.values.separator
+    trimap = f" {border} lies between the two others everywhere, as the border of a trimap does: perhaps ignore it."
+    return error(
+        [Place(path) for path in scan.values.shifted],
+        meaning=f"The masks hold ids up to {count} {zero}; the table declares 0 to {count - 1}. Every class would be taken "
+        f"for its neighbour, and the last one for none.{trimap if border and border != IGNORE else ''}",
+        mend="Shift the table, not the files: values: [1] for the first class, [2] for the second, and so on; 0 into "
+        "ignored_values.",
+        mendable=scan.own_masks,
+    )
+
+
+def label_ids_as_train_ids(scan: Scan) -> Finding | None:
+    """Cityscapes' labelIds under a table of train ids."""
+    if not scan.values.label_ids:
+        return None
+    above = sorted(value for value in scan.values.ids if 18 < value < IGNORE)
+    return error(
+        [Place(path) for path in scan.values.label_ids],
+        meaning=f"The table declares Cityscapes' 19 train ids, 0 to 18; the masks hold {', '.join(map(str, above[:6]))}, as "
+        "labelIds do, where 7 is road and 26 is car. Classes would be mixed up, and the rest is undeclared.",
+        mend="Declare the labelIds (road [7], sidewalk [8], building [11], ...), or use the _labelTrainIds files.",
+        mendable=scan.own_masks,
+    )
+
+
+def sixteen_bit_ids(scan: Scan) -> Finding | None:
+    """Undeclared ids beyond 255."""
+    places, instances = [], False
+    for path, values in scan.values.unknown.items():
+        large = [value for value in values if value.value > IGNORE]
+        if large:
+            places.append(Place(path, _pixels(large)))
+            instances |= len({value.value for value in large if value.value in _INSTANCES}) > len(large) // 2
+    hint = (
+        "; ids of 1000 and more are often instance ids (class x 1000 + number), as in Cityscapes' _instanceIds"
+        if instances
+        else ""
+    )
+    return error(
+        places,
+        meaning=f"Ids above 255 that the table does not declare{hint}.",
+        mend="If they are classes, declare them: values go up to 65535. If they number objects, use the semantic masks.",
+        mendable=_can_declare(scan),
+    )
+
+
+def unknown_ids(scan: Scan) -> Finding | None:
+    """Undeclared ids up to 255."""
+    places = []
+    for path, values in scan.values.unknown.items():
+        small = [value for value in values if value.value <= IGNORE]
+        if small:
+            places.append(Place(path, _pixels(small)))
+    return error(
+        places,
+        meaning="Ids that the table does not declare: training stops at the first of them.",
+        mend="Give each a class of its own, add it to a class's values, or list it under ignored_values.",
+        mendable=_can_declare(scan),
+    )
+
+
+def rgb_mask(scan: Scan) -> Finding | None:
+    """Colours where ids are expected."""
+    places = []
+    for path, mask in _colored(scan):
+        if _known_share(mask, scan.labels) < 0.5:
+            grey = all(len(set(unpacked(value.value))) == 1 for value in mask.pixels.values)
+            kinds = "ids in three equal channels" if grey else f"{mask.pixels.distinct} colours"
+            places.append(Place(path, kinds))
+    return error(
+        places,
+        meaning="These masks are RGB, and most of their colours are not in the label table: ids were expected, or other "
+        "colours.",
+        mend="Declare the colours that are there, or save the ids in one channel.",
+        mendable=_can_declare(scan),
+    )
+
+
+def unknown_colors(scan: Scan) -> Finding | None:
+    """Some colours that the table lacks."""
+    masks = dict(_colored(scan))
+    return error(
+        [
+            Place(path, _pixels(values, colors=True))
+            for path, values in scan.values.unknown_colors.items()
+            if path in masks and _known_share(masks[path], scan.labels) >= 0.5
+        ],
+        meaning="Colours that the label table does not declare: training stops at the first of them. They must match exactly.",
+        mend="Give each a class of its own, or list it under ignored_colors.",
+        mendable=_can_declare(scan),
+    )
+
+
+def all_ignored(scan: Scan) -> Finding | None:
+    """A mask without one labelled pixel."""
+    binary = set(scan.values.binary)
+    return warning(
+        [
+            Place(path)
+            for path, mask in scan.sound_masks()
+            if scan.labels is not None
+            and path not in binary
+            and mask.pixels.values
+            and not _labelled(mask, scan.labels)
+        ],
+        meaning="Every pixel of these masks is ignored: the picture teaches nothing and is not scored.",
+        mend="If they are dummies, take them out of the split; if not, look at ignored_values.",
+    )
+
+
+def nearly_empty_mask(scan: Scan) -> Finding | None:
+    """A mask of one class, or with hardly any label."""
+    places = []
+    for path, mask in scan.sound_masks():
+        total, labelled = mask.size[0] * mask.size[1], _labelled(mask, scan.labels)
+        if path in scan.values.binary or not labelled or path in scan.values.strays:
+            continue
+        largest = max(labelled, key=lambda value: value.pixels)
+        pixels = sum(value.pixels for value in labelled)
+        if pixels < total / 100:
+            places.append(Place(path, f"{pixels} of {total} pixels have a label"))
+        elif pixels - largest.pixels < pixels / 1000:
+            places.append(
+                Place(path, f"all but {pixels - largest.pixels} pixels are {_named(largest, mask, scan.labels)}")
+            )
+    return note(
+        places,
+        meaning="These masks hold one class and nearly nothing else, or hardly any label at all.",
+        mend="Nothing, if the pictures are so; else the annotation is unfinished.",
+    )
+
+
+def class_never_seen(scan: Scan) -> Finding | None:
+    """A class without a pixel, or with none to learn from."""
+    misread = scan.values.explained or rgb_mask(scan) is not None
+    if scan.labels is None or misread or not (scan.values.ids or scan.values.colors):
+        return None
+    split_of = {split: _classes_in(scan, split) for split in scan.splits}
+    seen = set().union(*split_of.values())
+    never = [name for name in scan.labels.names if name not in seen]
+    places = [Place(scan.root, f"in no mask: {', '.join(never)}")] if never else []
+    if scan.splits.get("train"):
+        late = [name for name in scan.labels.names if name in seen - split_of["train"]]
+        places += [Place(scan.root, f"in other splits, but not in train: {', '.join(late)}")] if late else []
+    return note(
+        places,
+        meaning="Classes of the table that no mask shows cannot be learned; their IoU is undefined or 0.",
+        mend="Nothing, if more data will come; else take these classes out of the table.",
+    )
+
+
+def _can_declare(scan: Scan) -> bool:
+    values, colors = scan.values.ids, scan.values.colors
+    return bool(scan.own_masks and len(values) + len(colors) <= IGNORE and max(values, default=0) <= _BEYOND_ALL)
+
+
+def _colored(scan: Scan) -> list[tuple[Path, MaskFacts]]:
+    if scan.labels is None:
+        return []
+    return [(path, mask) for path, mask in scan.sound_masks() if mask.colored and path not in scan.values.strays]
+
+
+def _known_share(mask: MaskFacts, labels: LabelSpace | None) -> float:
+    known = declared_colors(labels) if labels else set()
+    total = sum(value.pixels for value in mask.pixels.values)
+    return sum(value.pixels for value in mask.pixels.values if value.value in known) / max(total, 1)
+
+
+def _labelled(mask: MaskFacts, labels: LabelSpace | None) -> list[ValueFacts]:
+    """The values that are not ignored."""
+    if labels is None:
+        return list(mask.pixels.values)
+    if mask.colored:
+        classes = {label.color for label in labels.labels}
+        ignored = set(labels.ignored_colors) - classes
+        return [value for value in mask.pixels.values if unpacked(value.value) not in ignored]
+    return [value for value in mask.pixels.values if value.value not in labels.ignored_values]
+
+
+def _named(value: ValueFacts, mask: MaskFacts, labels: LabelSpace | None) -> str:
+    for label in labels.labels if labels else ():
+        if unpacked(value.value) == label.color if mask.colored else value.value in label.values:
+            return label.name
+    return f"the colour {unpacked(value.value)}" if mask.colored else f"the value {value.value}"
+
+
+def _classes_in(scan: Scan, split: str) -> set[str]:
+    pairs = set(scan.splits[split].pairs)
+    found: set[str] = set()
+    for facts in scan.facts:
+        if facts.pair in pairs and facts.mask and not facts.mask.error:
+            found |= {_named(value, facts.mask, scan.labels) for value in facts.mask.pixels.values}
+    return found
+
+
+def _pixels(values: list[ValueFacts], *, colors: bool = False) -> str:
+    shown = ", ".join(
+        f"{unpacked(value.value) if colors else value.value} ({value.pixels} pixels)" for value in values[:4]
+    )
+    return f"{shown} and {len(values) - 4} more" if len(values) > 4 else shown
+
+
+def _summary(scan: Scan) -> str:
+    ids, colors = sorted(scan.values.ids), scan.values.colors
+    parts = []
+    if ids:
+        parts.append(f"ids {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}")
+    if colors:
+        parts.append(f"{len(colors)} RGB colours")
+    return " and ".join(parts) or "nothing that can be read"

@@ -1,0 +1,70 @@
+"""imageseg check: find the faults of a dataset's files before a training does."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from imageseg.cli.dataset_arguments import DatasetParser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Scans, reports, and writes the label table that is asked for.
+
+    Returns:
+        0, or 1 where there are errors.
+    """
+    parser = DatasetParser(
+        prog="imageseg check",
+        description="Reads every picture and mask of a dataset and says what is wrong with them, in which files, and what to\n"
+        "do. Exit code 1 on errors; warnings and notes alone give 0.",
+    )
+    parser.add_argument("--split", action="append", default=[], help="check this one only; may be given more than once")
+    parser.add_argument("--json", action="store_true", help="one JSON object with every file on standard output")
+    parser.add_argument(
+        "--fix-config", metavar="FILE", help="write the label table (labels.yaml) that mends what a table can mend"
+    )
+    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    given, dataset = parser.parse(arguments)
+    from imageseg.checking.faults import findings
+    from imageseg.checking.finding import Severity
+    from imageseg.checking.mending import labels_text
+    from imageseg.checking.scan import scan
+    from imageseg.cli.check_report import print_report, to_dict
+    from imageseg.cli.progress import file_progress
+    from imageseg.errors import InputError
+    from imageseg.files import replacing
+
+    target = Path(given.fix_config) if given.fix_config else None
+    if target is not None and target.exists():
+        raise InputError(f"{target}: is there already; --fix-config overwrites nothing, so pass another name")
+    with file_progress("check") as progress:
+        scanned = scan(dataset, given.split, workers=given.workers, progress=progress)
+    found = findings(scanned)
+    text = labels_text(scanned, found)
+    if target is not None and text is not None:
+        with replacing(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    written = target if text is not None else None
+    if given.json:
+        print(json.dumps(to_dict(scanned, found, written=written)))
+    else:
+        command = shlex.join(["imageseg", "check", *_without_output(arguments)])
+        print_report(scanned, found, command=command, written=written)
+    if target is not None and written is None:
+        why = "a label table" if scanned.own_masks else f"configuration: the label table of {scanned.name} is fixed"
+        print(f"{target}: not written; nothing here can be mended by {why}", file=sys.stderr)
+    return 1 if any(finding.severity is Severity.ERROR for finding in found) else 0
+
+
+def _without_output(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the same check, without what was written the first time."""
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and not word.startswith("--fix-config"):
+            kept.append(word)
+        skip = word == "--fix-config"
+    return kept

@@ -1,0 +1,17 @@
+"""A clean tree to plant faults in."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from planting import Tree, clean_tree
+
+
+@pytest.fixture(scope="session")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return clean_tree(tmp_path_factory.mktemp("clean") / "tree")
+
+
+@pytest.fixture
+def tree(pattern: Tree, tmp_path: Path) -> Tree:
+    return Tree(Path(shutil.copytree(pattern.root, tmp_path / "tree")))

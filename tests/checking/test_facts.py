@@ -1,0 +1,130 @@
+"""Facts about files: what is read from headers, what from pixels, and that nothing a file holds raises."""
+
+import random
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from planting import drawing, huge_png, jpeg_bytes, photo
+
+from imageseg.checking.facts import Header, facts_of, mask_facts, picture_facts
+from imageseg.datasets.base import Pair
+from imageseg.errors import InputError
+from imageseg.images import read_image, read_mask
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_sizes_are_those_that_read_image_gives(orientation: int, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture{suffix}"
+    Image.fromarray(photo(1)).save(path, exif=exif(orientation))
+    facts = picture_facts(path)
+    assert facts.header.size == (48, 64)
+    assert facts.header.upright == read_image(path).shape[:2]
+    assert facts.header.orientation == orientation
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_thumbnail_is_upright(suffix: str, tmp_path: Path) -> None:
+    pictures = []
+    upright = Image.fromarray(photo(2, (64, 64)))
+    turns = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180}
+    for orientation, turn in turns.items():
+        path = tmp_path / f"{orientation}{suffix}"
+        upright.transpose(turn).save(path, exif=exif(orientation), quality=100)
+        pictures.append(picture_facts(path).fingerprint)
+    upright.save(tmp_path / f"upright{suffix}", quality=100)
+    expected = picture_facts(tmp_path / f"upright{suffix}").fingerprint
+    assert expected is not None
+    for found in pictures:
+        assert found is not None
+        difference = np.frombuffer(found.thumbnail, np.uint8).astype(int) - np.frombuffer(expected.thumbnail, np.uint8)
+        assert np.abs(difference).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", "has no bytes"),
+        (b"<html>", "is not a picture in a known format"),
+        (jpeg_bytes(photo(1))[:900], "cannot be read as a picture (image file is truncated"),
+        (None, "no such file"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(content: bytes | None, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    for facts in (picture_facts(path), mask_facts(path, read_mask)):
+        assert facts.error.startswith(error)
+        assert str(path) not in facts.error
+        assert "\n" not in facts.error
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    assert picture_facts(tmp_path).error == "is a folder, not a picture"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
+def test_no_damage_raises(suffix: str, tmp_path: Path) -> None:
+    """Cut and overwritten files: told exactly where ``read_image`` refuses."""
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(photo(4)).save(path)
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(40):
+        damaged = bytearray(whole[: draw.randrange(len(whole)) + 1])
+        for _ in range(draw.randrange(6)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        path.write_bytes(bytes(damaged))
+        facts = facts_of(Pair(path, path, "a"), read_mask)
+        assert facts.mask is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of damaged TIFFs
+            if facts.picture.error:
+                with pytest.raises(InputError):
+                    read_image(path)
+            else:
+                read_image(path)
+
+
+def test_a_huge_picture_is_known_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(huge_png())
+    facts = picture_facts(path)
+    assert facts.header == Header(
+        path.stat().st_size, "PNG", "RGB" if facts.header.mode == "RGB" else "L", 60_000, 60_000
+    )
+    assert facts.header.oversized
+    assert not facts.error
+    assert not mask_facts(path, read_mask).error
+    assert Image.MAX_IMAGE_PIXELS is not None  # lifted for the header only
+
+
+def test_a_mask_is_read_by_its_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(drawing(1)).save(path)
+    facts = mask_facts(path, lambda mask: read_mask(mask) + 1)
+    assert {value.value for value in facts.pixels.values} == {0, 1, 2, 3}  # 255 + 1 wraps around
+    assert facts.size == (48, 64)
+
+
+def test_a_picture_without_mask_has_facts_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg_bytes(photo(1)))
+    assert facts_of(Pair(path, None, "a"), read_mask).mask is None
+
+
+def test_sixteen_bits_of_colour_are_seen(tmp_path: Path) -> None:
+    import cv2
+
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photo(1).astype(np.uint16) * 257)
+    assert picture_facts(path).header.mode == "16-bit RGB"

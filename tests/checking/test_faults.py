@@ -1,0 +1,204 @@
+"""Every fault is found where it was planted, with its code, and nothing else is; clean sets raise no alarm."""
+
+import shutil
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FAKES, write_fake, write_folder
+from PIL import Image
+from planting import PLANTERS, Expected, Tree, drawing, huge_png, photo
+
+from imageseg.checking.faults import FAULTS, findings
+from imageseg.checking.finding import Finding, Severity
+from imageseg.checking.scan import scan
+from imageseg.datasets import build_dataset
+from imageseg.datasets.base import Listing, Pair, SegmentationDataset, listing_of
+from imageseg.datasets.voc import LABELS
+
+# Each plants in files of its own, so that they can be planted together.
+APART = (
+    *("missing_mask", "missing_picture", "other_size", "unturned_mask", "square_with_tag", "jpeg_mask", "rgba_bitmask"),
+    *("nearly_empty", "palette"),
+)
+
+
+def check(root: Path, name: str = "Folder") -> list[Finding]:
+    return findings(scan(build_dataset(name, root), workers=1))
+
+
+def places(found: list[Finding], root: Path) -> Expected:
+    return {
+        finding.code: {str(place.path.relative_to(root)) for place in finding.places if place.path != root}
+        for finding in found
+    }
+
+
+def test_a_clean_tree_is_clean(tree: Tree) -> None:
+    assert check(tree.root) == []
+
+
+@pytest.mark.parametrize("plant", PLANTERS.values(), ids=PLANTERS)
+def test_a_planted_fault_is_found_and_nothing_else(tree: Tree, plant: Callable[[Tree], Expected]) -> None:
+    expected = plant(tree)
+    found = check(tree.root)
+    assert places(found, tree.root) == expected
+    for finding in found:
+        assert finding.places
+        assert finding.meaning.endswith(".")
+        assert finding.mend.endswith(".")
+        assert "\n" not in finding.meaning + finding.mend + "".join(place.detail for place in finding.places)
+
+
+def test_every_fault_has_a_planter(pattern: Tree, tmp_path: Path) -> None:
+    planted: set[str] = set()
+    for name, plant in PLANTERS.items():
+        planted |= set(plant(Tree(Path(shutil.copytree(pattern.root, tmp_path / name)))))
+    assert planted == {fault.__name__ for fault in FAULTS}
+
+
+@pytest.mark.parametrize("names", [APART, *combinations(APART[:5], 2)], ids="+".join)
+def test_several_faults_at_once(tree: Tree, names: tuple[str, ...]) -> None:
+    expected: Expected = {}
+    for name in names:
+        for code, files in PLANTERS[name](tree).items():
+            expected[code] = expected.get(code, set()) | files
+    assert places(check(tree.root), tree.root) == expected
+
+
+@pytest.mark.parametrize("values", ["binary", "shifted", "label_ids", "rgb", "antialiased"])
+def test_faults_of_values_are_found_beside_damaged_files(tree: Tree, values: str) -> None:
+    expected = PLANTERS[values](tree)
+    damaged = PLANTERS["no_picture_at_all"](tree) | PLANTERS["missing_mask"](tree)
+    gone = tree.masks("val_1", "train_3")  # neither can tell its values any more
+    expected = {code: files - gone for code, files in expected.items()} | damaged
+    assert places(check(tree.root), tree.root) == expected
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_the_fakes_have_no_errors_and_no_warnings(name: str, tmp_path: Path) -> None:
+    dataset = build_dataset(name, **write_fake(name, tmp_path))
+    found = findings(scan(dataset, workers=1))
+    assert [finding for finding in found if finding.severity is not Severity.NOTE] == []
+
+
+def test_toyscenes_are_clean(tmp_path: Path) -> None:
+    dataset = build_dataset("ToyScenes", str(tmp_path / "toys"), size=(64, 64), counts=(16, 8, 8))
+    dataset.prepare()
+    assert [
+        finding.code for finding in findings(scan(dataset, workers=1)) if finding.severity is not Severity.NOTE
+    ] == []
+
+
+@pytest.mark.parametrize("kind", ["L", "P", "I;16", "RGB"])
+def test_a_folder_of_every_kind_of_mask_has_only_notes(kind: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, kind=kind)
+    codes = {finding.code for finding in check(tmp_path)}
+    assert codes - {"nearly_empty_mask"} == {"L": set(), "P": {"palette_mask"}, "I;16": {"sixteen_bit_mask"}}.get(
+        kind, set()
+    )
+
+
+def test_a_bomb_is_not_decoded(tree: Tree) -> None:
+    """Its pixels are damaged as well, so that whoever decoded it would report that."""
+    for name in tree.names()[:6]:
+        tree.image(name).unlink()
+        tree.image(name).with_suffix(".png").write_bytes(huge_png())
+    found = check(tree.root)
+    assert [finding.code for finding in found] == ["oversized_file"]
+    assert found[0].places[0].detail == "60000 x 60000 pixels"
+
+
+def test_files_are_sorted_out_by_worker_processes_alike(tree: Tree) -> None:
+    for name in APART:
+        PLANTERS[name](tree)
+    dataset = build_dataset("Folder", tree.root)
+    assert findings(scan(dataset, workers=1)) == findings(scan(dataset, workers=2))
+
+
+def test_what_the_findings_say(tree: Tree) -> None:
+    for name in ("unturned_mask", "unknown_ids", "resized"):
+        PLANTERS[name](tree)
+    found = {finding.code: finding for finding in check(tree.root)}
+    assert found["turned_mask"].places[0].detail.endswith("its EXIF tag 6 says: on its side")
+    assert found["unknown_ids"].places[0].detail.startswith("77 (")
+    assert found["similar_picture"].places[0].detail == "in val; shows the same as images/train/train_2.jpg in train"
+    assert [finding.severity for finding in found.values()] == sorted(
+        (finding.severity for finding in found.values()), key=list(Severity).index
+    )
+
+
+def test_an_ignored_region_in_masks_of_two_classes_is_no_binary_mask(tree: Tree) -> None:
+    tree.map_values({2: 1})  # 0, 1, and a border of 255 around 1
+    tree.map_values({1: 255}, "train_1")  # one object is ignored as a whole
+    tree.write_table([[0], [1]])
+    assert {finding.code for finding in check(tree.root)} == {"nearly_empty_mask"}
+
+
+def test_a_thin_line_of_255_is_a_border_even_where_nothing_else_is(tree: Tree) -> None:
+    tree.map_values({2: 1, 255: 0})
+    tree.write_table([[0], [1]])
+    contour = np.zeros((48, 64), np.uint8)
+    contour[10, 10:40] = contour[30, 10:40] = 255
+    tree.store("train_1", contour)
+    assert {finding.code for finding in check(tree.root)} == {"nearly_empty_mask"}
+
+
+@pytest.mark.parametrize(
+    ("first", "code"), [("road", "shifted_ids"), ("background", "unknown_ids"), ("Void", "unknown_ids")]
+)
+def test_a_rare_zero_is_other_unless_the_table_calls_it_so(tree: Tree, first: str, code: str) -> None:
+    PLANTERS["ade_style"](tree)
+    table = (tree.root / "labels.yaml").read_text()
+    (tree.root / "labels.yaml").write_text(table.replace("name: road", f"name: {first}"))
+    assert [finding.code for finding in check(tree.root)] == [code]
+
+
+def test_a_trimap_under_a_table_is_told_apart(tree: Tree) -> None:
+    for name in tree.names():
+        trimap = np.full((48, 64), 2, np.uint8)
+        trimap[10:40, 10:50] = 3
+        trimap[14:36, 14:46] = 1
+        tree.store(name, trimap)
+    (shifted,) = check(tree.root)
+    assert shifted.code == "shifted_ids"
+    assert "3 lies between the two others everywhere" in shifted.meaning
+
+
+class ListedVOC(SegmentationDataset):
+    """A devkit without lists: every picture counts."""
+
+    labels = LABELS
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "val")
+
+    def listing(self, split: str) -> Listing:
+        base = self.root / "VOCdevkit/VOC2012"
+        pictures = sorted((base / "JPEGImages").glob("*.jpg")) if split == "train" else []
+        return listing_of(Pair(p, base / f"SegmentationClass/{p.stem}.png", p.stem) for p in pictures)
+
+
+@pytest.mark.samples
+def test_the_voc_sample_lacks_a_mask(samples: Path) -> None:
+    found = findings(scan(ListedVOC(samples / "voc_sample"), workers=1))
+    assert [(finding.code, finding.severity) for finding in found if finding.severity is not Severity.NOTE] == [
+        ("missing_mask", "error")
+    ]
+    assert [place.path.name for place in found[0].places] == ["2011_003353.jpg"]
+    assert "palette_mask" not in {finding.code for finding in found}  # official palettes
+
+
+def test_a_dataset_whose_trainval_is_train_and_val_has_no_copies(tmp_path: Path) -> None:
+    arguments = write_fake("VOC", tmp_path)
+    base = tmp_path / "VOCdevkit/VOC2012"
+    for seed, name in enumerate(("2007_000001", "2007_000002")):
+        Image.fromarray(photo(seed)).save(base / f"JPEGImages/{name}.jpg")
+        Image.fromarray(drawing(seed)).save(base / f"SegmentationClass/{name}.png")
+    assert {finding.severity for finding in findings(scan(build_dataset("VOC", **arguments), workers=1))} == {"note"}

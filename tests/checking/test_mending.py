@@ -1,0 +1,144 @@
+"""The label table that a check proposes: valid, with a reason per row, and the check is clean once it is used."""
+
+import numpy as np
+import pytest
+import yaml
+from planting import PLANTERS, Tree
+
+from imageseg.checking.faults import findings
+from imageseg.checking.finding import Severity
+from imageseg.checking.mending import distant_color, labels_text
+from imageseg.checking.scan import scan
+from imageseg.datasets import build_dataset
+from imageseg.labels import LabelSpace
+
+MENDABLE = (
+    *("no_table", "broken_table", "binary", "binary_with_foreground_only", "some_binary", "shifted", "ade_style"),
+    *(
+        "label_ids",
+        "unknown_ids",
+        "one_id_too_many",
+        "ignore_not_declared",
+        "sixteen_bit_ids",
+        "rgb",
+        "one_colour_too_many",
+    ),
+    "ids_in_three_channels",
+)
+
+
+def proposal(tree: Tree) -> str | None:
+    scanned = scan(build_dataset("Folder", tree.root), workers=1)
+    return labels_text(scanned, findings(scanned))
+
+
+def space(text: str | None) -> LabelSpace:
+    assert text is not None
+    return LabelSpace.from_dict(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", MENDABLE)
+def test_the_check_is_clean_once_the_table_is_used(tree: Tree, name: str) -> None:
+    PLANTERS[name](tree)
+    text = proposal(tree)
+    labels = space(text)
+    assert all("  # " in row for row in str(text).splitlines() if row.startswith("  - "))
+    (tree.root / "labels.yaml").write_text(str(text))
+    dataset = build_dataset("Folder", tree.root)
+    left = [finding.code for finding in findings(scan(dataset, workers=1)) if finding.severity is not Severity.NOTE]
+    assert left == []
+    assert dataset.labels == labels
+    dataset.samples("train")[0]  # and it can be read as training reads it
+
+
+@pytest.mark.parametrize("name", [name for name in PLANTERS if name not in MENDABLE])
+def test_what_no_table_mends_gets_none(tree: Tree, name: str) -> None:
+    PLANTERS[name](tree)
+    if name == "instance_ids":  # could be classes; whoever reads the finding knows
+        assert "class_26001" in space(proposal(tree)).names
+    else:
+        assert proposal(tree) is None
+
+
+def test_binary_masks_become_background_and_foreground(tree: Tree) -> None:
+    PLANTERS["binary"](tree)
+    (tree.root / "labels.yaml").unlink()
+    labels = space(proposal(tree))
+    assert [(label.name, label.values) for label in labels.labels] == [("background", (0,)), ("foreground", (255,))]
+    assert labels.ignored_values == ()
+
+
+def test_a_table_of_one_class_gets_a_background(tree: Tree) -> None:
+    PLANTERS["binary_with_foreground_only"](tree)
+    assert [(label.name, label.values) for label in space(proposal(tree)).labels] == [
+        ("background", (0,)),
+        ("road", (1, 255)),
+    ]
+
+
+def test_shifted_ids_keep_their_names_and_colours(tree: Tree) -> None:
+    PLANTERS["shifted"](tree)
+    before = build_dataset("Folder", tree.root).labels
+    after = space(proposal(tree))
+    assert (after.names, [label.color for label in after.labels]) == (
+        before.names,
+        [label.color for label in before.labels],
+    )
+    assert [label.values for label in after.labels] == [(1,), (2,), (3,)]
+    assert set(after.ignored_values) == {0, 255}
+
+
+def test_label_ids_get_cityscapes_values(tree: Tree) -> None:
+    PLANTERS["label_ids"](tree)
+    labels = space(proposal(tree))
+    assert [label.values[0] for label in labels.labels][:6] == [7, 8, 11, 12, 13, 17]
+    assert len(labels.ignored_values) == 34 - 19 + 1
+
+
+def test_unknown_ids_are_added_and_void_is_ignored(tree: Tree) -> None:
+    PLANTERS["unknown_ids"](tree)
+    assert space(proposal(tree)).names == ["road", "car", "person", "class_9", "class_77"]
+
+
+def test_an_undeclared_zero_below_all_ids_is_ignored(tree: Tree) -> None:
+    tree.map_values({0: 4, 255: 0})
+    tree.write_table([[1], [2], [4]])
+    labels = space(proposal(tree))
+    assert len(labels) == 3
+    assert set(labels.ignored_values) == {0, 255}
+
+
+def test_pet_trimaps_become_background_foreground_and_an_ignored_border(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    for name in tree.names():
+        trimap = np.full((48, 64), 2, np.uint8)
+        trimap[10:40, 10:50] = 3
+        trimap[14:36, 14:46] = 1
+        tree.store(name, trimap)
+    labels = space(proposal(tree))
+    assert [(label.name, label.values) for label in labels.labels] == [("background", (2,)), ("foreground", (1,))]
+    assert 3 in labels.ignored_values
+
+
+def test_colours_of_masks_become_rows_and_black_is_a_class_until_told_otherwise(tree: Tree) -> None:
+    PLANTERS["rgb"](tree)
+    (tree.root / "labels.yaml").unlink()
+    labels = space(proposal(tree))
+    assert {label.color for label in labels.labels} == {(10, 200, 10), (200, 10, 10), (10, 10, 200), (0, 0, 0)}
+
+
+@pytest.mark.parametrize("name", ["yes", "a: b", "traffic light", "1.5", "x,y", "#1", "null"])
+def test_names_survive_yaml(tree: Tree, name: str) -> None:
+    PLANTERS["unknown_ids"](tree)
+    table = yaml.safe_load((tree.root / "labels.yaml").read_text())
+    table["labels"][0]["name"] = name
+    (tree.root / "labels.yaml").write_text(yaml.safe_dump(table))
+    assert space(proposal(tree)).names[0] == name
+
+
+def test_colours_are_well_apart() -> None:
+    colors = [(0, 0, 0)]
+    for _ in range(30):
+        colors.append(distant_color(colors))
+    differences = np.abs(np.array(colors)[:, None] - np.array(colors)[None]).sum(-1) + 999 * np.eye(31)
+    assert differences.min() >= 60
