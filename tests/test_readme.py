@@ -6,12 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from fakes import write_fake
+from PIL import Image
 
-from imageseg import LabelSpace
+from imageseg import DATASETS, LabelSpace, build_dataset
 from imageseg.cli import main
+from imageseg.images import image_size
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +36,8 @@ def commands() -> list[str]:
 
 
 TRAIN = [command for command in commands() if "run.py" in command]
-OTHERS = [command for command in commands() if command.startswith("imageseg ")]
+WITH_CHECKPOINT = [command for command in commands() if "CHECKPOINT" in command]
+WITH_DATA = [command for command in commands() if command.startswith("imageseg ") and "CHECKPOINT" not in command]
 
 
 @pytest.fixture
@@ -75,8 +79,8 @@ def test_the_commands_and_the_code_for_a_checkpoint_use_it(desk: Path, capsys: p
         (desk / folder).mkdir()
     shutil.copy(picture, desk / "photos" / "one.jpg")
     shutil.copy(picture, desk / "more" / "two.jpg")
-    assert len(OTHERS) == 2
-    for command in OTHERS:
+    assert len(WITH_CHECKPOINT) == 2
+    for command in WITH_CHECKPOINT:
         assert main(shlex.split(command.replace("CHECKPOINT", str(checkpoint)))[1:]) == 0, command
     assert len(list((desk / "out").glob("*_overlay.png"))) == 2
     shutil.copy(picture, desk / "street.jpg")
@@ -84,6 +88,30 @@ def test_the_commands_and_the_code_for_a_checkpoint_use_it(desk: Path, capsys: p
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})
     assert (desk / "street_overlay.png").exists()
+
+
+@pytest.fixture
+def shelf(desk: Path) -> Path:
+    """The desk with more data, and predictions of CamVid's val and Cityscapes' test."""
+    write_fake("COCO", desk / "data" / "COCO")
+    shutil.rmtree(desk / "data" / "COCO" / "mask")
+    cityscapes = build_dataset("Cityscapes", **write_fake("Cityscapes", desk / "data" / "Cityscapes"))
+    camvid = build_dataset("CamVid", desk / "data" / "CamVid")
+    for folder, pairs in (("out", camvid.pairs("val")), ("results", cityscapes.pairs("test"))):
+        (desk / folder).mkdir()
+        for pair in pairs:
+            Image.fromarray(np.zeros(image_size(pair.image), np.uint8)).save(desk / folder / f"{pair.image.stem}.png")
+    return desk
+
+
+@pytest.mark.parametrize("command", WITH_DATA)
+def test_the_commands_for_data_work(command: str, shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+
+
+def test_every_dataset_is_in_the_table() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    assert [re.findall(r"`(\w+)`", row)[0] for row in rows if row.count("|") == 6] == list(DATASETS)
 
 
 def test_the_label_table_is_one() -> None:
