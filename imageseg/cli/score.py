@@ -25,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     given, flags = _parser().parse_known_args(list(arguments))
     if not given.truth and not given.root:
         raise InputError("imageseg score needs --truth, a folder of masks, or --root, the dataset's own folder")
+    if given.tolerance is not None and not 0 <= given.tolerance < 1e6:
+        raise InputError(f"--tolerance is a number of pixels, 0 or more, found {given.tolerance}")
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.score_report import ScoreReport
     from imageseg.datasets import DATASETS
@@ -94,6 +96,9 @@ def _parser() -> OneLineParser:
         "--boundary", action="store_true", help="also score boundaries: IoU and F-score there, and mIoU by distance"
     )
     parser.add_argument(
+        "--tolerance", type=float, metavar="PIXELS", help="of the boundary F-score; unset, 0.75 %% of the diagonal"
+    )
+    parser.add_argument(
         "--calibration", action="store_true", help="also score NAME_confidence.png beside each NAME.png: is it honest?"
     )
     parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
@@ -121,6 +126,7 @@ def _reading(
         read_truth=dataset.read_stored,
         instances_of=benchmark.instances_of if benchmark.instances else None,
         boundary=given.boundary,
+        tolerance=given.tolerance,
         calibration=given.calibration,
     )
 

@@ -213,12 +213,13 @@ class Boundary:
 
     Args:
         num_classes: the number of classes, 1 to 255.
+        tolerance: of the F-score, in pixels; unset, the paper's share of the diagonal.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, tolerance: float | None = None) -> None:
         self.iou = BoundaryIoU(num_classes)
         self.trimap = TrimapCurve(num_classes)
-        self.f = BoundaryF(num_classes)
+        self.f = BoundaryF(num_classes, pixels=tolerance)
 
     def update(self, classes: Map, mask: Map) -> None:
         """Adds one picture; arguments and errors are those of ``BoundaryIoU.update``."""

@@ -34,6 +34,7 @@ class Reading:
         read_truth: reads a mask as ``labels`` takes it.
         instances_of: gives the file of a mask's instances (Cityscapes), or None.
         boundary: also score boundaries, which costs more than all the rest.
+        tolerance: of the boundary F-score, in pixels; unset, its paper's share of the diagonal.
         calibration: also score the confidence in the file NAME_confidence.png beside each prediction NAME.png.
     """
 
@@ -42,6 +43,7 @@ class Reading:
     read_truth: Callable[[Path], npt.NDArray[Any]] = read_mask
     instances_of: Callable[[Path], Path | None] | None = None
     boundary: bool = False
+    tolerance: float | None = None
     calibration: bool = False
 
     @property
@@ -96,7 +98,7 @@ def score_files(
     """
     num_classes = len(reading.labels)
     confusion, values = ConfusionMatrix(num_classes), np.zeros(256, np.int64)
-    boundary = Boundary(num_classes) if reading.boundary else None
+    boundary = Boundary(num_classes, tolerance=reading.tolerance) if reading.boundary else None
     calibration = Calibration(num_classes) if reading.calibration else None
     correct, true, predicted = np.zeros((3, len(pairs), num_classes), np.int64)
     results = in_processes(partial(_count, reading=reading), pairs, workers=workers, progress=progress)
@@ -144,7 +146,7 @@ def _count(pair: ScoredPair, reading: Reading) -> _Picture:
     if reading.boundary or reading.calibration:
         mask, classes = reading.labels.encode(true, pair.truth), table.astype(np.uint8)[predicted]
         if reading.boundary:
-            boundary = Boundary(len(reading.labels))
+            boundary = Boundary(len(reading.labels), tolerance=reading.tolerance)
             boundary.update(classes, mask)
         if reading.calibration and pair.prediction is not None:
             calibration = Calibration(len(reading.labels))

@@ -91,6 +91,7 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
             "no dialect is called 'coco'",
         ),
         (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
+        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "-1"], "--tolerance is a number"),
         (["--dataset", "Folder", "--root", "mine", "--predictions", "o"], "o: no such folder"),
         (
             ["--dataset", "Folder", "--root", "mine", "--predictions", "mine/images/train"],
@@ -168,6 +169,9 @@ def test_boundaries_and_calibration(camera: dict[str, Path], capsys: pytest.Capt
     assert set(scores["boundary_iou"]["iou"]) == {"sky", "ground"}
     assert [entry["radius"] for entry in scores["trimap"]["curve"]] == [1, 2, 4, 8, 16, 32]
     assert 0 < scores["boundary_f"]["mean_f"] < 1
+    strict = score(capsys, *base, "--boundary", "--tolerance", 0)["boundary_f"]["mean_f"]
+    loose = score(capsys, *base, "--boundary", "--tolerance", 5)["boundary_f"]["mean_f"]
+    assert strict < loose
     assert scores["calibration"]["confidence"] == pytest.approx(230 / 255)
     assert scores["calibration"]["ece"] == pytest.approx(abs(230 / 255 - scores["pixel_accuracy"]))
     arguments = [*map(str, base), "--boundary", "--calibration", "--against", str(camera["bad"])]
