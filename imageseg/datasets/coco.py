@@ -20,8 +20,8 @@ from imageseg.workers import Progress
 
 _SPLITS = ("train", "val")
 _SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold
-# Each figure stands the same in several public sources that do not copy each other: PaddleDetection's download lists,
-# MMPretrain's and LAVIS's data scripts, TensorFlow-era detection scripts.
+# Each figure stands the same in at least two public places of different hands: download lists made for PaddlePaddle, those
+# of LAVIS (the pictures of 2014), and scripts that pass them to md5sum. One R package has other ones for train2014.
 _MD5 = {
     "zips/train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
     "zips/val2014.zip": "a3d79f5ed8d289b7a7554ce06a5782b3",
