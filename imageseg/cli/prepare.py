@@ -51,16 +51,16 @@ def run(arguments: Sequence[str]) -> int:
     else:
         there = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"{name} in {dataset.root}: {there or 'nothing'}")
-    faulty = False
-    for split, listing in listings.items():
-        for faults, what in (
+    faults = [
+        (split, len(pairs), what, pairs[0].name)
+        for split, listing in listings.items()
+        for pairs, what in (
             (listing.without_mask, "pictures without mask"),
             (listing.without_image, "masks without picture"),
-        ):
-            if faults:
-                faulty = True
-                print(
-                    f"{split}: {len(faults)} {what}, such as {faults[0].name}; 'imageseg check {name}' lists them",
-                    file=sys.stderr,
-                )
-    return 3 if faulty else 0
+        )
+        if pairs
+    ]
+    for split, count, what, first in faults:
+        hint = f"'imageseg check {name} --root {dataset.root}' lists them"
+        print(f"{split}: {count} {what}, such as {first}; {hint}", file=sys.stderr)
+    return 3 if faults else 0

@@ -141,15 +141,18 @@ class Cityscapes(SegmentationDataset):
     def _folder(self, kind: str, split: str, *, required: bool) -> Path | None:
         places = ("", "_trainvaltest", "_trainextra")
         candidates = [f"{kind}{place}/{kind}/{split}" if place else f"{kind}/{split}" for place in places]
-        if not required:
-            return next((self.root / each for each in candidates if (self.root / each).is_dir()), None)
-        return existing_folder(
-            self.root,
-            candidates,
-            dataset="Cityscapes",
-            expected="leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_labelIds.png",
-            source=_SOURCE,
-        )
+        try:
+            return existing_folder(
+                self.root,
+                candidates,
+                dataset="Cityscapes",
+                expected="leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_labelIds.png",
+                source=_SOURCE,
+            )
+        except InputError:
+            if required:
+                raise
+            return None
 
 
 def _annotations_of(split: str) -> str:

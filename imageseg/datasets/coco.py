@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -19,8 +20,8 @@ from imageseg.workers import Progress
 
 _SPLITS = ("train", "val")
 _SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold
-# Each figure stands the same in several public sources that do not copy each other: PaddleDetection's download lists,
-# MMPretrain's and LAVIS's data scripts, TensorFlow-era detection scripts.
+# Each figure stands the same in at least two public places of different hands: download lists made for PaddlePaddle, those
+# of LAVIS (the pictures of 2014), and scripts that pass them to md5sum. One R package has other ones for train2014.
 _MD5 = {
     "zips/train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
     "zips/val2014.zip": "a3d79f5ed8d289b7a7554ce06a5782b3",
@@ -80,12 +81,9 @@ class COCO(SegmentationDataset):
     @property
     def splits(self) -> tuple[str, ...]:
         """Those whose pictures are there, with annotations or masks."""
-        found = []
-        for split in _SPLITS:
-            self._images(split if self._has_images(split) else "train")  # no pictures at all is an error
-            if self._has_images(split) and (self._annotations(split).is_file() or self._cache(split).exists()):
-                found.append(split)
-        return tuple(found)
+        return tuple(
+            split for split in self._pictured() if self._annotations(split).is_file() or self._cache(split).exists()
+        )
 
     def listing(self, split: str) -> Listing:
         """The pictures of the annotations, in their order, without those that show too little."""
@@ -121,10 +119,9 @@ class COCO(SegmentationDataset):
 
     def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
         """Makes the masks of this year, with these choices; masks of other choices in the same folder are replaced."""
-        self._images("train" if self._has_images("train") else "val")
-        for split in _SPLITS:
+        for split in self._pictured():
             annotations, cache = self._annotations(split), self._cache(split)
-            if not self._has_images(split) or cache.is_whole() or not annotations.is_file():
+            if cache.is_whole() or not annotations.is_file():
                 continue
             cache.make(
                 partial(read_instances, annotations),
@@ -172,8 +169,16 @@ class COCO(SegmentationDataset):
         usual = {"year": "2017", "overlap": "first", "crowd": "class", "masks": None}
         return "".join(f" --{name} {value}" for name, value in flags.items() if value != usual[name])
 
-    def _has_images(self, split: str) -> bool:
-        return any((self.root / below / f"{split}{self.year}").is_dir() for below in ("images", ""))
+    def _pictured(self) -> list[str]:
+        """The splits whose pictures are there; none is an error."""
+        found = []
+        for split in _SPLITS:
+            with contextlib.suppress(InputError):
+                self._images(split)
+                found.append(split)
+        if not found:
+            self._images("train")  # says what was looked for
+        return found
 
     def _images(self, split: str) -> Path:
         return existing_folder(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -103,7 +102,7 @@ class _Canvas:
 
     def __init__(self, frame: Frame) -> None:
         self.height, self.width = frame.height, frame.width
-        self._mask = np.full((self.height, self.width), IGNORE, np.uint8)
+        self._columns = bytearray([IGNORE]) * (self.height * self.width)  # one below the other, as runs go
         self._agg: _Polygons | None = None
 
     def draw(self, where: str, label: dict[str, Any], value: int) -> None:
@@ -121,13 +120,17 @@ class _Canvas:
 
     def mask(self) -> npt.NDArray[np.uint8]:
         self._settle()
-        return self._mask
+        return np.ascontiguousarray(self._upright())
+
+    def _upright(self) -> npt.NDArray[np.uint8]:
+        """(H, W), a view of the columns."""
+        return np.frombuffer(self._columns, np.uint8).reshape(self.width, self.height).T
 
     def _settle(self) -> None:
         """Brings the polygons drawn so far into the mask."""
         if self._agg is not None:
             drawn, values = self._agg.result()
-            self._mask[drawn] = values[drawn]
+            np.copyto(self._upright(), values, where=drawn)
             self._agg = None
 
     def _draw_runs(self, where: str, rle: Any, value: int) -> None:
@@ -140,10 +143,7 @@ class _Canvas:
             ends = ends_of(rle.get("counts"), self.height * self.width)
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
-        columns = bytearray(self.height * self.width)
-        paint_runs(columns, ends.tolist(), 1)
-        shown = cv2.transpose(np.frombuffer(columns, np.uint8).reshape(self.width, self.height))
-        self._mask[shown == 1] = value
+        paint_runs(self._columns, ends.tolist(), value)
 
 
 class _Polygons:

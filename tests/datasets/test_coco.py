@@ -160,6 +160,16 @@ def test_both_years_and_both_trees(tmp_path, year, images):
     assert [dataset.objects(pair) for pair in (first, second, third)] == [2, 0, 2]
 
 
+def test_one_split_alone_is_enough_and_case_does_not_matter(tmp_path):
+    write_coco(tmp_path)
+    shutil.rmtree(tmp_path / "images" / "train2017")
+    (tmp_path / "images").rename(tmp_path / "Images")
+    dataset = COCO(str(tmp_path))
+    dataset.prepare()
+    assert dataset.splits == ("val",)
+    assert len(dataset.pairs("val")) == 1
+
+
 def test_a_year_is_prepared_by_itself(tmp_path):
     write_coco(tmp_path, year="2014", prepared=False)
     write_coco(tmp_path, year="2017")

@@ -1,0 +1,53 @@
+"""imageseg prepare: what it prints, its exit codes, and that nothing happens twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes import write_bdd100k, write_cityscapes, write_coco
+
+from imageseg.cli import main
+
+
+def printed(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> tuple[str, str]:
+    assert main(["prepare", *arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_it_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_coco(tmp_path / "coco", prepared=False)
+    write_cityscapes(tmp_path / "cs", kind="polygons")
+    write_bdd100k(tmp_path / "bdd", kind="rles")
+    coco = ["COCOModule", "--root", str(tmp_path / "coco"), "--min_pixels", "-1"]
+    for arguments, name, there in (
+        (coco, "COCO", "2 train, 1 val"),
+        (["cityscapes", "--root", str(tmp_path / "cs")], "Cityscapes", "1 train, 1 val, 1 test"),
+        (["BDD", "--root", str(tmp_path / "bdd")], "BDD100K", "1 train, 1 val, 1 test"),
+    ):
+        for _ in range(2):
+            assert printed(capsys, arguments) == (f"{name} in {arguments[2]}: {there}\n", "")
+
+
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_coco(tmp_path, prepared=False)
+    out, err = printed(capsys, ["COCO", "--root", str(tmp_path), "--json", "--workers", "1"])
+    assert json.loads(out) == {"dataset": "COCO", "root": str(tmp_path), "pictures": {"train": 0, "val": 1}}
+    assert err == ""
+
+
+def test_files_without_partner_are_said_and_change_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cityscapes(tmp_path)
+    next((tmp_path / "leftImg8bit" / "val").rglob("*.png")).unlink()
+    out, err = printed(capsys, ["Cityscapes", "--root", str(tmp_path)], code=3)
+    assert out == f"Cityscapes in {tmp_path}: 1 train, 0 val, 1 test\n"
+    assert err == (
+        "val: 1 masks without picture, such as frankfurt_000001_083852; "
+        f"'imageseg check Cityscapes --root {tmp_path}' lists them\n"
+    )
+
+
+def test_no_workers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--workers must be 1 or more, found 0" in printed(capsys, ["COCO", "--workers", "0"], code=2)[1]
