@@ -16,8 +16,8 @@ from imageseg.errors import InputError
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
     from imageseg.scoring.benchmarks import Benchmark
-    from imageseg.scoring.files import Reading, ScoredFiles
     from imageseg.scoring.pairing import ScoredPair
+    from imageseg.scoring.score_files import Reading, ScoredFiles
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -118,7 +118,7 @@ def _reading(
 ) -> Reading:
     from imageseg.labels import LabelSpace
     from imageseg.recipe import read_yaml
-    from imageseg.scoring.files import Reading
+    from imageseg.scoring.score_files import Reading
 
     return Reading(
         LabelSpace.from_dict(read_yaml(given.labels), given.labels) if given.labels else dataset.labels_of(truth[0]),
@@ -133,14 +133,14 @@ def _reading(
 
 def _scored(pairs: Sequence[ScoredPair], reading: Reading, given: argparse.Namespace, what: str) -> ScoredFiles:
     from imageseg.cli.progress import file_progress
-    from imageseg.scoring.files import score_files
+    from imageseg.scoring.score_files import score_files
 
     with file_progress(what) as progress:
         return score_files(pairs, reading, workers=given.workers, progress=progress)
 
 
 def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, reading: Reading) -> None:
-    from imageseg.scoring.files import suspicion
+    from imageseg.scoring.score_files import suspicion
 
     missing = [pair for pair in pairs if pair.prediction is None]
     if missing:

@@ -14,8 +14,8 @@ from imageseg.cli.tables import print_scores, shown
 from imageseg.labels import LabelSpace
 from imageseg.scoring.dialects import DIALECTS, miou_over
 from imageseg.scoring.explain import explain
-from imageseg.scoring.files import ScoredFiles
 from imageseg.scoring.resampling import bootstrap_miou, paired_test
+from imageseg.scoring.score_files import ScoredFiles
 from imageseg.scoring.scores import plain
 
 _SIDE_BY_SIDE = ("miou", "pixel_accuracy", "class_accuracy")
