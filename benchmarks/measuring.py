@@ -37,23 +37,26 @@ def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) ->
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def growth_in_megabytes(way: Callable[[], Any]) -> float:
-    """How far the peak of resident memory rises while ``way`` runs once, in a fork of this process."""
-    context = multiprocessing.get_context("fork")
-    answer = context.Queue()
-    child = context.Process(target=_grow, args=(way, answer))
-    child.start()
-    grown: float = answer.get()
-    child.join()
-    return grown
+def growth_in_megabytes(make: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
+    """How far the peak of resident memory rises while ``make(*arguments)()`` runs once, in a fresh process of one thread.
+
+    Args:
+        make: a module's own function; what it makes before it returns does not count.
+        arguments: picklable.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_grown, (make, arguments))
 
 
-def _grow(way: Callable[[], Any], answer: Any) -> None:
-    with Path("/proc/self/clear_refs").open("w") as file:  # forgets the peak so far
-        file.write("5")
+def _grown(make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    way = make(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = _peak()
     way()
-    answer.put(_peak() - before)
+    return _peak() - before
 
 
 def _peak() -> float:

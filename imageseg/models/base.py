@@ -12,7 +12,7 @@ from torch.nn import functional as F
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_BAND = 2**19
+_BAND = 2**22
 """Resized logits that are held at once, over all classes and pictures."""
 
 
