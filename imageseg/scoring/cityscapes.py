@@ -80,24 +80,22 @@ class InstanceCounts:
         places = np.flatnonzero(instances > 1000)
         if not places.size:
             return
-        names, index = np.unique(instances.ravel()[places], return_inverse=True)
-        predictions = predicted.ravel()[places]
-        classes = _class_of_id[names // 1000]
-        size = np.bincount(index, minlength=len(names))
-        right = np.bincount(index[predictions == (names // 1000)[index]], minlength=len(names))
-        scored = classes >= 0
-        weight = np.zeros(len(names))
-        weight[scored] = _average_size[classes[scored]] / size[scored]
-        self.found += np.bincount(classes[scored], (weight * right)[scored], len(LABEL_IDS))
-        self.lost += np.bincount(classes[scored], (weight * (size - right))[scored], len(LABEL_IDS))
+        ids, predictions = instances.ravel()[places], predicted.ravel()[places]
+        size = np.bincount(ids)
+        names = np.flatnonzero(size)
+        classes = _class_of_id[np.minimum(names // 1000, 255)]
+        names, classes = names[classes >= 0], classes[classes >= 0]
+        weight = _average_size[classes] / size[names]
+        right = np.bincount(ids[predictions == ids // 1000], minlength=len(size))[names]
+        self.found += np.bincount(classes, weight * right, len(LABEL_IDS))
+        self.lost += np.bincount(classes, weight * (size[names] - right), len(LABEL_IDS))
         for row, category in enumerate(_INSTANCE_CATEGORIES):
-            ids = [LABEL_IDS[member] for member in CATEGORIES[category]]
             belongs = np.zeros(256, bool)
-            belongs[[*ids, *_UNSCORED[category]]] = True
-            inside = np.bincount(index[belongs[predictions]], minlength=len(names))
+            belongs[[*(LABEL_IDS[member] for member in CATEGORIES[category]), *_UNSCORED[category]]] = True
+            inside = np.bincount(ids[belongs[predictions]], minlength=len(size))[names]
             counted = np.isin(classes, CATEGORIES[category])
             self.found_in_category[row] += float((weight * inside)[counted].sum())
-            self.lost_in_category[row] += float((weight * (size - inside))[counted].sum())
+            self.lost_in_category[row] += float((weight * (size[names] - inside))[counted].sum())
 
     def merge(self, other: InstanceCounts) -> InstanceCounts:
         """Adds the counts of another, and returns this one."""
