@@ -227,6 +227,20 @@ class LabelSpace:
         return f"classes {classes}; ignored {', '.join(map(str, self.ignored_values)) or 'none'}"
 
 
+def voc_color(value: int) -> tuple[int, int, int]:
+    """The colour of a value in Pascal VOC's development kit (VOClabelcolormap.m), which many tools use for any classes.
+
+    The value's bits, three at a time, fill red, green and blue from the top.
+    """
+    red = green = blue = 0
+    for position in range(7, -1, -1):
+        red |= (value & 1) << position
+        green |= (value >> 1 & 1) << position
+        blue |= (value >> 2 & 1) << position
+        value >>= 3
+    return red, green, blue
+
+
 def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value") -> str:
     pairs = list(zip(values, counts, strict=True))
     shown = ", ".join(f"{what} {value} ({count} pixels)" for value, count in pairs[:5])

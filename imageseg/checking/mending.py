@@ -14,8 +14,7 @@ from imageseg.checking.finding import Finding
 from imageseg.checking.pixels import unpacked
 from imageseg.checking.scan import Scan
 from imageseg.checking.values import CITYSCAPES_IDS, ValueReport, declared_colors, declared_ids
-from imageseg.datasets.voc import voc_color
-from imageseg.labels import IGNORE, LabelSpace
+from imageseg.labels import IGNORE, LabelSpace, voc_color
 
 Color = tuple[int, int, int]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from imageseg.datasets.cityscapes_labels import ID_OF, LICENSE_PLATE
+from imageseg.datasets.json_files import read_json
 from imageseg.datasets.mask_png import encode_mask
 from imageseg.errors import InputError, did_you_mean
 from imageseg.files import replacing
@@ -69,14 +69,7 @@ def draw(polygons: Path) -> npt.NDArray[np.uint8]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise InputError(
             f"{path}: is no polygon file of Cityscapes; it needs imgHeight, imgWidth and the list 'objects'"

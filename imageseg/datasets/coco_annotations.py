@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from imageseg.datasets.json_files import read_json
 from imageseg.datasets.mask_cache import is_plain_name
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
@@ -50,17 +50,8 @@ def read_instances(path: Path) -> list[Picture]:
     Raises:
         InputError: the file is missing, no JSON, or not of COCO's form; names the entry.
     """
-    try:
-        with _without_collector():
-            content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; it comes in annotations_trainval<year>.zip from cocodataset.org"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from error
+    with _without_collector():
+        content = read_json(path, missing="it comes in annotations_trainval<year>.zip from cocodataset.org")
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):

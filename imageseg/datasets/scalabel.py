@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.bdd100k_labels import TRAIN_ID_OF
+from imageseg.datasets.json_files import read_json
 from imageseg.datasets.mask_cache import Painted, is_plain_name
 from imageseg.datasets.rle import ends_of, paint_runs
 from imageseg.errors import InputError, did_you_mean
@@ -42,14 +42,7 @@ def read_frames(path: Path) -> list[Frame]:
     Raises:
         InputError: the file is missing, no JSON, or not of Scalabel's form; names the frame.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from error
+    content = read_json(path)
     config = content.get("config") if isinstance(content, dict) else None
     entries = content.get("frames") if isinstance(content, dict) else content
     if not isinstance(entries, list):

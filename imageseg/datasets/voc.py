@@ -21,7 +21,7 @@ from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.voc_augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask
-from imageseg.labels import Label, LabelSpace
+from imageseg.labels import Label, LabelSpace, voc_color
 from imageseg.workers import Progress
 
 _NAMES = (
@@ -50,17 +50,6 @@ _ARCHIVES = {
         ),
     ),
 }
-
-
-def voc_color(value: int) -> tuple[int, int, int]:
-    """The devkit's colour of a stored value: its bits, three at a time, fill red, green and blue from the top."""
-    red = green = blue = 0
-    for position in range(7, -1, -1):
-        red |= (value & 1) << position
-        green |= (value >> 1 & 1) << position
-        blue |= (value >> 2 & 1) << position
-        value >>= 3
-    return red, green, blue
 
 
 LABELS = LabelSpace(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imageseg.errors import InputError
-from imageseg.labels import IGNORE
+from imageseg.labels import IGNORE, voc_color
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,8 @@ def format_for(dataset: str) -> SubmissionFormat:
 
 
 def voc_palette() -> bytes:
-    """The 256 colours of the VOC development kit (VOClabelcolormap.m), three bytes each.
-
-    Red, green and blue take a value's bits in turn, three at a time, from the top.
-    """
-    palette = bytearray(768)
-    for value in range(256):
-        for bit in range(8):
-            channel, depth = bit % 3, bit // 3
-            palette[3 * value + channel] |= (value >> bit & 1) << (7 - depth)
-    return bytes(palette)
+    """The 256 colours of the VOC development kit, three bytes each."""
+    return bytes(channel for value in range(256) for channel in voc_color(value))
 
 
 _CITYSCAPES_SCORED = frozenset((7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33))

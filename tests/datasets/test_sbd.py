@@ -11,8 +11,9 @@ from scipy.io import loadmat, savemat
 from imageseg.cli import main
 from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.sbd import find_sbd, read_mat
-from imageseg.datasets.voc import VOC, voc_color
+from imageseg.datasets.voc import VOC
 from imageseg.errors import InputError
+from imageseg.labels import voc_color
 
 TRAIN, VAL = "2007_000001", "2007_000002"  # as write_voc lists them
 SBD_MASK = [[0] * 6, [0, 0, 0, 0, 0, 15], [0, 0, 7, 0, 0, 15], [0] * 6]

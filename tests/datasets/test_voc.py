@@ -6,8 +6,9 @@ import pytest
 from fakes import write_voc
 from PIL import Image
 
-from imageseg.datasets.voc import LABELS, VOC, voc_color
+from imageseg.datasets.voc import LABELS, VOC
 from imageseg.errors import InputError
+from imageseg.labels import voc_color
 
 
 @pytest.mark.parametrize("year", ["2007", "2012"])

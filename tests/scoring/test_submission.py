@@ -29,10 +29,9 @@ from submission_packs import (
     unpacked,
 )
 
-from imageseg.datasets.voc import voc_color
 from imageseg.errors import InputError
 from imageseg.images import read_mask, write_mask
-from imageseg.labels import LabelSpace
+from imageseg.labels import LabelSpace, voc_color
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.submission import (
     Plan,
