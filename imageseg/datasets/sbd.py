@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.base import existing_folder
+from imageseg.datasets.base import find_folder
 from imageseg.datasets.name_lists import names_in
 from imageseg.errors import InputError
 from imageseg.images import write_mask
@@ -48,13 +48,9 @@ class Sbd(NamedTuple):
 def find_sbd(roots: Iterable[Path]) -> Sbd | None:
     """SBD's tree below one of the roots, in any usual place and spelling."""
     for root in roots:
-        try:
-            masks = existing_folder(
-                root, [str(Path(place, "cls")) for place in _PLACES], dataset="SBD", expected="", source=""
-            )
-        except InputError:
-            continue
-        return Sbd(masks.parent)
+        masks = find_folder(root, [str(Path(place, "cls")) for place in _PLACES])
+        if masks is not None:
+            return Sbd(masks.parent)
     return None
 
 
