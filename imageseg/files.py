@@ -60,12 +60,51 @@ def write_unflushed(path: str, data: bytes) -> None:
 def flush(paths: Sequence[Path]) -> None:
     """Waits until these files, all of one folder, are on the disk: one by one if few, else with everything that waits."""
     if len(paths) > _FEW and sys.platform != "win32":
-        os.sync()  # one for all: a thousand calls of fsync take a thousand commits of the file system
+        flush_all()  # one for all: a thousand calls of fsync take a thousand commits of the file system
         return
     for path in paths:
         _flush(path)
     if paths and os.name != "nt":
         _flush(paths[0].parent)
+
+
+def flush_all() -> None:
+    """Waits until everything that was written is on the disk; Windows cannot be asked."""
+    if sys.platform != "win32":
+        os.sync()
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time, where the system has such locks: the others wait here.
+
+    Args:
+        lock: a file in a folder that is there; it is there while somebody holds or awaits it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    while True:
+        with lock.open("w") as file:
+            with contextlib.suppress(OSError):  # some network file systems have none
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(lock, file.fileno()):  # whoever held it has taken it away
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that bears the name now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _flush(path: Path) -> None:

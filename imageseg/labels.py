@@ -140,6 +140,8 @@ class LabelSpace:
     def from_dict(cls, values: Mapping[str, Any], source: str | Path = "labels") -> LabelSpace:
         """The space that ``to_dict`` wrote, or that a user wrote in ``labels.yaml``.
 
+        Without ``ignored_values``, 255 is ignored, unless a label stores it.
+
         Raises:
             InputError: a key that is unknown, missing or of the wrong kind.
         """
@@ -150,7 +152,9 @@ class LabelSpace:
             )
         try:
             labels = tuple(map(_label, values["labels"]))
-            ignored_values = tuple(map(operator.index, values.get("ignored_values", (IGNORE,))))
+            # A label that stores 255, as black and white masks do, is a class.
+            usual = () if any(IGNORE in label.values for label in labels) else (IGNORE,)
+            ignored_values = tuple(map(operator.index, values.get("ignored_values", usual)))
             ignored_colors = tuple(map(_color, values.get("ignored_colors", ((0, 0, 0),))))
             return cls(labels, ignored_values=ignored_values, ignored_colors=ignored_colors)
         except InputError as error:
@@ -239,6 +243,11 @@ def voc_color(value: int) -> tuple[int, int, int]:
         blue |= (value >> 2 & 1) << position
         value >>= 3
     return red, green, blue
+
+
+def voc_palette() -> npt.NDArray[np.uint8]:
+    """(256, 3) uint8: the colours of all values."""
+    return np.array([voc_color(value) for value in range(256)], np.uint8)
 
 
 def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value") -> str:

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from imageseg.images import write_image, write_mask
 from imageseg.labels import LabelSpace
 
+COMPANIONS = ("_overlay", "_confidence")
+"""What the names of the files end in that are written beside a prediction."""
+
 
 @dataclass(frozen=True)
 class Prediction:

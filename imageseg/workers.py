@@ -45,12 +45,23 @@ def in_processes(
     Raises:
         InputError: what ``function`` raised, or that a process died.
     """
+    require_main_guard()
     workers = min(workers or os.cpu_count() or 1, len(items))
     results = map(function, items) if workers <= 1 else _spawned(function, items, workers)
     for done, result in enumerate(results, start=1):
         if progress is not None:
             progress(done, len(items))
         yield result
+
+
+def require_main_guard() -> None:
+    """Raises:
+    InputError: this process is a worker that is still importing the script that started it, which starts work again.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise InputError(
+            "a script that starts worker processes needs 'if __name__ == \"__main__\":', for they import it"
+        )
 
 
 def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
@@ -65,7 +76,10 @@ def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers:
                 running.append(pool.submit(_each, function, chunks.popleft()))
             yield from running.popleft().result()
     except BrokenProcessPool as error:
-        raise InputError("a worker process died, perhaps for want of memory; pass fewer --workers") from error
+        raise InputError(
+            "a worker process died: for want of memory (pass fewer workers), or because a script of yours that starts this lacks "
+            "its 'if __name__ == \"__main__\":'"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,10 +1,12 @@
+import multiprocessing
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from imageseg import files
-from imageseg.files import flush, replacing, write_unflushed
+from imageseg.files import alone, flush, replacing, write_unflushed
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -103,3 +105,25 @@ def test_flushing_goes_one_by_one_or_all_at_once(tmp_path, monkeypatch, many):
     flush(paths)
     flush([])
     assert called == (["all"] if many and os.name != "nt" else [*(path.name for path in paths), tmp_path.name])
+
+
+def count_up(folder: str, times: int) -> None:
+    """Reads, adds one, writes: without a lock, two processes lose counts."""
+    path = Path(folder) / "count"
+    for _ in range(times):
+        with alone(Path(folder) / ".lock"):
+            path.write_text(str(int(path.read_text() or 0) + 1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks")
+def test_one_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=count_up, args=(str(tmp_path), 200)) for _ in range(2)]
+    for other in others:
+        other.start()
+    count_up(str(tmp_path), 200)
+    for other in others:
+        other.join()
+    assert (tmp_path / "count").read_text() == "600"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"], "no lock is left behind"

@@ -227,3 +227,11 @@ def test_folding_names_undeclared_values_as_encoding_does():
     with pytest.raises(InputError) as folding:
         space.fold(np.bincount(values.ravel(), minlength=256), "a.png")
     assert str(folding.value) == str(encoding.value)
+
+
+def test_a_label_that_stores_255_is_a_class_unless_the_table_says_otherwise():
+    rows = [{"name": name, "color": [v, v, v], "values": [v]} for name, v in (("ground", 0), ("thing", 255))]
+    assert LabelSpace.from_dict({"labels": rows}).ignored_values == ()
+    assert LabelSpace.from_dict({"labels": rows[:1]}).ignored_values == (255,)
+    with pytest.raises(InputError, match="uses the stored value 255 twice"):
+        LabelSpace.from_dict({"labels": rows, "ignored_values": [255]})

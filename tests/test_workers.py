@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +65,7 @@ def test_an_error_keeps_its_one_line(workers: int) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_worker_is_one_line() -> None:
-    with pytest.raises(InputError, match="a worker process died, perhaps for want of memory; pass fewer --workers"):
+    with pytest.raises(InputError, match="a worker process died: for want of memory"):
         list(in_processes(die_at_three, range(20), workers=2))
 
 
@@ -81,3 +84,30 @@ def test_whoever_stops_asking_stops_the_work() -> None:
     results = in_processes(square, range(10_000), workers=2)
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
+
+
+SCRIPT = """
+from imageseg.datasets.mask_cache import MaskCache, Painted
+from pathlib import Path
+import numpy as np, sys
+from typing import NamedTuple
+class Item(NamedTuple):
+    name: str
+def paint(item):
+    return Painted(np.zeros((2, 2), np.uint8), 1, 1)
+folder = Path(sys.argv[1])
+(folder / "a.json").write_text("{}")
+cache = MaskCache(folder / "masks", recipe={}, annotations=folder / "a.json", hint="")
+cache.make(lambda: [Item(f"{n}.jpg") for n in range(9)], paint, palette=np.zeros((256, 3), np.uint8), workers=2)
+"""
+
+
+def test_a_script_without_main_guard_is_told_so_and_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """Its workers import it, and would wait for the lock that it holds."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    answer = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert answer.returncode == 1
+    assert "a script that starts worker processes needs 'if __name__ == \"__main__\":'" in answer.stderr
+    assert "or because a script of yours that starts this lacks its" in answer.stderr

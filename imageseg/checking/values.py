@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imageseg.checking.facts import MaskFacts
 from imageseg.checking.pixels import ValueFacts
+from imageseg.datasets import cityscapes_labels
 from imageseg.labels import IGNORE, LabelSpace
 
 # Measured: of the pixels at borders, at most 4 in 100 lie between a lower and a higher neighbour in the masks of CamVid,
@@ -18,8 +19,8 @@ _SMOOTHED_WITH_STRAYS = 0.1
 _SMOOTHED = 0.14
 _FEWEST_STRAYS = 3
 
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The labelIds of the 19 scored classes, by train id (cityscapesScripts, helpers/labels.py)."""
+CITYSCAPES_IDS = tuple(label.values[0] for label in cityscapes_labels.IDS.labels)
+"""The labelIds of the 19 scored classes, by train id."""
 _LABEL_IDS = range(34)
 _NO_CLASS = ("background", "_background_", "void", "unlabeled", "unlabelled", "other", "none", "unknown", "ignore")
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from imageseg.cli.dataset_arguments import DatasetParser
+
+if TYPE_CHECKING:
+    from imageseg.datasets.base import SegmentationDataset
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,25 +46,27 @@ def run(arguments: Sequence[str]) -> int:
         with byte_progress("download") as progress:
             fetch(archives, dataset.root, mirror=given.mirror, progress=progress)
     with file_progress("prepare") as progress:
-        dataset.prepare(workers=given.workers, progress=progress)
-    name = DATASETS.resolve(given.use)
+        dataset.prepare(replace=True, workers=given.workers, progress=progress)
+    return _report(dataset, DATASETS.resolve(given.use), as_json=given.json)
+
+
+def _report(dataset: SegmentationDataset, name: str, *, as_json: bool) -> int:
+    """Says what is there; the exit code says whether all of it has its partner."""
     listings = {split: dataset.listing(split) for split in dataset.splits}
     counts = {split: len(listing.pairs) for split, listing in listings.items()}
-    if given.json:
+    if as_json:
         print(json.dumps({"dataset": name, "root": str(dataset.root), "pictures": counts}))
     else:
         there = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"{name} in {dataset.root}: {there or 'nothing'}")
-    faults = [
-        (split, len(pairs), what, pairs[0].name)
-        for split, listing in listings.items()
+    exit_code = 0
+    for split, listing in listings.items():
         for pairs, what in (
             (listing.without_mask, "pictures without mask"),
             (listing.without_image, "masks without picture"),
-        )
-        if pairs
-    ]
-    for split, count, what, first in faults:
-        hint = f"'imageseg check {name} --root {dataset.root}' lists them"
-        print(f"{split}: {count} {what}, such as {first}; {hint}", file=sys.stderr)
-    return 3 if faults else 0
+        ):
+            if pairs:
+                hint = f"'imageseg check {name} --root {dataset.root}' lists them"
+                print(f"{split}: {len(pairs)} {what}, such as {pairs[0].name}; {hint}", file=sys.stderr)
+                exit_code = 3
+    return exit_code

@@ -16,7 +16,7 @@ from imageseg.errors import InputError
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
     from imageseg.scoring.benchmarks import Benchmark
-    from imageseg.scoring.pairing import ScoredPair
+    from imageseg.scoring.pairing import ScoredPair, Truth
     from imageseg.scoring.score_files import Reading, ScoredFiles
 
 
@@ -32,13 +32,14 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.datasets import DATASETS
     from imageseg.scoring.benchmarks import benchmark_of
     from imageseg.scoring.dialects import dialect_named
-    from imageseg.scoring.pairing import truth_files
 
     dataset = dataset_from(given.dataset, given.root or given.truth, flags, program="imageseg score")
     benchmark = benchmark_of(DATASETS.resolve(given.dataset))
     dialect = given.dialect or benchmark.dialect
     dialect_named(dialect)
-    truth = truth_files(Path(given.truth), benchmark.endings) if given.truth else _own_truth(dataset, given.split)
+    if given.against and dialect == "per_image":
+        raise InputError("--against compares mIoU over whole sets, of which per_image is none; leave out --dialect")
+    truth = benchmark.truth_in(Path(given.truth)) if given.truth else _own_truth(dataset, given.split)
     reading = _reading(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))
     scored = _scored(pairs, reading, given, "score")
@@ -106,25 +107,30 @@ def _parser() -> OneLineParser:
     return parser
 
 
-def _own_truth(dataset: SegmentationDataset, split: str) -> list[Path]:
-    masks = [pair.mask for pair in dataset.pairs(split) if pair.mask is not None]
-    if not masks:
+def _own_truth(dataset: SegmentationDataset, split: str) -> list[Truth]:
+    from imageseg.scoring.pairing import Truth
+
+    # Predictions bear the names of pictures, which are not always those of the masks.
+    truth = [Truth(pair.mask, pair.name) for pair in dataset.pairs(split) if pair.mask is not None]
+    if not truth:
         raise InputError(f"{dataset.root}: the split '{split}' has no public masks; only its server can score it")
-    return masks
+    return truth
 
 
 def _reading(
-    given: argparse.Namespace, dataset: SegmentationDataset, benchmark: Benchmark, truth: Sequence[Path]
+    given: argparse.Namespace, dataset: SegmentationDataset, benchmark: Benchmark, truth: Sequence[Truth]
 ) -> Reading:
     from imageseg.labels import LabelSpace
     from imageseg.recipe import read_yaml
     from imageseg.scoring.score_files import Reading
 
     return Reading(
-        LabelSpace.from_dict(read_yaml(given.labels), given.labels) if given.labels else dataset.labels_of(truth[0]),
+        LabelSpace.from_dict(read_yaml(given.labels), given.labels)
+        if given.labels
+        else dataset.labels_of(truth[0].mask),
         class_indices=given.stored != "table",
         read_truth=dataset.read_stored,
-        instances_of=benchmark.instances_of if benchmark.instances else None,
+        read_instances=benchmark.read_instances if benchmark.instances else None,
         boundary=given.boundary,
         tolerance=given.tolerance,
         calibration=given.calibration,

@@ -87,10 +87,19 @@ class SegmentationDataset(ABC):
             return listing.pairs
         raise InputError(f"{name} {split}: {fault}: {hint}; 'imageseg check {name} --root {self.root}' lists them all")
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:  # noqa: B027
+    def prepare(  # noqa: B027
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Makes whatever must exist once before ``listing`` works; does nothing when it is there.
 
         Args:
+            splits: what is needed; unset, all.
+            replace: make anew what was made by other choices; without, that is an error, because somebody may be using it.
             workers: processes that may be started; unset, one per processor.
             progress: called with (files done, files in all).
         """

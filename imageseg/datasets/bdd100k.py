@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -86,12 +87,19 @@ class BDD100K(SegmentationDataset):
             without_image=[Pair(tree.images / split / f"{name}.jpg", masks[name], name) for name in sorted(alone)],
         )
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Draws ``labels/sem_seg/masks/<split>`` where polygons or run lengths are all there is."""
         tree = self._tree()
-        for split in _SPLITS[:2]:
+        for split in _SPLITS[:2] if splits is None else {*_SPLITS[:2]} & {*splits}:
             source, cache = _annotations(tree, split), _cache(tree, split)
-            if source is None or self.masks not in ("auto", "masks") or cache.is_whole():
+            if source is None or self.masks not in ("auto", "masks") or cache.is_complete():
                 continue
             if not cache.exists() and self._found(tree, split) is not None:
                 continue
@@ -99,6 +107,7 @@ class BDD100K(SegmentationDataset):
                 partial(read_frames, source),
                 partial(paint, source=source),
                 palette=SEMANTIC.palette,
+                replace=replace,
                 workers=workers,
                 progress=progress,
             )

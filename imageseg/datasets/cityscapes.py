@@ -80,7 +80,14 @@ class Cityscapes(SegmentationDataset):
             without_image=[Pair(_image_for(masks[name], images), masks[name], name) for name in alone],
         )
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Draws the labelIds files that are missing beside their polygons; nothing that is there is touched."""
         if not any(self._masks(split) for split in _SPLITS):
             self._masks("train", required=True)
@@ -88,7 +95,7 @@ class Cityscapes(SegmentationDataset):
             return
         todo = []
         for split in ("train", "val", "train_extra"):
-            folder = self._masks(split)
+            folder = self._masks(split) if splits is None or split in splits else None
             for polygons in _files(folder, POLYGONS) if folder else ():
                 if not labels_beside(polygons).exists():
                     todo.append(polygons)

@@ -117,16 +117,25 @@ class COCO(SegmentationDataset):
             listing.without_mask.append(Pair(images / name, cache.folder / f"{stem}.png", stem))
         return listing
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
-        """Makes the masks of this year, with these choices; masks of other choices in the same folder are replaced."""
+    def prepare(
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Makes the masks of this year, with these choices."""
         for split in self._pictured():
             annotations, cache = self._annotations(split), self._cache(split)
-            if cache.is_whole() or not annotations.is_file():
+            is_wanted = splits is None or split in splits
+            if not is_wanted or cache.is_complete() or not annotations.is_file():
                 continue
             cache.make(
                 partial(read_instances, annotations),
                 partial(paint, overlap=self.overlap, crowd=self.crowd, source=annotations),
                 palette=LABELS.palette,
+                replace=replace,
                 workers=workers,
                 progress=progress,
             )

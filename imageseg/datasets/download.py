@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 from imageseg.datasets.base import Archive
 from imageseg.datasets.unpacking import unpack
 from imageseg.errors import InputError
-from imageseg.files import replacing
+from imageseg.files import alone, flush_all, replacing
 from imageseg.workers import Progress
 
 TIMEOUT = 60.0
@@ -54,12 +54,14 @@ def fetch(
     root.mkdir(parents=True, exist_ok=True)
     for archive, place in zip(archives, places, strict=True):
         folder = root / archive.folder
-        if _is_unpacked(archive, place, folder):
-            continue
-        _download(archive, place, progress)
-        top = unpack(place.file, folder, progress=progress)
-        with replacing(place.record) as temporary:
-            temporary.write_text(json.dumps({"md5": archive.md5, "top": top}), encoding="utf-8")
+        with alone(place.lock):  # a second command waits, then finds the work done
+            if _is_unpacked(archive, place, folder):
+                continue
+            _download(archive, place, progress)
+            top = unpack(place.file, folder, progress=progress)
+            flush_all()  # the record must not outlive the files that it speaks of
+            with replacing(place.record) as temporary:
+                temporary.write_text(json.dumps({"md5": archive.md5, "top": top}), encoding="utf-8")
 
 
 class _Place(NamedTuple):
@@ -74,6 +76,11 @@ class _Place(NamedTuple):
     def validator(self) -> Path:
         """Keeps what the server calls this version of the file."""
         return self.file.with_name(f"{self.file.name}.part.version")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that fetches it."""
+        return self.file.with_name(f".{self.file.name}.lock")
 
     @property
     def record(self) -> Path:

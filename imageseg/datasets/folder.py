@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from imageseg.datasets.base import (
     Listing,
@@ -17,7 +16,7 @@ from imageseg.datasets.base import (
 from imageseg.datasets.folder_lists import find_lists, has_masks, read_list
 from imageseg.errors import InputError
 from imageseg.images import is_picture
-from imageseg.labels import IGNORE, LabelSpace
+from imageseg.labels import LabelSpace
 from imageseg.recipe import read_yaml
 
 _TABLE = "labels: [{name: road, color: [128, 64, 128], values: [0]}, ...]"
@@ -42,15 +41,12 @@ class Folder(SegmentationDataset):
 
     @property
     def labels(self) -> LabelSpace:  # type: ignore[override]
-        """The table in ``labels.yaml``. A label that stores 255, as black and white masks do, is a class, not ignored."""
+        """The table in ``labels.yaml``."""
         self._require_root()
         path = self.root / "labels.yaml"
         if not path.is_file():
             raise InputError(f"{path}: no label table; write '{_TABLE}'")
-        values = read_yaml(path)
-        if "ignored_values" not in values and _stores(values, IGNORE):
-            values = values | {"ignored_values": []}
-        return LabelSpace.from_dict(values, path)
+        return LabelSpace.from_dict(read_yaml(path), path)
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
@@ -124,10 +120,3 @@ class Folder(SegmentationDataset):
             found = f"it holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "it is empty"
             raise InputError(f"{self.root} has no folder images and no lists ({found}); Folder wants {_EXPECTED}")
         return images
-
-
-def _stores(values: dict[str, Any], stored: int) -> bool:
-    """Whether one of the labels, as the file has them, stores this value; what is malformed is for others to say."""
-    labels = values.get("labels")
-    rows = [row for row in labels if isinstance(row, dict)] if isinstance(labels, list) else []
-    return any(isinstance(row.get("values"), list) and stored in row["values"] for row in rows)

@@ -105,14 +105,15 @@ def _resolved(text: str, path: Path, root: Path) -> Path:
 def _names(images: list[Path], root: Path) -> list[str]:
     """The files' stems; where two are the same, the paths below ``root``, for a prediction's file can bear but one."""
     stems = Counter(image.stem for image in images)
-    return [
-        image.stem
-        if stems[image.stem] == 1
-        else "_".join((image.relative_to(root) if image.is_relative_to(root) else image).with_suffix("").parts).lstrip(
-            "/_"
-        )
-        for image in images
-    ]
+    names, taken = [], set[str]()
+    for image in images:
+        below = (image.relative_to(root) if image.is_relative_to(root) else image).with_suffix("")
+        name = image.stem if stems[image.stem] == 1 else "_".join(below.parts).lstrip("/_")
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _what(columns: int) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -18,9 +19,9 @@ import numpy.typing as npt
 from imageseg import __version__
 from imageseg.datasets.mask_png import encode_mask
 from imageseg.errors import InputError
-from imageseg.files import TEMPORARY, flush, replacing, write_unflushed
+from imageseg.files import TEMPORARY, alone, flush, replacing, write_unflushed
 from imageseg.images import is_picture
-from imageseg.workers import Progress, in_processes
+from imageseg.workers import Progress, in_processes, require_main_guard
 
 NOTE = "imageseg.json"
 LEDGER = "pictures.tsv"
@@ -90,7 +91,14 @@ class MaskCache:
             note.get("complete") is True and self._is_ours(note) and len(_ledger(self._ledger)) == note.get("pictures")
         )
 
-    def records(self) -> dict[str, Record]:
+    def is_complete(self) -> bool:
+        """As ``is_whole``, and every file is still in the folder, which is listed for it."""
+        if not self.is_whole():
+            return False
+        there = self._files()
+        return all(f"{stem}.png" in there for stem in self.records())
+
+    def records(self) -> Mapping[str, Record]:
         """The ledger: stem of the picture -> its line, in the order of the annotations once the cache is whole."""
         return _ledger(self._ledger)
 
@@ -100,25 +108,30 @@ class MaskCache:
         paint: Callable[[Item], Painted],
         *,
         palette: npt.NDArray[np.uint8],
+        replace: bool = False,
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Makes what is missing; a cache of other annotations or choices is emptied first.
+        """Makes what is missing.
 
         Args:
             work: reads the annotations; called only if something is to do.
             paint: runs in other processes, so it must be importable, or a ``functools.partial`` of what is.
             palette: (256, 3) uint8 colours of the files.
+            replace: empty a cache of other annotations or choices first; without, it is an error, because another run may
+                be reading those masks.
             workers: processes; unset, one per processor.
             progress: called with (masks there, masks in all).
 
         Raises:
-            InputError: masks of unknown origin are there, the folder cannot be written, or what ``work`` and ``paint`` raise.
+            InputError: masks of unknown origin, or of other choices, are there, the folder cannot be written, or what
+                ``work`` and ``paint`` raise.
         """
-        with self._writing(), _alone(self.folder):
-            if self.is_whole():  # another process was faster
+        require_main_guard()  # before the lock, for which a worker would wait for ever
+        with self._writing(), alone(self.folder / ".lock"):
+            if self.is_complete():  # another process was faster
                 return
-            done = self._begin()
+            done = self._begin(replace=replace)
             pictures = work()
             todo = [picture for picture in pictures if _stem(picture.name) not in done]
             count = len(pictures) - len(todo)
@@ -134,9 +147,14 @@ class MaskCache:
             self._write_ledger([records[stem] for stem in stems])
             self._write_note(complete=True, pictures=len(pictures))
 
-    def _begin(self) -> dict[str, Record]:
+    def _begin(self, *, replace: bool) -> dict[str, Record]:
         """Makes the folder ours; returns what is done in it already."""
         note = self._note()
+        if note and not self._is_ours(note) and not replace:
+            raise InputError(
+                f"{self.folder}: holds masks {self._difference(note)}; 'imageseg prepare' with the choices wanted makes them "
+                f"anew, or {self._hint}"
+            )
         if not self.exists() and any(map(is_picture, self.folder.iterdir())):
             raise InputError(
                 f"{self.folder}: holds masks without {NOTE}, so imageseg did not make them; move them away, or {self._hint}"
@@ -144,7 +162,8 @@ class MaskCache:
         for leftover in self.folder.glob(f"{TEMPORARY}*"):
             leftover.unlink()
         if self._is_ours(note):
-            done = _ledger(self._ledger)
+            there = self._files()
+            done = {stem: record for stem, record in self.records().items() if f"{stem}.png" in there}
             self._write_ledger(list(done.values()))  # without a last line that a kill cut short
             return done
         # The ledger goes first: without it no old mask counts, wherever this is interrupted.
@@ -153,6 +172,19 @@ class MaskCache:
         for path in self.folder.glob("*.png"):
             path.unlink()
         return {}
+
+    def _difference(self, note: Mapping[str, Any]) -> str:
+        """What the folder's masks are made from, where it is not what is wanted."""
+        recipe = note.get("recipe")
+        made = recipe if isinstance(recipe, dict) else {}
+        other = [
+            f"{name} {made.get(name)} (not {value})" for name, value in self._recipe.items() if made.get(name) != value
+        ]
+        return f"of other choices: {', '.join(other)}" if other else f"of another file than {self._annotations}"
+
+    def _files(self) -> set[str]:
+        with os.scandir(self.folder) as entries:
+            return {entry.name for entry in entries}
 
     def _enter(self, records: Iterator[Record]) -> None:
         """Notes every mask once it has reached the disk."""
@@ -238,12 +270,12 @@ def _line(record: Record) -> str:
     return "\t".join(map(str, record)) + "\n"
 
 
-def _ledger(path: Path) -> dict[str, Record]:
+def _ledger(path: Path) -> Mapping[str, Record]:
     try:
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return dict(_read_ledger(path, stat.st_mtime_ns, stat.st_size))
+    return MappingProxyType(_read_ledger(path, stat.st_mtime_ns, stat.st_size))
 
 
 @lru_cache(maxsize=4)
@@ -259,7 +291,12 @@ def _read_ledger(path: Path, _mtime: int, _size: int) -> dict[str, Record]:
 
 def _fingerprint(path: Path) -> dict[str, Any]:
     stat = path.stat()
-    return {"file": path.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(path)}
+    return {
+        "file": path.name,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": _sha256(path, stat.st_mtime_ns),
+    }
 
 
 def _is_same_file(path: Path, noted: Any) -> bool:
@@ -272,23 +309,10 @@ def _is_same_file(path: Path, noted: Any) -> bool:
         return True
     if stat.st_size != noted.get("size"):
         return False
-    return stat.st_mtime_ns == noted.get("mtime_ns") or _sha256(path) == noted.get("sha256")
+    return stat.st_mtime_ns == noted.get("mtime_ns") or _sha256(path, stat.st_mtime_ns) == noted.get("sha256")
 
 
-def _sha256(path: Path) -> str:
+@lru_cache(maxsize=4)
+def _sha256(path: Path, _mtime: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time, where the system has such locks: the others wait, then find the work done."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        with contextlib.suppress(OSError):  # some network file systems have none
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -101,4 +101,11 @@ def convert(
 
 def _convert_one(palette: npt.NDArray[np.uint8], job: tuple[Path, Path]) -> None:
     source, target = job
-    write_mask(target, read_mat(source), palette)
+    mask = read_mat(source)
+    try:
+        write_mask(target, mask, palette)
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror or error}); make {target.parent} writable, or put the masks there "
+            "that others have made (SegmentationClassAug)"
+        ) from error

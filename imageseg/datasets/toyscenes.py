@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,14 @@ class ToyScenes(SegmentationDataset):
         """The pictures and masks of one name, sorted."""
         return self._folder().listing(split)
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Paints the pictures, unless they are there.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.voc_augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask
-from imageseg.labels import Label, LabelSpace, voc_color
+from imageseg.labels import Label, LabelSpace, voc_color, voc_palette
 from imageseg.workers import Progress
 
 _NAMES = (
@@ -59,10 +60,6 @@ LABELS = LabelSpace(
 )
 
 
-# A file's palette has a colour for every stored value, as the devkit's own files do.
-_FILE_PALETTE = np.array([voc_color(value) for value in range(256)], np.uint8)
-
-
 class VOC(SegmentationDataset):
     """The 20 object classes and background; 255, the border around objects, is ignored.
 
@@ -90,8 +87,10 @@ class VOC(SegmentationDataset):
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
-        """The test split of 2007 where its list is there; the masks of other years' test pictures are not public."""
-        return "test" if self.year == "2007" and self._list("test").is_file() else "val"
+        """The test split of 2007 where its masks are there; those of 2012 are not public."""
+        if self.year == "2012" or not self._list("test").is_file():
+            return "val"
+        return "test" if any(pair.mask for pair in self.listing("test").pairs) else "val"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -120,10 +119,17 @@ class VOC(SegmentationDataset):
             pairs = [pair._replace(mask=None) for pair in pairs]
         return listing_of(pairs)
 
-    def prepare(self, *, workers: int | None = None, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        splits: Iterable[str] | None = None,
+        replace: bool = False,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Makes ``SegmentationClassAug`` from SBD's tree, where that is there; goes on where an earlier run ended."""
-        if self.year == "2012":
-            self._augmented().make(_FILE_PALETTE, workers=workers, progress=progress)
+        if self.year == "2012" and (splits is None or _AUGMENTED in splits):
+            self._augmented().make(voc_palette(), workers=workers, progress=progress)
 
     def archives(self) -> list[Archive]:
         """VOC's own; for 2012 SBD's as well, which ``train_aug`` needs."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
-from imageseg.images import read_mask
 from imageseg.inference.predictor import Predictor
 from imageseg.names import arguments_for
 from imageseg.pipeline.loader import Loading, evaluation_loader
@@ -58,9 +57,9 @@ def evaluate(
         classes = predictor(image).classes
         confusion.update(classes, sample["mask"][0].numpy())
         mask = samples.pairs[index].mask
-        if mask is not None and (instances := benchmark.instances_of(mask)) is not None:
+        if mask is not None and (instances := benchmark.read_instances(mask, classes.shape)) is not None:
             confusion.instances = confusion.instances or InstanceCounts()
-            confusion.instances.update(label_ids(classes), label_ids(sample["mask"][0].numpy()), read_mask(instances))
+            confusion.instances.update(label_ids(classes), label_ids(sample["mask"][0].numpy()), instances)
         if progress is not None:
             progress(index + 1, len(samples))
     return rules.score(confusion.counts())

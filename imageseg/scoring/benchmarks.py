@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from imageseg.scoring.pairing import Key, ScoredPair, frame_of, paired, stem_of, truth_files
+import numpy.typing as npt
+
+from imageseg.errors import InputError
+from imageseg.images import read_mask
+from imageseg.scoring.pairing import Key, ScoredPair, Truth, frame_of, paired, stem_of, truth_files
 
 
 @dataclass(frozen=True)
@@ -27,25 +32,45 @@ class Benchmark:
     missing_allowed: bool = False
     instances: tuple[str, str] | None = None
 
-    def pairs(self, truth: Path | Sequence[Path], predictions: Path) -> list[ScoredPair]:
+    def truth_in(self, folder: Path) -> list[Truth]:
+        """The masks below a folder, sorted; their names are those of the files.
+
+        Raises:
+            InputError: no such folder, or no mask in it.
+        """
+        return [Truth(path, self.key(path)) for path in truth_files(folder, self.endings)]
+
+    def pairs(self, truth: Iterable[Truth], predictions: Path) -> list[ScoredPair]:
         """Masks and their predictions.
 
         Args:
-            truth: a folder of masks, or the masks themselves.
+            truth: the masks, and what pictures they are of.
             predictions: a folder.
 
         Raises:
-            InputError: a folder that is not there or empty, a mask without prediction or with several.
+            InputError: a folder that is not there, a mask without prediction or with several.
         """
-        files = truth_files(truth, self.endings) if isinstance(truth, Path) else truth
-        return paired(files, predictions, key=self.key, missing_allowed=self.missing_allowed)
+        return paired(truth, predictions, key=self.key, missing_allowed=self.missing_allowed)
 
-    def instances_of(self, mask: Path) -> Path | None:
-        """The file of instances beside a mask, if there is one."""
+    def read_instances(self, mask: Path, size: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        """The file of instances beside a mask, if there is one.
+
+        Args:
+            mask: the file.
+            size: (H, W) that it must have.
+
+        Raises:
+            InputError: it cannot be read or is of another size.
+        """
         if self.instances is None:
             return None
         path = mask.with_name(mask.name.replace(*self.instances))
-        return path if path != mask and path.is_file() else None
+        if path == mask or not path.is_file():
+            return None
+        instances = read_mask(path)
+        if instances.shape != size:
+            raise InputError(f"{path}: is no map of instances of the size of {mask.name}")
+        return instances
 
 
 _BENCHMARKS = {

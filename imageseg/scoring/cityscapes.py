@@ -71,7 +71,14 @@ class InstanceCounts:
             predicted: (H, W) label ids.
             true: (H, W) label ids.
             instances: (H, W) the ``instanceIds`` file: 1000 * id + n for objects, the id alone elsewhere.
+
+        Raises:
+            ValueError: the three differ in shape.
         """
+        if not predicted.shape == true.shape == instances.shape:
+            raise ValueError(
+                f"three maps of one shape are needed, found {predicted.shape}, {true.shape}, {instances.shape}"
+            )
         for row, category in enumerate(_INSTANCE_CATEGORIES):
             if _UNSCORED[category]:
                 valid = true[np.isin(predicted, _UNSCORED[category])]

@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from imageseg.errors import InputError
 from imageseg.images import is_picture
-
-# What `imageseg predict` writes beside a prediction.
-_COMPANIONS = ("_overlay", "_confidence")
+from imageseg.prediction import COMPANIONS
 
 
 class ScoredPair(NamedTuple):
@@ -52,33 +50,41 @@ def truth_files(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
     raise InputError(f"{folder}: holds no masks{f' ({wanted})' if wanted else ''}")
 
 
+class Truth(NamedTuple):
+    """A mask, and the name that its prediction bears."""
+
+    mask: Path
+    name: str
+
+
 def paired(
-    truths: Iterable[Path], predictions: Path, *, key: Key = stem_of, missing_allowed: bool = False
+    truths: Iterable[Truth], predictions: Path, *, key: Key = stem_of, missing_allowed: bool = False
 ) -> list[ScoredPair]:
     """Every mask of the truth with its prediction, in the order of the truth.
 
     Args:
         truths: the masks.
         predictions: a folder, searched with all its folders; other files in it do no harm.
-        key: files of one key belong together.
+        key: gives a prediction's name in the truth.
         missing_allowed: a mask without prediction gets None instead of an error.
 
     Raises:
-        InputError: a mask with no or with several predictions, or several masks of one key.
+        InputError: a mask with no or with several predictions, or several masks of one name.
     """
     by_key: dict[str, list[Path]] = {}
     for path in _pictures(predictions):
         by_key.setdefault(key(path), []).append(path)
     pairs, seen = [], dict[str, Path]()
-    for truth in truths:
-        name = key(truth)
+    for mask, name in truths:
         if name in seen:
-            raise InputError(f"{seen[name]} and {truth} are both the truth of '{name}'; score them apart")
-        seen[name] = truth
+            raise InputError(f"{seen[name]} and {mask} are both the truth of '{name}'; score them apart")
+        seen[name] = mask
+        # Of several, what 'imageseg predict' wrote beside a prediction is none.
         found = by_key.get(name, [])
+        found = [path for path in found if not path.stem.endswith(COMPANIONS)] or found
         if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]} are both predictions for {truth}; keep one of them")
-        pairs.append(ScoredPair(truth, found[0] if found else None, name))
+            raise InputError(f"{found[0]} and {found[1]} are both predictions for {mask}; keep one of them")
+        pairs.append(ScoredPair(mask, found[0] if found else None, name))
     lonely = [pair for pair in pairs if pair.prediction is None]
     if len(lonely) == len(pairs) or (lonely and not missing_allowed):
         raise InputError(
@@ -91,4 +97,4 @@ def paired(
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if is_picture(path) and not path.stem.endswith(_COMPANIONS))
+    return sorted(path for path in folder.rglob("*") if is_picture(path))

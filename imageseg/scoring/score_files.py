@@ -32,7 +32,7 @@ class Reading:
         labels: the truth's table of stored values.
         class_indices: the predictions hold class indices; else stored values of the same table.
         read_truth: reads a mask as ``labels`` takes it.
-        instances_of: gives the file of a mask's instances (Cityscapes), or None.
+        read_instances: reads the map of instances beside a mask of that size (Cityscapes); None where there is none.
         boundary: also score boundaries, which costs more than all the rest.
         tolerance: of the boundary F-score, in pixels; unset, its paper's share of the diagonal.
         calibration: also score the confidence in the file NAME_confidence.png beside each prediction NAME.png.
@@ -41,7 +41,7 @@ class Reading:
     labels: LabelSpace
     class_indices: bool = False
     read_truth: Callable[[Path], npt.NDArray[Any]] = read_mask
-    instances_of: Callable[[Path], Path | None] | None = None
+    read_instances: Callable[[Path, tuple[int, ...]], npt.NDArray[Any] | None] | None = None
     boundary: bool = False
     tolerance: float | None = None
     calibration: bool = False
@@ -58,7 +58,7 @@ class Reading:
 
 class _Picture(NamedTuple):
     counts: npt.NDArray[np.int64]  # (C, C + 1)
-    values: npt.NDArray[np.int64]  # (256,) valid pixels by predicted value
+    values: npt.NDArray[np.int64]  # (C, 256) valid pixels by class and predicted value
     instances: InstanceCounts | None
     boundary: Boundary | None
     calibration: Calibration | None
@@ -71,7 +71,7 @@ class ScoredFiles:
     Attributes:
         confusion: all pixels.
         pictures: pixels of each picture by class, in the order of the pairs.
-        values: (256,) valid pixels by the value that their prediction stores; 255 also stands for larger ones.
+        values: (C, 256) valid pixels by true class and by the value that their prediction stores.
         boundary: if asked for.
         calibration: if asked for.
     """
@@ -97,7 +97,7 @@ def score_files(
         InputError: a file that cannot be read, sizes that differ, or a value in the truth that the table does not declare.
     """
     num_classes = len(reading.labels)
-    confusion, values = ConfusionMatrix(num_classes), np.zeros(256, np.int64)
+    confusion, values = ConfusionMatrix(num_classes), np.zeros((num_classes, 256), np.int64)
     boundary = Boundary(num_classes, tolerance=reading.tolerance) if reading.boundary else None
     calibration = Calibration(num_classes) if reading.calibration else None
     correct, true, predicted = np.zeros((3, len(pairs), num_classes), np.int64)
@@ -117,66 +117,78 @@ def score_files(
 
 
 def suspicion(scored: ScoredFiles, reading: Reading) -> str | None:
-    """A sentence where the predictions look as if they held the other of class indices and stored values."""
+    """A sentence where the predictions fit the truth far better when read as the other of class indices and stored values."""
     other = replace(reading, class_indices=not reading.class_indices)
-    here, there = (_share_of_no_class(scored.values, side) for side in (reading, other))
-    if here < 0.2 or there > here / 10:
+    here, there = (_share_of_correct(scored.values, side) for side in (reading, other))
+    if there < max(0.1, 3 * here):
         return None
     if reading.class_indices:
-        return f"{here:.0%} of the predictions are no class index, but stored values of the table: leave out --stored"
-    return f"{here:.0%} of the predictions are no stored value of the table, but class indices: pass --stored classes"
+        return f"the predictions fit far better ({there:.0%} against {here:.0%}) as stored values: leave out --stored"
+    return f"the predictions fit far better ({there:.0%} against {here:.0%}) as class indices: pass --stored classes"
 
 
-def _share_of_no_class(values: npt.NDArray[np.int64], reading: Reading) -> float:
-    classes = reading.class_of_predicted[:256]
-    return float(values[(classes < 0) | (classes >= len(reading.labels))].sum() / max(1, values.sum()))
+def _share_of_correct(values: npt.NDArray[np.int64], reading: Reading) -> float:
+    classes = np.arange(len(values))[:, None]  # (C, 1)
+    return float(values[classes == reading.class_of_predicted[:256]].sum() / max(1, values.sum()))
 
 
 def _count(pair: ScoredPair, reading: Reading) -> _Picture:
     true = reading.read_truth(pair.truth)
-    predicted, table = _read_prediction(pair, true.shape[:2], reading)
+    predicted = _read_prediction(pair, true.shape[:2], reading)
     if true.ndim == 2 and true.dtype == np.uint8:
-        by_value = reading.labels.fold(joint_histogram(true, predicted), pair.truth)
+        by_value = reading.labels.fold(joint_histogram(true, predicted.values), pair.truth)
     else:
-        by_value = joint_histogram(reading.labels.encode(true, pair.truth), predicted)[: len(reading.labels)]
+        by_value = joint_histogram(reading.labels.encode(true, pair.truth), predicted.values)[: len(reading.labels)]
     instances = boundary = calibration = None
-    if reading.instances_of is not None and (path := reading.instances_of(pair.truth)) is not None:
+    if reading.read_instances is not None and (found := reading.read_instances(pair.truth, true.shape)) is not None:
         instances = InstanceCounts()
-        instances.update(_label_ids(predicted, pair, reading), true.astype(np.uint8), read_mask(path))
+        instances.update(predicted.label_ids(), true.astype(np.uint8), found)
     if reading.boundary or reading.calibration:
-        mask, classes = reading.labels.encode(true, pair.truth), table.astype(np.uint8)[predicted]
+        mask, classes = reading.labels.encode(true, pair.truth), predicted.classes()
         if reading.boundary:
             boundary = Boundary(len(reading.labels), tolerance=reading.tolerance)
             boundary.update(classes, mask)
         if reading.calibration and pair.prediction is not None:
             calibration = Calibration(len(reading.labels))
             calibration.update(_confidence(pair.prediction, mask.shape), classes, mask)
-    counts = fold(by_value, table, len(reading.labels))
-    return _Picture(counts, by_value.sum(axis=0), instances, boundary, calibration)
+    counts = fold(by_value, predicted.class_of_value, len(reading.labels))
+    return _Picture(counts, by_value, instances, boundary, calibration)
 
 
-def _read_prediction(
-    pair: ScoredPair, size: tuple[int, ...], reading: Reading
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
-    """(H, W) values, and the class index of each of 256 values; 255 and -1, which is 255 in eight bits, are no class."""
+class _Predicted(NamedTuple):
+    """A prediction in eight bits."""
+
+    values: npt.NDArray[np.uint8]  # (H, W)
+    class_of_value: npt.NDArray[np.int16]  # (256,); 255 and -1, which is 255 in eight bits, are no class
+    are_classes: bool
+
+    def classes(self) -> npt.NDArray[np.uint8]:
+        """(H, W) class indices, 255 for no class."""
+        classes: npt.NDArray[np.uint8] = self.class_of_value.astype(np.uint8)[self.values]
+        return classes
+
+    def label_ids(self) -> npt.NDArray[np.uint8]:
+        """(H, W) Cityscapes' label ids, in which its instances are named."""
+        return label_ids(self.values) if self.are_classes else self.values
+
+
+def _read_prediction(pair: ScoredPair, size: tuple[int, ...], reading: Reading) -> _Predicted:
     same = np.arange(256, dtype=np.int16)
     if pair.prediction is None:  # all of it missed
-        return np.full(size, IGNORE, np.uint8), same
+        return _Predicted(np.full(size, IGNORE, np.uint8), same, are_classes=True)
     predicted = read_mask(pair.prediction)
     if predicted.shape[:2] != size:
         sizes = [f"{width} x {height}" for height, width in (predicted.shape[:2], size)]
         raise InputError(f"{pair.prediction}: is {sizes[0]} pixels, its truth {pair.truth} is {sizes[1]}")
     if predicted.ndim == 3:
-        return reading.labels.encode(predicted, pair.prediction), same
-    if predicted.dtype == np.uint8:
-        return predicted, reading.class_of_predicted[:256]
+        return _Predicted(reading.labels.encode(predicted, pair.prediction), same, are_classes=True)
+    if predicted.min() >= 0 and predicted.max() <= IGNORE:
+        table = reading.class_of_predicted[:256]
+        return _Predicted(predicted.astype(np.uint8, copy=False), table, are_classes=reading.class_indices)
     # More than 8 bits: the values become classes first.
-    return reading.class_of_predicted[np.clip(predicted, 0, 65535)].astype(np.uint8), same
-
-
-def _label_ids(predicted: npt.NDArray[np.uint8], pair: ScoredPair, reading: Reading) -> npt.NDArray[np.uint8]:
-    """The prediction in Cityscapes' label ids, in which its instances are named."""
-    return label_ids(predicted) if reading.class_indices or pair.prediction is None else predicted
+    inside = (predicted >= 0) & (predicted <= 65535)
+    classes = reading.class_of_predicted[np.where(inside, predicted, 0)]
+    return _Predicted(np.where(inside, classes, UNDECLARED).astype(np.uint8), same, are_classes=True)
 
 
 def _confidence(prediction: Path, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:

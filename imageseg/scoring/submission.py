@@ -20,14 +20,13 @@ import numpy.typing as npt
 from imageseg.errors import InputError
 from imageseg.files import replacing
 from imageseg.images import image_size, read_mask
-from imageseg.labels import IGNORE, LabelSpace
+from imageseg.labels import IGNORE, LabelSpace, voc_palette
+from imageseg.prediction import COMPANIONS
 from imageseg.scoring.submission_check import Picture, Report, check_pack
 from imageseg.scoring.submission_faults import Faults
-from imageseg.scoring.submission_formats import SubmissionFormat, voc_palette
+from imageseg.scoring.submission_formats import SubmissionFormat
 from imageseg.scoring.submission_png import encoded, occurring
 from imageseg.workers import Progress, in_processes
-
-_NOT_PREDICTIONS = ("_overlay", "_confidence")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
     names = {picture.name for picture in plan.pictures}
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.png")):
-        if path.name.startswith(".") or (path.stem.endswith(_NOT_PREDICTIONS) and path.stem not in names):
+        if path.name.startswith(".") or (path.stem.endswith(COMPANIONS) and path.stem not in names):
             continue
         key = plan.rules.key_of(path.stem)
         if key in wanted:
@@ -254,7 +253,7 @@ def _stored_values(labels: LabelSpace) -> npt.NDArray[np.uint8]:
 
 
 def _palette(plan: Plan) -> bytes:
-    return voc_palette() if plan.rules.mode == "P" else b""
+    return voc_palette().tobytes() if plan.rules.mode == "P" else b""
 
 
 def _sizes(found: tuple[int, ...], wanted: tuple[int, int]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
 from imageseg.errors import InputError
-from imageseg.labels import IGNORE
+from imageseg.labels import IGNORE, voc_palette
 from imageseg.scoring.submission_archive import ArchiveError, Entry, Kind, contents_of, entries_of, kind_of
 from imageseg.scoring.submission_faults import Fault, Faults
-from imageseg.scoring.submission_formats import SubmissionFormat, voc_palette
+from imageseg.scoring.submission_formats import SubmissionFormat
 from imageseg.scoring.submission_png import Examined, examined
 from imageseg.workers import Progress, in_processes
 
@@ -210,7 +210,7 @@ def _check_contents(
 ) -> None:
     unscored: set[int] = set()
     never_scored, foreign = [], []
-    colors = voc_palette()[: 3 * 21]
+    colors = voc_palette()[:21].tobytes()
     for name, found in results:
         if found.fault:
             faults.add(found.fault, name, found.detail)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imageseg.errors import InputError
-from imageseg.labels import IGNORE, voc_color
+from imageseg.labels import IGNORE
+from imageseg.scoring.cityscapes import LABEL_IDS
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,6 @@ def format_for(dataset: str) -> SubmissionFormat:
     return FORMATS[dataset]
 
 
-def voc_palette() -> bytes:
-    """The 256 colours of the VOC development kit, three bytes each."""
-    return bytes(channel for value in range(256) for channel in voc_color(value))
-
-
-_CITYSCAPES_SCORED = frozenset((7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33))
-
 FORMATS = {
     entry.dataset: entry
     for entry in (
@@ -117,8 +111,8 @@ FORMATS = {
             server="https://www.cityscapes-dataset.com/submit/",
             archive="zip",
             mode="L",
-            values=_CITYSCAPES_SCORED,
-            unscored=frozenset(range(34)) - _CITYSCAPES_SCORED,
+            values=frozenset(LABEL_IDS),
+            unscored=frozenset(range(34)) - frozenset(LABEL_IDS),
             stem=r"([^_]+_\d{6}_\d{6}).*",
             size=(1024, 2048),
             count=1525,

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from imageseg.datasets.base import SegmentationDataset
+from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
 from imageseg.pipeline.stream import ArrayTransform
@@ -29,10 +30,10 @@ class StreamData(pl.LightningDataModule):
         self.loading = loading
         self.test_split = loading.test_split or dataset.scored_split
         # Read now, so that a missing file is found before anything is built.
-        self.train_samples = dataset.samples(loading.train_split)
-        self.val_samples = dataset.samples(loading.val_split)
+        self.train_samples = _with_masks(dataset, loading.train_split)
+        self.val_samples = _with_masks(dataset, loading.val_split)
         same = self.test_split == loading.val_split
-        self.test_samples = self.val_samples if same else dataset.samples(self.test_split)
+        self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
         self._transform = transform
         self._seed = seed
         self._first_batch = 0
@@ -87,3 +88,13 @@ class StreamData(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+
+
+def _with_masks(dataset: SegmentationDataset, split: str) -> PairSamples:
+    samples = dataset.samples(split)
+    lonely = [pair for pair in samples.pairs if pair.mask is None]
+    if lonely:
+        raise InputError(
+            f"{lonely[0].image}: the split '{split}' has no masks; it can be predicted, not trained on or scored"
+        )
+    return samples

@@ -75,10 +75,11 @@ def train(recipe: Recipe) -> TrainedRun:
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
-    dataset.prepare()
+    loading = Loading(**parts[Loading])
+    dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
-    data = StreamData(dataset, Augmentation(**parts[Augmentation]), Loading(**parts[Loading]), seed=training.seed)
+    data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
     task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from fakes import write_fake
+from fakes import FAKES, write_fake
 from PIL import Image
 
+from imageseg import build_dataset
 from imageseg.cli import main
 from imageseg.scoring.dialects import DIALECTS
 
@@ -183,6 +184,55 @@ def test_boundaries_and_calibration(camera: dict[str, Path], capsys: pytest.Capt
 
 def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
-    scores = score(capsys, *base, "--dialect", "per_image", "--against", camera["bad"])
-    assert "interval" not in scores
-    assert "against" not in scores
+    assert "interval" not in score(capsys, *base, "--dialect", "per_image")
+    assert main(["score", *map(str, base), "--dialect", "per_image", "--against", str(camera["bad"])]) == 2
+    assert "--against compares mIoU over whole sets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("VOC", {}),
+        ("COCO", {}),
+        ("Cityscapes", {}),
+        ("Cityscapes", {"kind": "labelTrainIds"}),
+        ("BDD100K", {}),
+        ("BDD100K", {"tree": "seg"}),
+        ("CamVid", {}),
+        ("CamVid", {"tree": "ids"}),
+        ("CamVid", {"tree": "colors"}),
+        ("ADE20K", {}),
+    ],
+)
+def test_every_dataset_scores_predictions_that_bear_the_names_of_its_pictures(
+    name: str, arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The truth itself, in class indices, is a perfect prediction, whatever the masks' own names and values are."""
+    dataset = build_dataset(name, **FAKES[name](tmp_path / "data", **arguments))
+    samples, out = dataset.samples("val"), tmp_path / "out"
+    out.mkdir()
+    for index, pair in enumerate(samples.pairs):
+        classes = samples.read(index)[1]
+        Image.fromarray(np.where(classes == 255, 0, classes)).save(out / f"{pair.image.stem}.png")
+    flags = ["--year", "2012"] if name == "VOC" else []
+    base = ["--dataset", name, "--root", dataset.root, *flags, "--predictions", out, "--stored", "classes"]
+    assert score(capsys, *base)["pixel_accuracy"] == 1
+
+
+def test_a_list_pairs_pictures_and_masks_of_different_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "masks/train/train_1.png").rename(folder / "masks/train/other.png")
+    (folder / "train.txt").write_text("images/train/train_1.jpg masks/train/other.png\n")
+    base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions")
+    assert score(capsys, *base, predict(folder, ALL_ROAD))["pixel_accuracy"] == pytest.approx(16 / 19)
+
+
+def test_a_table_of_black_and_white_masks_is_read_as_the_dataset_reads_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = [{"name": name, "color": [v, v, v], "values": [v]} for name, v in (("ground", 0), ("thing", 255))]
+    (folder / "labels.yaml").write_text(yaml.safe_dump({"labels": labels}))
+    mask = np.repeat([0, 255], 12).reshape(4, 6).astype(np.uint8)
+    Image.fromarray(mask).save(folder / "masks/train/train_1.png")
+    base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", predict(folder, mask))
+    assert score(capsys, *base)["miou"] == 1
+    assert score(capsys, *base, "--labels", folder / "labels.yaml")["miou"] == 1

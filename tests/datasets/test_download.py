@@ -333,3 +333,16 @@ def test_zip_files_too(server: Server, tmp_path: Path) -> None:
     server.content = buffer.getvalue()
     fetch([server.archive(hashlib.md5(server.content).hexdigest(), name="kit.zip")], tmp_path)
     assert (tmp_path / "kit/a.txt").read_bytes() == b"a"
+
+
+def test_two_at_once_fetch_it_once(server: Server, tmp_path: Path) -> None:
+    """Without a lock, the second would resume the first one's part, and both would find their own stream right."""
+    threads = [threading.Thread(target=fetch, args=([server.archive()], tmp_path)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.asked) == 1
+    assert hashlib.md5((tmp_path / "kit.tar").read_bytes()).hexdigest() == MD5
+    assert (tmp_path / "kit/a.bin").read_bytes() == NOISE
+    assert not list(tmp_path.rglob("*.lock"))

@@ -6,6 +6,7 @@ import pytest
 from fakes import write_folder
 from PIL import Image
 
+from imageseg.datasets import folder_lists
 from imageseg.datasets.folder import Folder
 from imageseg.errors import InputError
 
@@ -133,3 +134,10 @@ def test_training_on_a_list_without_masks_is_one_line(root: Path) -> None:
     dataset = listed(root, "images/train/train_1.jpg")
     with pytest.raises(InputError, match="this split has no masks; predict it"):
         dataset.samples("train")[0]
+
+
+def test_names_made_of_folders_never_collide(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("x/y/c.png", "x_y/c.png", "a/c.png", "a_c.png")]
+    names = folder_lists._names(paths, tmp_path)
+    assert len(set(names)) == 4
+    assert names[0] == "x_y_c"

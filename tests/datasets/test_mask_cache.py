@@ -49,10 +49,14 @@ def cache_in(folder: Path, **recipe: str) -> MaskCache:
     return MaskCache(folder, recipe=recipe, annotations=annotations, hint="pass another folder")
 
 
-def make(cache: MaskCache, *, workers: int = 1, squares=SQUARES, **choices) -> list[tuple[int, int]]:
+def make(
+    cache: MaskCache, *, workers: int = 1, squares=SQUARES, replace: bool = False, **choices
+) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     progress = lambda done, total: seen.append((done, total))  # noqa: E731
-    cache.make(lambda: squares, partial(paint, **choices), palette=PALETTE, workers=workers, progress=progress)
+    cache.make(
+        lambda: squares, partial(paint, **choices), palette=PALETTE, replace=replace, workers=workers, progress=progress
+    )
     return seen
 
 
@@ -81,10 +85,38 @@ def test_a_whole_cache_is_known_without_its_masks_and_made_no_second_time(tmp_pa
     cache = cache_in(tmp_path / "masks")
     make(cache)
     for path in cache.folder.glob("*.png"):
-        path.unlink()
+        path.write_bytes(b"never opened")
     assert cache.is_whole()
+    assert cache.is_complete()
     assert make(cache, log=tmp_path / "log") == []
     assert not (tmp_path / "log").exists()
+
+
+def test_masks_that_somebody_deleted_are_made_again(tmp_path):
+    cache = cache_in(tmp_path / "masks")
+    make(cache)
+    for name in ("003.png", "007.png"):
+        (cache.folder / name).unlink()
+    assert not cache.is_complete()
+    make(cache, log=tmp_path / "log")
+    assert (tmp_path / "log").read_text().split() == ["003.jpg", "007.jpg"]
+    assert cache.is_complete()
+    assert values(cache.folder) == ALL
+    assert list(cache.records()) == [f"{index:03}" for index in range(12)]
+
+
+def test_masks_of_other_choices_stay_unless_they_may_go(tmp_path):
+    """Another run may be training on them."""
+    make(cache_in(tmp_path / "masks", overlap="first"))
+    before = {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
+    with pytest.raises(InputError) as refused:
+        make(cache_in(tmp_path / "masks", overlap="void"))
+    assert "holds masks of other choices: overlap first (not void); 'imageseg prepare'" in str(refused.value)
+    assert "or pass another folder" in str(refused.value)
+    assert {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+    (tmp_path / "annotations.json").write_text("[]")
+    with pytest.raises(InputError, match=r"holds masks of another file than .*annotations\.json"):
+        make(cache_in(tmp_path / "masks", overlap="first"))
 
 
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
@@ -142,11 +174,11 @@ def test_other_choices_start_anew_and_leave_nothing_of_the_old(tmp_path, interru
     assert not new.is_whole()
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
-            make(new, stop="005.jpg")
+            make(new, replace=True, stop="005.jpg")
         assert not old.is_whole()
         assert not new.is_whole()
         assert len(list(new.folder.glob("*.png"))) == 5
-    make(new)
+    make(new, replace=not interrupted)
     assert new.is_whole()
     assert not old.is_whole()
     assert values(new.folder) == ALL
@@ -157,7 +189,7 @@ def test_other_annotations_start_anew(tmp_path):
     make(cache)
     (tmp_path / "annotations.json").write_text("[]")  # as long as before
     assert not cache.is_whole()
-    make(cache, log=tmp_path / "log")
+    make(cache, replace=True, log=tmp_path / "log")
     assert len((tmp_path / "log").read_text().split()) == 12
 
 
@@ -196,7 +228,7 @@ def test_a_damaged_note_starts_anew(tmp_path, note):
     make(cache)
     (cache.folder / NOTE).write_text(note)
     assert not cache.is_whole()
-    make(cache)
+    make(cache, replace=True)
     assert cache.is_whole()
     assert values(cache.folder) == ALL
 

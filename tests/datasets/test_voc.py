@@ -218,3 +218,8 @@ def test_the_real_sample_without_lists(samples):
     assert [pair.name for pair in listing.without_mask] == ["2011_003353"]
     assert listing.without_image == []
     assert dataset.objects(listing.pairs[0]) == 2
+
+
+def test_2007_is_scored_on_val_where_the_tests_masks_are_not_there(tmp_path):
+    write_voc(tmp_path, year="2007", test_masks=False)
+    assert VOC(str(tmp_path), year="2007").scored_split == "val"

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
+from imageseg.scoring.benchmarks import benchmark_of
 from imageseg.scoring.boundary import Boundary
 from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.confusion import ConfusionMatrix
@@ -119,9 +121,7 @@ def test_the_wrong_kind_of_prediction_is_suspected(tmp_path: Path) -> None:
     indices = score_files(
         pairs_of(tmp_path / "a", stored(TRUTHS), [c % 3 for c in CLASSES]), Reading(LABELS), workers=1
     )
-    assert "100% of the predictions are no stored value of the table, but class indices: pass --stored classes" in str(
-        suspicion(indices, Reading(LABELS))
-    )
+    assert "against 0%) as class indices: pass --stored classes" in str(suspicion(indices, Reading(LABELS)))
     reading = Reading(LABELS, class_indices=True)
     values = score_files(pairs_of(tmp_path / "b", stored(TRUTHS), stored([c % 3 for c in CLASSES])), reading, workers=1)
     assert "leave out --stored" in str(suspicion(values, reading))
@@ -153,3 +153,52 @@ def test_confidence_that_does_not_fit_is_named(tmp_path: Path) -> None:
     saved(confidence_beside(pair.prediction), np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match=r"0_confidence\.png: confidence is one grey channel of 8 bits"):
         score_files([pair], Reading(LABELS, calibration=True), workers=1)
+
+
+def test_ids_shifted_by_one_are_suspected_too(tmp_path: Path) -> None:
+    """As in ADE20K, where nearly every class index is a stored value as well: of the class before."""
+    ade = LabelSpace(tuple(Label(f"c{i}", (i, i, i), (i + 1,)) for i in range(20)), ignored_values=(0,))
+    classes = RNG.integers(0, 20, (30, 30)).astype(np.uint8)
+    pairs = pairs_of(tmp_path, [ade.decode(classes)], [classes])
+    scored = score_files(pairs, Reading(ade), workers=1)
+    assert "(100% against 0%) as class indices" in str(suspicion(scored, Reading(ade)))
+
+
+def test_values_outside_sixteen_bits_are_misses(tmp_path: Path) -> None:
+    """A -1 is not the class 0."""
+    (pair,) = pairs_of(tmp_path, [np.full((2, 3), 7, np.uint8)], [np.zeros((2, 3), np.uint8)])
+    for value in (-1, 70_000):
+        path = tmp_path / "out" / f"{value}.tif"
+        Image.fromarray(np.full((2, 3), value, np.int32)).save(path)
+        for class_indices in (False, True):
+            reading = Reading(LABELS, class_indices=class_indices)
+            assert score_files([pair._replace(prediction=path)], reading, workers=1).confusion.missed[0] == 6
+
+
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "colours"])
+def test_instances_are_scored_alike_whatever_the_prediction_is_saved_as(tmp_path: Path, kind: str) -> None:
+    benchmark, labels = benchmark_of("Cityscapes"), build_dataset("Cityscapes", masks="labelIds").labels
+    true = np.array([[26, 26, 26, 26, 24, 24, 7, 7]], np.uint8)
+    truth = saved(tmp_path / "truth/a_0_1_gtFine_labelIds.png", true)
+    instances = np.where(true >= 24, 1000 * true.astype(np.uint16), true).astype(np.uint16)
+    saved(tmp_path / "truth/a_0_1_gtFine_instanceIds.png", instances)
+    ids = np.array([[26, 26, 7, 27, 24, 25, 7, 26]], np.uint8)
+    as_saved = {"8 bits": ids, "16 bits": ids.astype(np.uint16), "colours": labels.colored(labels.encode(ids))}[kind]
+    pair = ScoredPair(truth, saved(tmp_path / "out/a_0_1.png", as_saved), "a_0_1")
+    scores = score_files([pair], Reading(labels, read_instances=benchmark.read_instances), workers=1).confusion.scores(
+        "cityscapes"
+    )
+    by_class = scores.extra["instance_iou"]
+    assert isinstance(by_class, dict)
+    size = 12794.0202738185 / 4
+    assert by_class["car"] == pytest.approx(2 * size / (4 * size + 1))
+
+
+def test_instances_of_another_size_are_named(tmp_path: Path) -> None:
+    benchmark, labels = benchmark_of("Cityscapes"), build_dataset("Cityscapes", masks="labelIds").labels
+    truth = saved(tmp_path / "truth/a_0_1_gtFine_labelIds.png", np.full((4, 4), 7, np.uint8))
+    pair = ScoredPair(truth, saved(tmp_path / "out/a_0_1.png", np.full((4, 4), 7, np.uint8)), "a_0_1")
+    for wrong in (np.full((2, 4), 7, np.uint16), np.full((8, 8), 7, np.uint16), np.zeros((4, 4, 3), np.uint8)):
+        saved(tmp_path / "truth/a_0_1_gtFine_instanceIds.png", wrong)
+        with pytest.raises(InputError, match=r"a_0_1_gtFine_instanceIds\.png: is no map of instances of the size"):
+            score_files([pair], Reading(labels, read_instances=benchmark.read_instances), workers=1)

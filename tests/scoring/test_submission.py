@@ -31,7 +31,7 @@ from submission_packs import (
 
 from imageseg.errors import InputError
 from imageseg.images import read_mask, write_mask
-from imageseg.labels import LabelSpace, voc_color
+from imageseg.labels import LabelSpace, voc_color, voc_palette
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.submission import (
     Plan,
@@ -43,7 +43,7 @@ from imageseg.scoring.submission import (
 )
 from imageseg.scoring.submission_check import Picture, check_pack
 from imageseg.scoring.submission_faults import Faults
-from imageseg.scoring.submission_formats import FORMATS, format_for, voc_palette
+from imageseg.scoring.submission_formats import FORMATS, format_for
 from imageseg.scoring.submission_png import encoded, examined, occurring
 
 every_server = pytest.mark.parametrize("name", list(FORMATS))
@@ -121,7 +121,7 @@ def test_only_four_datasets_have_a_server() -> None:
 
 
 def test_the_palette_is_the_development_kits() -> None:
-    assert list(voc_palette()) == [channel for value in range(256) for channel in voc_color(value)]
+    assert voc_palette().ravel().tolist() == [channel for value in range(256) for channel in voc_color(value)]
 
 
 def test_the_tables_hold_the_figures_of_the_servers() -> None:
@@ -317,12 +317,12 @@ def test_a_pack_is_named_after_its_kind(name: str, wrong: str, tmp_path: Path) -
 def test_a_png_keeps_its_values(height: int, width: int, palette: bool, data: st.DataObject) -> None:
     flat = data.draw(st.lists(st.integers(0, 255), min_size=height * width, max_size=height * width))
     values = np.array(flat, np.uint8).reshape(height, width)
-    written = encoded(values, voc_palette() if palette else b"")
+    written = encoded(values, voc_palette().tobytes() if palette else b"")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(written))), values)
     found = examined(written, (height, width))
     assert found.fault == ""
     assert found.values == occurring(values) == tuple(np.unique(values).tolist())
-    assert found.palette == (voc_palette() if palette else b"")
+    assert found.palette == (voc_palette().tobytes() if palette else b"")
 
 
 def test_a_fault_of_unknown_kind_is_a_mistake_of_ours() -> None:

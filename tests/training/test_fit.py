@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes import write_fake
 
 import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import read_checkpoint, write_checkpoint
 from imageseg.cli import main
+from imageseg.datasets.voc import VOC
 from imageseg.images import write_image
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
@@ -313,3 +315,33 @@ def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> N
     data = {key: value for key, value in values["data"].items() if key not in ("size", "counts")}
     with pytest.raises(InputError, match="val: none of its 1 pictures has a pixel that is not ignored"):
         train(Recipe.from_dict(values | {"use": "Folder", "data": data}))
+
+
+def test_a_run_makes_no_masks_that_it_does_not_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SBD beside VOC: only a run on train_aug wants its masks."""
+    asked: list[set[str]] = []
+    monkeypatch.setattr(VOC, "prepare", lambda self, *, splits=None, **_: asked.append(set(splits)))
+    monkeypatch.setattr(
+        "imageseg.training.fit.StreamData", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
+    )
+    root = write_fake("VOC", tmp_path)["root"]
+    with pytest.raises(InputError, match="enough"):
+        train(Recipe("VOC", "UNet", data={"root": root, "train_split": "trainval"}))
+    assert asked == [{"trainval", "val"}]
+
+
+def test_a_split_without_masks_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    root = write_fake("VOC", tmp_path)["root"]
+    with pytest.raises(InputError, match=r"2008_000003\.jpg: the split 'test' has no masks; it can be predicted"):
+        train(
+            Recipe("VOC", "UNet", data={"root": root, "test_split": "test"}, trainer={"output": str(tmp_path / "runs")})
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_does_not_replace_the_masks_of_another(tmp_path: Path) -> None:
+    root = write_fake("COCO", tmp_path)["root"]
+    before = {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"holds masks of other choices: overlap first \(not void\).*data\.masks"):
+        train(Recipe("COCO", "UNet", data={"root": root, "overlap": "void", "min_pixels": -1}))
+    assert {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()} == before
