@@ -27,6 +27,8 @@ class Network(nn.Module, ABC):
         mean: per channel, on a scale of 0 to 1, as the encoder's weights were trained with.
         std: likewise.
         pretrained: whether the encoder starts from published weights.
+        align_corners: which grid coarse logits lie on: False puts their outer edges on the picture's, True the centres of
+            their corner pixels. A network is trained for one of them.
     """
 
     encoder: nn.Module
@@ -41,12 +43,14 @@ class Network(nn.Module, ABC):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         pretrained: bool = False,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, found {num_classes}")
         self.num_classes = num_classes
         self.pretrained = pretrained
+        self.align_corners = align_corners
         # In the units of the pictures, 0 to 255: one multiplication less on every pixel.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -67,30 +71,40 @@ class Network(nn.Module, ABC):
         Raises:
             InputError: in training, a single picture so small that batch statistics are undefined.
         """
-        return resize(self.coarse_logits(self.normalize(images)), images.shape[-2:])
+        logits = self.coarse_logits(self.normalize(images))
+        return resize(logits, images.shape[-2:], align_corners=self.align_corners)
+
+    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As ``coarse_logits``, and the coarse logits of each auxiliary head, of which there are none unless overridden."""
+        return self.coarse_logits(images), []
 
     def forward_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The logits, and those of the auxiliary heads at the same size (none unless the network says otherwise)."""
-        return self(images), []
+        """The logits, and those of the auxiliary heads at the same size."""
+        logits, auxiliary = self.coarse_logits_with_aux(self.normalize(images))
+        logits, *auxiliary = (
+            resize(maps, images.shape[-2:], align_corners=self.align_corners) for maps in (logits, *auxiliary)
+        )
+        return logits, auxiliary
 
     def predict_classes(self, images: Tensor) -> Tensor:
         """The most likely class of every pixel: (N, 3, H, W) pictures to (N, H, W) uint8 class indices."""
-        return classes_at(self.coarse_logits(self.normalize(images)), images.shape[-2:])
+        logits = self.coarse_logits(self.normalize(images))
+        return classes_at(logits, images.shape[-2:], align_corners=self.align_corners)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Pictures of 0 to 255 to the range that the encoder was trained on; keeps the memory order."""
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
-def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, C, h, w) bilinearly to (N, C, *size); corners are not aligned, so any two sizes share their pixel grid."""
+def resize(maps: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """(N, C, h, w) bilinearly to (N, C, *size); unless corners are aligned, any two sizes share their pixel grid."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """``most_likely(resize(logits.float(), size))`` without ever holding all logits at the full size.
+def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """``most_likely(resize(logits.float(), size, align_corners=...))`` without ever holding all logits at the full size.
 
     Resized logits are the largest array of a prediction: 159 MB for 19 classes at 1024 x 2048. Here a band of rows is
     resized, its classes are taken, and the band is forgotten.
@@ -98,6 +112,7 @@ def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
     Args:
         logits: (N, C, h, w).
         size: H and W.
+        align_corners: as for ``resize``.
 
     Returns:
         (N, H, W) uint8 class indices.
@@ -107,9 +122,8 @@ def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
         return most_likely(logits)
     classes = torch.empty((number, rows, columns), dtype=torch.uint8, device=logits.device)
     factor = rows // height
-    if (
-        rows == factor * height
-    ):  # then a band of coarse rows, with one more on either side, gives the same rows as the whole
+    if rows == factor * height and not align_corners:
+        # Then a band of coarse rows, with one more on either side, gives the same rows as the whole.
         band = max(1, _BAND // (number * channels * columns * factor))
         for top in range(0, height, band):
             bottom = min(top + band, height)
@@ -118,8 +132,8 @@ def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
             kept = resized[:, :, (top - first) * factor : (bottom - first) * factor]
             classes[:, top * factor : bottom * factor] = most_likely(kept)
         return classes
-    # Any other height: the two steps of bilinear interpolation by hand, first along the rows, then between them.
-    places = ((torch.arange(rows, dtype=torch.float32) + 0.5) * (height / rows) - 0.5).clamp(min=0)
+    # Otherwise the two steps of bilinear interpolation by hand, first along the rows, then between them.
+    places = _places(rows, height, align_corners=align_corners)
     upper = places.floor().long()
     lower = (upper + 1).clamp(max=height - 1)
     weight = (places - upper).view(-1, 1).to(logits.device)
@@ -127,10 +141,18 @@ def classes_at(logits: Tensor, size: Sequence[int]) -> Tensor:
     for top in range(0, rows, band):
         part = slice(top, min(top + band, rows))
         first, last = int(upper[part][0]), int(lower[part][-1]) + 1
-        wide = resize(logits[:, :, first:last].float(), (last - first, columns))
+        wide = resize(logits[:, :, first:last].float(), (last - first, columns), align_corners=align_corners)
         above, below = (wide[:, :, (index[part] - first).to(wide.device)] for index in (upper, lower))
         classes[:, part] = most_likely(torch.lerp(above, below, weight[part]))
     return classes
+
+
+def _places(size: int, source: int, *, align_corners: bool) -> Tensor:
+    """Where on an axis of ``source`` values each of ``size`` interpolated ones lies."""
+    places = torch.arange(size, dtype=torch.float32)
+    if align_corners:
+        return places * ((source - 1) / max(size - 1, 1))
+    return ((places + 0.5) * (source / size) - 0.5).clamp(min=0)
 
 
 def most_likely(logits: Tensor) -> Tensor:

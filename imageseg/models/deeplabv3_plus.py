@@ -44,7 +44,7 @@ class DeepLabV3Plus(Network):
         body = Encoder(encoder, pretrained=pretrained, output_stride=output_stride)
         super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
         self.encoder = body
-        self.low_level = body.strides.index(4)
+        self.low_level = body.deepest(4)
         self.aspp = ASPP(
             body.channels[-1], channels, rates=rates or rates_for(output_stride), separable=separable, dropout=dropout
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from imageseg.errors import InputError, did_you_mean
+from imageseg.models.dilation import dilate_first_blocks
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -23,19 +25,32 @@ class Encoder(nn.Module):
     Args:
         name: timm's name, for example "resnet50".
         pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
-        output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding; the first
-            convolution of such a stage keeps the old dilation, as in torchvision.
+        output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding.
+        first_block: what the first convolutions of a stage that dilates do: "contract" keeps the dilation of the stage
+            before, as torchvision and timm do and as published weights expect; "full" takes the new one at once, as
+            segmentation_models_pytorch and hszhao/semseg do.
+        in_channels: of the pictures; timm spreads the weights of its first convolution over other numbers than 3.
 
     Attributes:
-        strides: input pixels per feature pixel, rising and without repeats.
-        channels: the channels of the map at each of the strides.
+        strides: input pixels per feature pixel of each stage, rising; stages that dilate repeat the stride before them.
+        channels: of the map of each stage.
 
     Raises:
         InputError: unknown name, an encoder that cannot dilate or has no pyramid, weights that cannot be had.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = True, output_stride: int = 32) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool = True,
+        output_stride: int = 32,
+        first_block: Literal["contract", "full"] = "contract",
+        in_channels: int = 3,
+    ) -> None:
         super().__init__()
+        if first_block not in ("contract", "full"):
+            raise InputError(f"first_block must be 'contract' or 'full', found {first_block!r}")
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
         if not timm.is_model(name):
@@ -44,11 +59,11 @@ class Encoder(nn.Module):
                 f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
             )
         self.name = name
-        self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride)
+        self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
+        self.in_channels = in_channels
         info = self.network.feature_info
         reductions = [round(reduction) for reduction in info.reduction()]
-        # A dilated stage repeats the stride of the one before it: the last map of a stride is the deepest.
-        self._kept = [i for i, stride in enumerate(reductions) if stride not in reductions[i + 1 :] and stride > 1]
+        self._kept = [i for i, stride in enumerate(reductions) if stride > 1]
         self.strides = [reductions[i] for i in self._kept]
         self.channels = [info.channels()[i] for i in self._kept]
         if not {4, 8} <= set(self.strides) or self.strides[-1] != output_stride:
@@ -56,21 +71,27 @@ class Encoder(nn.Module):
                 f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to {output_stride} is needed, "
                 "as resnet50 has"
             )
+        if first_block == "full":
+            dilate_first_blocks(self)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
     @property
     def mean(self) -> tuple[float, ...]:
         """The mean that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return tuple(self.network.pretrained_cfg["mean"])
+        return spread_over_channels(self.network.pretrained_cfg["mean"], self.in_channels)
 
     @property
     def std(self) -> tuple[float, ...]:
         """The standard deviation that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return tuple(self.network.pretrained_cfg["std"])
+        return spread_over_channels(self.network.pretrained_cfg["std"], self.in_channels)
+
+    def deepest(self, stride: int) -> int:
+        """The index of the last map of that stride, which is the deepest where stages repeat it."""
+        return max(i for i, found in enumerate(self.strides) if found == stride)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) to feature maps (N, channels[i], about H / strides[i], about W / strides[i]).
+        """(N, in_channels, H, W) to feature maps (N, channels[i], about H / strides[i], about W / strides[i]).
 
         Raises:
             InputError: pictures too small for this encoder or for batch statistics in training, or of a size that it cannot take.
@@ -112,7 +133,14 @@ class Encoder(nn.Module):
             )
 
 
-def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
+def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """The values as they are for as many channels; for others their mean, as timm mixes the weights of the channels."""
+    if channels == len(values):
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
+
+
+def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> Any:
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         raise InputError(
@@ -124,7 +152,7 @@ def _create(name: str, *, pretrained: bool, output_stride: int) -> Any:
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, features_only=True, **weights, **stride)
+        return timm.create_model(name, features_only=True, in_chans=in_channels, **weights, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error

@@ -7,6 +7,7 @@ import functools
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,14 @@ from imageseg.models.layers import PooledBatchNorm
 from imageseg.names import parameters_of
 
 CLASSES = 5
+ENCODERS: dict[str, tuple[str, ...]] = {}
+"""Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
+ARGUMENTS: dict[str, dict[str, Any]] = {}
+"""Arguments that make a network small enough to test."""
 CASES = [
     (model, encoder)
     for model in imageseg.MODELS
-    for encoder in ("resnet18", "mobilenetv3_small_050")
-    if encoder == "resnet18" or "encoder" in parameters_of(imageseg.MODELS[model])
+    for encoder in ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
 ]
 
 
@@ -33,7 +37,7 @@ CASES = [
 def _built(model: str, encoder: str) -> Network:
     torch.manual_seed(0)
     takes = parameters_of(imageseg.MODELS[model])
-    chosen = {"encoder": encoder, "pretrained": False}
+    chosen = {"encoder": encoder, "pretrained": False, **ARGUMENTS.get(model, {})}
     return imageseg.build_model(model, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
 
 
@@ -209,7 +213,7 @@ def test_a_moved_picture_moves_the_logits(fresh: Network, monkeypatch: pytest.Mo
 
     if fresh.coarse_logits(torch.zeros(1, 3, 64, 64)).shape[-1] < 64:
         interpolate = functools.partial(F.interpolate, mode="bilinear", align_corners=True)
-        monkeypatch.setattr("imageseg.models.base.resize", lambda maps, size: interpolate(maps, size=tuple(size)))
+        monkeypatch.setattr("imageseg.models.base.resize", lambda maps, size, **_: interpolate(maps, size=tuple(size)))
         assert (logits(224) - logits(192)).norm() / spread > 1e-2, "aligned corners went unnoticed"
 
 

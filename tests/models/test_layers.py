@@ -148,14 +148,20 @@ def test_one_class_is_possible() -> None:
 @pytest.mark.parametrize("size", [(64, 96), (32, 48), (8, 12), (97, 131), (65, 96), (64, 131), (9, 12), (5, 7), (1, 1)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("band", [1, 700, 2**20])
+@pytest.mark.parametrize("align_corners", [False, True])
 def test_classes_in_bands_are_those_of_the_whole(
-    size: tuple[int, int], layout: torch.memory_format, band: int, monkeypatch: pytest.MonkeyPatch
+    *,
+    size: tuple[int, int],
+    layout: torch.memory_format,
+    band: int,
+    align_corners: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(base, "_BAND", band)
     logits = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
-    classes = classes_at(logits, size)
+    classes = classes_at(logits, size, align_corners=align_corners)
     assert classes.dtype == torch.uint8
-    assert torch.equal(classes, most_likely(resize(logits, size)))
+    assert torch.equal(classes, most_likely(resize(logits, size, align_corners=align_corners)))
 
 
 def test_classes_of_half_precision_are_taken_in_float32() -> None:
@@ -167,9 +173,9 @@ def test_classes_of_half_precision_are_taken_in_float32() -> None:
 def test_classes_in_bands_never_hold_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 0
 
-    def watched(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def watched(maps: torch.Tensor, size: tuple[int, int], *, align_corners: bool = False) -> torch.Tensor:
         nonlocal largest
-        resized = resize(maps, size)
+        resized = resize(maps, size, align_corners=align_corners)
         largest = max(largest, resized.numel())
         return resized
 
