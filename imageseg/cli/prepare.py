@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imageseg.cli.dataset_arguments import DatasetParser
+from imageseg.errors import InputError, command
 
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
@@ -37,10 +38,11 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.cli.progress import byte_progress, file_progress
     from imageseg.datasets import DATASETS
     from imageseg.datasets.download import fetch
-    from imageseg.errors import InputError
 
     if given.workers is not None and given.workers < 1:
         raise InputError(f"--workers must be 1 or more, found {given.workers}")
+    if given.mirror and not given.download:
+        raise InputError("--mirror says where --download fetches from; pass both")
     if given.download:
         archives = dataset.archives()
         with byte_progress("download") as progress:
@@ -59,14 +61,10 @@ def _report(dataset: SegmentationDataset, name: str, *, as_json: bool) -> int:
     else:
         there = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"{name} in {dataset.root}: {there or 'nothing'}")
+    lister = command("check", name, "--root", dataset.root)
     exit_code = 0
     for split, listing in listings.items():
-        for pairs, what in (
-            (listing.without_mask, "pictures without mask"),
-            (listing.without_image, "masks without picture"),
-        ):
-            if pairs:
-                hint = f"'imageseg check {name} --root {dataset.root}' lists them"
-                print(f"{split}: {len(pairs)} {what}, such as {pairs[0].name}; {hint}", file=sys.stderr)
-                exit_code = 3
+        for fault, first in listing.faults():
+            print(f"{split}: {fault}, such as {first.name}; {lister} lists them", file=sys.stderr)
+            exit_code = 3
     return exit_code

@@ -25,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     given, flags = _parser().parse_known_args(list(arguments))
     if not given.truth and not given.root:
         raise InputError("imageseg score needs --truth, a folder of masks, or --root, the dataset's own folder")
+    if given.tolerance is not None and not given.boundary:
+        raise InputError("--tolerance is that of --boundary; pass both")
     if given.tolerance is not None and not 0 <= given.tolerance < 1e6:
         raise InputError(f"--tolerance is a number of pixels, 0 or more, found {given.tolerance}")
     from imageseg.cli.dataset_arguments import dataset_from

@@ -30,7 +30,7 @@ def require_matplotlib(target: str) -> None:
     if Path(target).suffix.lower() != ".png":
         raise InputError(f"{target}: the chart is a PNG; name it FILE.png")
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--chart needs matplotlib; install it with: pip install 'imageseg[report]'")
+        raise InputError("--chart needs matplotlib; install it with: pip install 'matplotlib>=3.9'")
 
 
 def write_chart(path: Path, statistics: Statistics, labels: LabelSpace) -> None:

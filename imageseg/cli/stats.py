@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imageseg.cli.dataset_arguments import DatasetParser
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 
 if TYPE_CHECKING:
     import argparse
@@ -157,14 +157,9 @@ def _as_json(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _tell_faults(statistics: Statistics) -> int:
-    faulty = {
-        split: f"{len(listing.without_mask)} pictures without mask, {len(listing.without_image)} masks without picture"
-        for split, listing in statistics.listings.items()
-        if listing.without_mask or listing.without_image
-    }
-    for split, what in faulty.items():
-        print(
-            f"imageseg: left out of {split}: {what}; 'imageseg check {statistics.name} --root {statistics.root}' lists them",
-            file=sys.stderr,
-        )
+    faulty = {split: faults for split, listing in statistics.listings.items() if (faults := listing.faults())}
+    lister = command("check", statistics.name, "--root", statistics.root)
+    for split, faults in faulty.items():
+        what = ", ".join(fault for fault, _ in faults)
+        print(f"imageseg: left out of {split}: {what}; {lister} lists them", file=sys.stderr)
     return 3 if faulty else 0

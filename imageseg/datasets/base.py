@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command, counted
 from imageseg.images import IMAGE_SUFFIXES, is_picture, read_mask
 from imageseg.labels import LabelSpace
 
@@ -32,6 +32,14 @@ class Listing(NamedTuple):
     pairs: list[Pair]
     without_mask: list[Pair]
     without_image: list[Pair]
+
+    def faults(self) -> list[tuple[str, Pair]]:
+        """What lacks its partner, as ``2 pictures without mask``, and the first such pair; at most one of each kind."""
+        kinds = (
+            (self.without_mask, "picture without mask", "pictures without mask"),
+            (self.without_image, "mask without picture", "masks without picture"),
+        )
+        return [(counted(len(pairs), one, many), pairs[0]) for pairs, one, many in kinds if pairs]
 
 
 class Archive(NamedTuple):
@@ -76,16 +84,13 @@ class SegmentationDataset(ABC):
             InputError: no such split, or a file without its partner.
         """
         listing = self.listing(split)
-        name = type(self).__name__
-        if listing.without_mask:
-            first = listing.without_mask[0]
-            fault, hint = f"{len(listing.without_mask)} pictures without mask", f"{first.image} has no {first.mask}"
-        elif listing.without_image:
-            first = listing.without_image[0]
-            fault, hint = f"{len(listing.without_image)} masks without picture", f"{first.mask} has no {first.image}"
-        else:
+        if not (faults := listing.faults()):
             return listing.pairs
-        raise InputError(f"{name} {split}: {fault}: {hint}; 'imageseg check {name} --root {self.root}' lists them all")
+        fault, first = faults[0]
+        there, gone = (first.image, first.mask) if listing.without_mask else (first.mask, first.image)
+        name = type(self).__name__
+        lister = command("check", name, "--root", self.root)
+        raise InputError(f"{name} {split}: {fault}: {there} has no {gone}; {lister} lists them all")
 
     def prepare(  # noqa: B027
         self,

@@ -14,7 +14,7 @@ from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, 
 from imageseg.datasets.bdd100k_labels import INSTANCES, PANOPTIC, SEMANTIC
 from imageseg.datasets.mask_cache import MaskCache
 from imageseg.datasets.scalabel import paint, read_frames
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_bitmask, read_mask
 from imageseg.labels import IGNORE, LabelSpace
 from imageseg.workers import Progress
@@ -172,7 +172,7 @@ class BDD100K(SegmentationDataset):
         return (folder, "") if self.masks != "masks" and _mode(folder) in ("L", "P") else None
 
     def _how_to_prepare(self) -> str:
-        return f"'imageseg prepare BDD100K --root {self.root}' draws them"
+        return f"{command('prepare', 'BDD100K', '--root', self.root)} draws them"
 
     def _tree(self) -> _Tree:
         above = ("", "bdd100k/", "bdd100k/bdd100k/")

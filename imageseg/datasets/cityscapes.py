@@ -11,7 +11,7 @@ import numpy as np
 from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.cityscapes_labels import IDS, TRAIN_IDS
 from imageseg.datasets.cityscapes_polygons import POLYGONS, labels_beside, write_label_ids
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_mask
 from imageseg.labels import LabelSpace
 from imageseg.workers import Progress, in_processes
@@ -70,7 +70,7 @@ class Cityscapes(SegmentationDataset):
         if kind == "labelIds" and (missing := sorted(drawable.keys() & images.keys() - masks.keys())):
             raise InputError(
                 f"Cityscapes: {len(missing)} of {len(images)} pictures of {split} have polygons and no {kind} file, such "
-                f"as {drawable[missing[0]]}; 'imageseg prepare Cityscapes --root {self.root}' draws them"
+                f"as {drawable[missing[0]]}; {command('prepare', 'Cityscapes', '--root', self.root)} draws them"
             )
         absent = [name for name in images if name not in masks]
         alone = [name for name in masks if name not in images]

@@ -14,7 +14,7 @@ from imageseg.datasets.coco_annotations import read_instances
 from imageseg.datasets.coco_masks import Crowd, Overlap, paint
 from imageseg.datasets.mask_cache import MaskCache, Record
 from imageseg.datasets.voc import LABELS
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 from imageseg.images import is_picture
 from imageseg.workers import Progress
 
@@ -95,8 +95,8 @@ class COCO(SegmentationDataset):
                     f"COCO: {self._annotations(split)}: no such file; get {self._archive_of_annotations()} from {_SITE}"
                 )
             raise InputError(
-                f"COCO: {cache.folder} holds no masks, or not all, or of other choices; 'imageseg prepare COCO --root "
-                f"{self.root}{self._flags()}' makes them"
+                f"COCO: {cache.folder} {cache.trouble()}; "
+                f"{command('prepare', 'COCO', '--root', self.root, *self._flags())} makes those that are asked for here"
             )
         records = cache.records()
         pictures, masks = _names(images), _names(cache.folder)
@@ -172,11 +172,11 @@ class COCO(SegmentationDataset):
     def _archive_of_annotations(self) -> str:
         return f"annotations/annotations_trainval{self.year}.zip"
 
-    def _flags(self) -> str:
+    def _flags(self) -> list[str]:
         """The flags that make the same masks again."""
         flags = {"year": self.year, "overlap": self.overlap, "crowd": self.crowd, "masks": self.masks}
         usual = {"year": "2017", "overlap": "first", "crowd": "class", "masks": None}
-        return "".join(f" --{name} {value}" for name, value in flags.items() if value != usual[name])
+        return [word for name, value in flags.items() if value != usual[name] for word in (f"--{name}", str(value))]
 
     def _pictured(self) -> list[str]:
         """The splits whose pictures are there; none is an error."""

@@ -14,7 +14,7 @@ from imageseg.datasets.base import (
     require_split,
 )
 from imageseg.datasets.folder_lists import find_lists, has_masks, read_list
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 from imageseg.images import is_picture
 from imageseg.labels import LabelSpace
 from imageseg.recipe import read_yaml
@@ -45,7 +45,8 @@ class Folder(SegmentationDataset):
         self._require_root()
         path = self.root / "labels.yaml"
         if not path.is_file():
-            raise InputError(f"{path}: no label table; write '{_TABLE}'")
+            propose = command("check", "Folder", "--root", self.root, "--fix-config", path)
+            raise InputError(f"{path}: no label table; {propose} proposes one from the masks, or write '{_TABLE}'")
         return LabelSpace.from_dict(read_yaml(path), path)
 
     @property

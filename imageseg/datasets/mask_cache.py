@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from imageseg.workers import Progress, in_processes, require_main_guard
 
 NOTE = "imageseg.json"
 LEDGER = "pictures.tsv"
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1
 """Of the masks and the ledger: raised when they would come out differently, so that older folders are made anew."""
@@ -89,6 +92,17 @@ class MaskCache:
         note = self._note()
         return (
             note.get("complete") is True and self._is_ours(note) and len(_ledger(self._ledger)) == note.get("pictures")
+        )
+
+    def trouble(self) -> str:
+        """What is wrong with a cache that is not whole, after the folder's name."""
+        note = self._note()
+        if not note:
+            return "holds no masks of ours"
+        return (
+            f"holds {len(self.records())} masks, not all"
+            if self._is_ours(note)
+            else f"holds masks {self._difference(note)}"
         )
 
     def is_complete(self) -> bool:
@@ -166,6 +180,8 @@ class MaskCache:
             done = {stem: record for stem, record in self.records().items() if f"{stem}.png" in there}
             self._write_ledger(list(done.values()))  # without a last line that a kill cut short
             return done
+        if note:
+            _log.warning("%s: held masks %s; they are made anew", self.folder, self._difference(note))
         # The ledger goes first: without it no old mask counts, wherever this is interrupted.
         self._ledger.unlink(missing_ok=True)
         self._write_note(complete=False)

@@ -152,7 +152,7 @@ class _Polygons:
             from matplotlib.transforms import Affine2D
         except ImportError as error:
             raise InputError(
-                "drawing BDD100K's polygons needs matplotlib, as the released masks did: pip install 'imageseg[report]'"
+                "drawing BDD100K's polygons needs matplotlib, as the released masks did: pip install 'matplotlib>=3.9'"
             ) from error
         self._renderer: RendererAgg = RendererAgg(width, height, 72)
         self._context = self._renderer.new_gc()

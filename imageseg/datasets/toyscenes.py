@@ -14,7 +14,7 @@ import yaml
 from imageseg.datasets.base import Listing, SegmentationDataset
 from imageseg.datasets.folder import Folder
 from imageseg.datasets.street_painter import LABELS, SMALLEST, paint_scene
-from imageseg.errors import InputError
+from imageseg.errors import InputError, command
 from imageseg.images import write_image, write_mask
 from imageseg.recipe import read_yaml
 from imageseg.workers import Progress
@@ -102,7 +102,7 @@ class ToyScenes(SegmentationDataset):
     def _folder(self) -> Folder:
         if not self.root.exists():
             raise InputError(
-                f"ToyScenes: {self.root} does not exist; 'imageseg prepare ToyScenes --root {self.root}' paints it"
+                f"ToyScenes: {self.root} does not exist; {command('prepare', 'ToyScenes', '--root', self.root)} paints it"
             )
         return Folder(str(self.root))
 

@@ -67,7 +67,7 @@ def evaluate(
 
 def split_to_score(recipe: Recipe) -> str:
     """The split that a run of this recipe is scored on: the one it names, or the dataset's own."""
-    return Loading(**arguments_for(Loading, recipe.data)).test_split or _dataset(recipe).scored_split
+    return Loading(**arguments_for(Loading, recipe.data)).scored_split(_dataset(recipe))
 
 
 def _dataset(recipe: Recipe) -> SegmentationDataset:

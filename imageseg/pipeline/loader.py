@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
 from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, ReadableSamples, StreamBatches
 from imageseg.sample import Sample, stack
@@ -24,7 +25,8 @@ class Loading:
         num_workers: loader processes; unset, half of the processors and at most 8. Results do not depend on it.
         train_split: what to train on.
         val_split: what to choose the best checkpoint by.
-        test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else "val".
+        test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else
+            "val", or val_split where there is no "val".
     """
 
     batch_size: int = 8
@@ -38,6 +40,11 @@ class Loading:
             raise InputError(
                 f"batch_size must be 1 or more and num_workers 0 or more, found {self.batch_size} and {self.num_workers}"
             )
+
+    def scored_split(self, dataset: SegmentationDataset) -> str:
+        """The split that the best checkpoint is scored on: the one named, else the dataset's own if it is there."""
+        own = dataset.scored_split
+        return self.test_split or (own if own in dataset.splits else self.val_split)
 
     @property
     def workers(self) -> int:

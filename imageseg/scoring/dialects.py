@@ -109,7 +109,7 @@ DIALECTS = {
     "voc": Dialect(
         voc,
         "union",
-        "the mean over all 21 classes; with an absent class the evaluator itself prints NaN, we leave the class out",
+        "the mean over all classes; with an absent class the evaluator itself prints NaN, we leave the class out",
         "VOCdevkit, VOCevalseg.m",
     ),
     "coco21": Dialect(coco21, "union", "as voc: COCO has no server for these 21 classes", "no official evaluator"),

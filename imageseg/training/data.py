@@ -28,7 +28,7 @@ class StreamData(pl.LightningDataModule):
     def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
         super().__init__()
         self.loading = loading
-        self.test_split = loading.test_split or dataset.scored_split
+        self.test_split = loading.scored_split(dataset)
         # Read now, so that a missing file is found before anything is built.
         self.train_samples = _with_masks(dataset, loading.train_split)
         self.val_samples = _with_masks(dataset, loading.val_split)

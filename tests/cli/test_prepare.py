@@ -44,7 +44,7 @@ def test_files_without_partner_are_said_and_change_the_exit_code(
     out, err = printed(capsys, ["Cityscapes", "--root", str(tmp_path)], code=3)
     assert out == f"Cityscapes in {tmp_path}: 1 train, 0 val, 1 test\n"
     assert err == (
-        "val: 1 masks without picture, such as frankfurt_000001_083852; "
+        "val: 1 mask without picture, such as frankfurt_000001_083852; "
         f"'imageseg check Cityscapes --root {tmp_path}' lists them\n"
     )
 

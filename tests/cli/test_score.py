@@ -92,7 +92,11 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
             "no dialect is called 'coco'",
         ),
         (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
-        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "-1"], "--tolerance is a number"),
+        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "3"], "is that of --boundary"),
+        (
+            ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--boundary", "--tolerance", "-1"],
+            "--tolerance is a number",
+        ),
         (["--dataset", "Folder", "--root", "mine", "--predictions", "o"], "o: no such folder"),
         (
             ["--dataset", "Folder", "--root", "mine", "--predictions", "mine/images/train"],

@@ -108,7 +108,7 @@ def test_files_without_partner_are_left_out_and_said(tmp_path: Path, capsys: pyt
     assert main(["stats", "Folder", "--root", str(root)]) == 3
     printed = capsys.readouterr()
     assert printed.err == (
-        f"imageseg: left out of val: 1 pictures without mask, 1 masks without picture; 'imageseg check Folder --root {root}' "
+        f"imageseg: left out of val: 1 picture without mask, 1 mask without picture; 'imageseg check Folder --root {root}' "
         "lists them\n"
     )
     assert "2 left out" in printed.out
@@ -192,7 +192,7 @@ def test_without_matplotlib_the_line_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["stats", "VOC", "--root", str(voc), "--chart", "chart.png"]) == 2
-    assert "--chart needs matplotlib; install it with: pip install 'imageseg[report]'" in capsys.readouterr().err
+    assert "--chart needs matplotlib; install it with: pip install 'matplotlib>=3.9'" in capsys.readouterr().err
 
 
 @pytest.mark.samples

@@ -297,9 +297,9 @@ def test_sizes_come_from_the_frame_the_file_or_the_set(tmp_path):
     assert [(f.height, f.width) for f in read_frames(path)] == [(5, 7), (2, 3)]
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_without_matplotlib_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(InputError, match=r"needs matplotlib, .*pip install 'imageseg\[report\]'"):
+    with pytest.raises(InputError, match=r"needs matplotlib, .*pip install 'matplotlib>=3\.9'"):
         rows({"category": "car", "poly2d": [box(0, 0, 2, 2)]})
 
 

@@ -49,7 +49,7 @@ def test_a_folder_that_holds_neither_tree(tmp_path):
 def test_a_lonely_file_is_named(tmp_path):
     write_camvid(tmp_path)
     (tmp_path / "masks/train/train_1.png").rename(tmp_path / "masks/train/train_2.png")
-    with pytest.raises(InputError, match=r"train: 1 pictures without mask: .*images/train/train_1\.jpg"):
+    with pytest.raises(InputError, match=r"train: 1 picture without mask: .*images/train/train_1\.jpg"):
         CamVid(str(tmp_path)).pairs("train")
 
 

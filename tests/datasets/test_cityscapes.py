@@ -105,7 +105,7 @@ def test_files_without_partner_are_listed_where_they_should_be(tmp_path):
     (without_mask,), (without_image,) = listing.without_mask, listing.without_image
     assert without_mask.mask == masks / "aachen_000001_000250_gtFine_labelIds.png"
     assert without_image.image == images / "aachen_000002_000019_leftImg8bit.png"
-    with pytest.raises(InputError, match="1 pictures without mask"):
+    with pytest.raises(InputError, match="1 picture without mask"):
         dataset.pairs("train")
 
 

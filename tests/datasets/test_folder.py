@@ -74,7 +74,7 @@ def test_a_mask_without_picture_is_named(tmp_path):
     write_folder(tmp_path)
     Image.new("L", (6, 4), 7).save(tmp_path / "masks/train/extra.png")
     with pytest.raises(
-        InputError, match=r"train: 1 masks without picture: .*masks/train/extra\.png has no .*extra"
+        InputError, match=r"train: 1 mask without picture: .*masks/train/extra\.png has no .*extra"
     ) as caught:
         Folder(str(tmp_path)).pairs("train")
     one_line(caught)
@@ -97,7 +97,9 @@ def test_a_folder_without_pictures(tmp_path):
 def test_no_label_table(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "labels.yaml").unlink()
-    with pytest.raises(InputError, match=r"labels\.yaml: no label table; write 'labels: \[\{name: road"):
+    with pytest.raises(
+        InputError, match=r"labels\.yaml: no label table; 'imageseg check Folder .* write 'labels: \[\{name: road"
+    ):
         Folder(str(tmp_path)).samples("train")
 
 

@@ -99,7 +99,7 @@ def test_files_that_are_not_there_are_faults(root: Path) -> None:
     assert [pair.name for pair in listing.pairs] == ["train_1"]
     assert [pair.image for pair in listing.without_image] == [root / "images/train/gone.jpg"]
     assert [pair.mask for pair in listing.without_mask] == [root / "masks/val/gone.png"]
-    with pytest.raises(InputError, match=r"train: 1 pictures without mask: .*val_1\.jpg has no .*gone\.png"):
+    with pytest.raises(InputError, match=r"train: 1 picture without mask: .*val_1\.jpg has no .*gone\.png"):
         dataset.pairs("train")
 
 

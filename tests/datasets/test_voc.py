@@ -77,7 +77,7 @@ def test_without_the_separate_test_download_2007_is_scored_on_val(tmp_path):
 def test_a_listed_file_that_is_missing_is_named_with_the_count(tmp_path):
     write_voc(tmp_path)
     (tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000002.png").unlink()
-    with pytest.raises(InputError, match=r"trainval: 1 pictures without mask: .*SegmentationClass/2007_000002"):
+    with pytest.raises(InputError, match=r"trainval: 1 picture without mask: .*SegmentationClass/2007_000002"):
         VOC(str(tmp_path)).pairs("trainval")
 
 
