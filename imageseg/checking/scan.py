@@ -11,7 +11,7 @@ from pathlib import Path
 from imageseg.checking.copies import Copy, copies_across
 from imageseg.checking.facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
 from imageseg.checking.values import ValueReport, compare
-from imageseg.datasets.base import Listing, Pair, SegmentationDataset
+from imageseg.datasets.base import Pair, SegmentationDataset
 from imageseg.datasets.folder import Folder
 from imageseg.errors import InputError
 from imageseg.images import is_picture
@@ -156,7 +156,7 @@ def _splits(dataset: SegmentationDataset) -> tuple[str, ...]:
 
 def _files(dataset: SegmentationDataset, split: str, *, known: bool) -> SplitFiles:
     try:
-        return SplitFiles(*dataset.listing(split))
+        listing = dataset.listing(split)
     except InputError as error:
         if not known:
             raise
@@ -164,6 +164,7 @@ def _files(dataset: SegmentationDataset, split: str, *, known: bool) -> SplitFil
         if listed.twins:  # the rest of the split can be scanned all the same
             return listed
         return SplitFiles(error=error.line())
+    return SplitFiles(listing.pairs, listing.without_mask, listing.without_image)
 
 
 def _looked_up(images: Path, masks: Path) -> SplitFiles:
@@ -172,12 +173,12 @@ def _looked_up(images: Path, masks: Path) -> SplitFiles:
         return SplitFiles()
     pictures, labels = _by_stem(images), _by_stem(masks)
     twins = [(paths[0], twin) for found in (pictures, labels) for paths in found.values() for twin in paths[1:]]
-    listing = Listing([], [], [])
+    pairs, without_mask, without_image = list[Pair](), list[Pair](), list[Pair]()
     for stem in sorted({*pictures, *labels}):
         pair = Pair(pictures.get(stem, [images / f"{stem}.jpg"])[0], labels.get(stem, [masks / f"{stem}.png"])[0], stem)
-        kind = 1 if stem not in labels else 2 if stem not in pictures else 0
-        listing[kind].append(pair)
-    return SplitFiles(*listing, twins=twins)
+        kind = without_mask if stem not in labels else without_image if stem not in pictures else pairs
+        kind.append(pair)
+    return SplitFiles(pairs, without_mask, without_image, twins=twins)
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imageseg.cli.arguments import OneLineParser
-from imageseg.errors import InputError
+from imageseg.errors import InputError, counted
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,10 +54,9 @@ def run(arguments: Sequence[str]) -> int:
             if given.save_confidence:
                 prediction.save_confidence(_file(target, "_confidence"))
             progress(done, len(pictures))
-    print(
-        f"{len(pictures) - skipped} predictions in {given.output}"
-        + (f", {skipped} pictures skipped" if skipped else "")
-    )
+    made = counted(len(pictures) - skipped, "prediction", "predictions")
+    left_out = f", {counted(skipped, 'picture', 'pictures')} skipped" if skipped else ""
+    print(f"{made} in {given.output}{left_out}; their pixels are class indices ('imageseg score --stored classes')")
     return 3 if skipped else 0
 
 

@@ -55,9 +55,11 @@ def _splits(statistics: Statistics) -> Table:
             notes.append(f"objects of {objects.images} images")
         if listing.pairs and not any(pair.mask for pair in listing.pairs):
             notes.append("no masks")
+        if listing.by_choice:
+            notes.append(f"left out: {listing.by_choice}")
         left_out = len(listing.without_mask) + len(listing.without_image)
         if left_out:
-            notes.append(f"{left_out} left out")
+            notes.append(f"{left_out} left out: no partner")
         count = "-" if objects is None else str(objects.count)
         table.add_row(escape(split), str(len(listing.pairs)), count, f"[dim]{', '.join(notes)}[/]")
     return table

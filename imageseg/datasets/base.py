@@ -32,6 +32,8 @@ class Listing(NamedTuple):
     pairs: list[Pair]
     without_mask: list[Pair]
     without_image: list[Pair]
+    by_choice: str = ""
+    """What the dataset's own arguments leave out, in words."""
 
     def faults(self) -> list[tuple[str, Pair]]:
         """What lacks its partner, as ``2 pictures without mask``, and the first such pair; at most one of each kind."""
