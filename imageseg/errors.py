@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 
@@ -15,6 +16,17 @@ class InputError(ValueError):
     def line(self) -> str:
         """The message alone, also when a loader's worker process wrapped it in its own traceback."""
         return str(self).strip().rpartition("InputError: ")[2]
+
+
+def command(*words: object) -> str:
+    """A command of ours in quotes, as errors suggest it: ready to be pasted, also where a path has blanks."""
+    text = shlex.join(["imageseg", *map(str, words)])
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

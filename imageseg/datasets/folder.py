@@ -43,6 +43,7 @@ class Folder(SegmentationDataset):
     def labels(self) -> LabelSpace:  # type: ignore[override]
         """The table in ``labels.yaml``."""
         self._require_root()
+        self._refuse_other_suffix()
         path = self.root / "labels.yaml"
         if not path.is_file():
             raise InputError(f"{path}: no label table; write '{_TABLE}'")
@@ -112,6 +113,11 @@ class Folder(SegmentationDataset):
             raise InputError(
                 f"{self.root} does not exist; Folder wants {_EXPECTED}, and labels.yaml; pass --data.root for another place"
             )
+
+    def _refuse_other_suffix(self) -> None:
+        other = self.root / "labels.yml"
+        if other.is_file() and not other.with_suffix(".yaml").is_file():
+            raise InputError(f"{other}: is there; name it labels.yaml")
 
     def _images(self) -> Path:
         images = find_folder(self.root, ["images"])
