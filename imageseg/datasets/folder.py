@@ -22,6 +22,8 @@ from imageseg.recipe import read_yaml
 _TABLE = "labels: [{name: road, color: [128, 64, 128], values: [0]}, ...]"
 _EXPECTED = "images/train and images/val with masks of the same names in masks/train and masks/val, or lists train.txt and val.txt"
 
+_MASKS_ELSEWHERE = ("annotations", "annotation", "annot", "labels", "label", "mask")
+
 
 class Folder(SegmentationDataset):
     """Pictures in ``images/<split>``, masks of the same names in ``masks/<split>``, the label table in ``labels.yaml``.
@@ -87,7 +89,7 @@ class Folder(SegmentationDataset):
         if split != "test":
             raise InputError(
                 f"{self.root / 'masks' / split}: no such folder; the masks of the pictures in {images} belong there, under "
-                "the pictures' names"
+                f"the pictures' names{self._misnamed(split)}"
             )
         # Each picture as its own mask for a moment: two of one name, or none at all, are the same errors.
         return Listing([pair._replace(mask=None) for pair in listing_by_stem(images, images).pairs], [], [])
@@ -113,6 +115,13 @@ class Folder(SegmentationDataset):
             raise InputError(
                 f"{self.root} does not exist; Folder wants {_EXPECTED}, and labels.yaml; pass --data.root for another place"
             )
+
+    def _misnamed(self, split: str) -> str:
+        """The folder of the masks, where it has another usual name."""
+        if find_folder(self.root, ["masks"]) is not None:
+            return ""
+        other = next((name for name in _MASKS_ELSEWHERE if find_folder(self.root, [f"{name}/{split}"])), None)
+        return f"; {self.root / other} has annotations: rename it to masks" if other else ""
 
     def _refuse_other_suffix(self) -> None:
         other = self.root / "labels.yml"
