@@ -210,7 +210,7 @@ def _smoothed_but_declared(tree: Tree) -> Expected:
     tree.write_table([[value] for value in range(16)])
     tree.store("val_0", np.repeat(np.arange(16, dtype=np.uint8), 3)[:, None].repeat(WIDTH, 1))  # each class once
     tree.store("train_2", _smooth(tree.stored("train_2")))
-    return {"smoothed_mask": tree.masks("train_2"), "class_never_seen": set()}
+    return {"smoothed_mask": tree.masks("train_2"), "class_not_in_train": set()}
 
 
 def _binary(tree: Tree) -> Expected:
@@ -278,10 +278,10 @@ def _ids_in_three_channels(tree: Tree) -> Expected:
 
 def _one_colour_too_many(tree: Tree) -> Expected:
     _as_colors(tree)
-    painted = tree.stored("val_4").copy()
+    painted = tree.stored("train_4").copy()
     painted[:5, :5] = 255, 255, 0
-    tree.store("val_4", painted)
-    return {"unknown_colors": tree.masks("val_4")}
+    tree.store("train_4", painted)
+    return {"unknown_colors": tree.masks("train_4")}
 
 
 def _rgba_bitmask(tree: Tree) -> Expected:
@@ -333,7 +333,7 @@ def _never_seen(tree: Tree) -> Expected:
 
 def _never_seen_in_train(tree: Tree) -> Expected:
     tree.map_values({2: 0}, *(name for name in tree.names() if name.startswith("train")))
-    return {"class_never_seen": set()}
+    return {"class_not_in_train": set()}
 
 
 def _nearly_empty(tree: Tree) -> Expected:
@@ -461,13 +461,38 @@ def _no_table(tree: Tree) -> Expected:
 
 def _broken_table(tree: Tree) -> Expected:
     (tree.root / "labels.yaml").write_text("labels: [road, car]")
-    return {"no_label_table": set()}
+    return {"wrong_label_table": set()}
+
+
+def _misnamed_table(tree: Tree) -> Expected:
+    (tree.root / "labels.yaml").rename(tree.root / "labels.yml")
+    return {"wrong_label_table": set()}
+
+
+def _no_table_and_no_readable_mask(tree: Tree) -> Expected:
+    (tree.root / "labels.yaml").unlink()
+    for name in tree.names():
+        Image.fromarray(tree.stored(name) * 60).save(tree.mask(name), format="JPEG")
+    return {"no_label_table": set(), "jpeg_mask": tree.masks()}
 
 
 def _no_val(tree: Tree) -> Expected:
     for folder in ("images", "masks"):
         (tree.root / folder / "val").rename(tree.root / folder / "test")
     return {"missing_split": set()}
+
+
+def _valid(tree: Tree) -> Expected:
+    for folder in ("images", "masks"):
+        (tree.root / folder / "val").rename(tree.root / folder / "valid")
+    return {"missing_split": set()}
+
+
+def _lists_of_pictures_alone(tree: Tree) -> Expected:
+    for split in COUNTS:
+        names = [name for name in tree.names() if name.startswith(split)]
+        (tree.root / f"{split}.txt").write_text("".join(f"images/{split}/{name}.jpg\n" for name in names))
+    return {"split_without_masks": {f"{split}.txt" for split in COUNTS}}
 
 
 def _no_split(tree: Tree) -> Expected:
@@ -490,7 +515,20 @@ _PLANTERS = (
     *(_one_colour_too_many, _rgba_bitmask, _rgba_colors, _label_ids, _sixteen_bit_ids, _instance_ids, _sixteen_bits),
     *(_palette, _never_seen, _never_seen_in_train, _nearly_empty, _all_ignored, _same_picture, _re_encoded, _resized),
     *(_brightened, _unusual_pictures, _twelve_bits, _huge, _twins, _other_case, _added_to_names, _float_mask),
-    *(_float_picture, _swapped, _blank, _no_table, _broken_table, _no_val, _no_split, _folder_without_pictures),
+    *(
+        _float_picture,
+        _swapped,
+        _blank,
+        _no_table,
+        _broken_table,
+        _misnamed_table,
+        _no_val,
+        _valid,
+        _no_split,
+        _folder_without_pictures,
+        _lists_of_pictures_alone,
+    ),
+    _no_table_and_no_readable_mask,
 )
 PLANTERS: dict[str, Callable[[Tree], Expected]] = {plant.__name__.removeprefix("_"): plant for plant in _PLANTERS}
 

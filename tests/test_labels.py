@@ -177,8 +177,14 @@ def test_a_users_table_with_a_mistake_is_one_error_that_names_the_file(values):
         ({"labels": [ROW, {"color": [0, 0, 1]}]}, "label 2 has no name, for example name: road"),
         ({"labels": [{"name": "a", "values": [1]}]}, "label 'a' has no color, for example color: [128, 64, 128]"),
         ({"labels": [{"name": "a", "colour": [0, 0, 1]}]}, "label 'a': unknown key 'colour' (did you mean 'color'?)"),
-        ({"labels": [ROW | {"color": "red"}]}, "label 'a': color must be three whole numbers, for example [128, 64, 128]"),
-        ({"labels": [ROW | {"values": 1}]}, "label 'a': values must be a list of whole numbers, for example [0], found 1"),
+        (
+            {"labels": [ROW | {"color": "red"}]},
+            "label 'a': color must be three whole numbers, for example [128, 64, 128]",
+        ),
+        (
+            {"labels": [ROW | {"values": 1}]},
+            "label 'a': values must be a list of whole numbers, for example [0], found 1",
+        ),
         ({"labels": [ROW], "ignored_values": 255}, "ignored_values must be a list of whole numbers, for example [255]"),
         ({"labels": [ROW], "ignored_colors": 0}, "ignored_colors must be a list of colours, for example [[0, 0, 0]]"),
         ({"labels": [ROW, ROW | {"values": [2]}]}, "the label table uses the name a twice"),

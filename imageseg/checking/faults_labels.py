@@ -26,6 +26,8 @@ def no_label_table(scan: Scan) -> Finding | None:
         if readable
         else "No mask can be read yet: mend the masks first; then --fix-config writes a table for them."
     )
+    if not scan.own_masks:
+        mend = "Mend what the line says."
     return error(
         [Place(scan.root, scan.label_error)],
         meaning="Without a table nobody knows which stored value is which class, so that values could not be checked.",
@@ -197,9 +199,7 @@ def nearly_empty_mask(scan: Scan) -> Finding | None:
         if pixels < total / 100:
             places.append(Place(path, f"{pixels} of {total} pixels {'has' if pixels == 1 else 'have'} a label"))
         elif pixels - largest.pixels < pixels / 1000:
-            places.append(
-                Place(path, f"{_all_but(pixels - largest.pixels)} {_named(largest, mask, scan.labels)}")
-            )
+            places.append(Place(path, f"{_all_but(pixels - largest.pixels)} {_named(largest, mask, scan.labels)}"))
     return note(
         places,
         meaning="These masks hold one class and nearly nothing else, or hardly any label at all.",
@@ -304,7 +304,9 @@ def _summary(scan: Scan) -> str:
     ids, colors = sorted(scan.values.ids), scan.values.colors
     parts = []
     if ids:
-        parts.append(f"{'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}")
+        parts.append(
+            f"{'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}"
+        )
     if colors:
         parts.append(counted(len(colors), "RGB colour", "RGB colours"))
     return " and ".join(parts)

@@ -15,7 +15,9 @@ def mask_is_a_picture(scan: Scan) -> Finding | None:
     """A photo among the masks."""
     return error(
         [
-            Place(path, f"{counted(mask.pixels.distinct, 'value', 'different values')}, {mask.pixels.flat:.0%} of it flat")
+            Place(
+                path, f"{counted(mask.pixels.distinct, 'value', 'different values')}, {mask.pixels.flat:.0%} of it flat"
+            )
             for path, mask in scan.masks()
             if looks_like_a_photo(mask)
         ],

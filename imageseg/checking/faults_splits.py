@@ -66,8 +66,12 @@ def split_without_masks(scan: Scan) -> Finding | None:
         lonely = [pair for pair in files.pairs if pair.mask is None] if files is not None else []
         if files is None or not lonely:
             continue
-        places.append(Place(files.listed_in or scan.root, f"{split}: pictures alone, such as {scan.shown(lonely[0].image)}"))
-        mends.append(_how_to_pair(files.listed_in, lonely[0], scan) if files.listed_in else f"Unpack the masks of {split} too.")
+        places.append(
+            Place(files.listed_in or scan.root, f"{split}: pictures alone, such as {scan.shown(lonely[0].image)}")
+        )
+        mends.append(
+            _how_to_pair(files.listed_in, lonely[0], scan) if files.listed_in else f"Unpack the masks of {split} too."
+        )
     return error(
         places,
         meaning="Pictures without masks can be predicted, but neither trained on nor scored: training stops at once.",

@@ -41,6 +41,7 @@ class ValueReport:
         shifted: masks whose ids are all one too high for the table.
         label_ids: masks that hold Cityscapes' labelIds where the table wants train ids.
         separator: of exactly three ids, the one that lies between the two others everywhere.
+        palette: id -> its colour in the palette files that agree on it.
     """
 
     ids: Counter[int] = field(default_factory=Counter)
@@ -54,6 +55,7 @@ class ValueReport:
     shifted: list[Path] = field(default_factory=list)
     label_ids: list[Path] = field(default_factory=list)
     separator: int | None = None
+    palette: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def explained(self) -> bool:
@@ -83,6 +85,7 @@ def compare(masks: Iterable[tuple[Path, MaskFacts]], labels: LabelSpace | None) 
             unknown = [value for value in solid if value.value not in declared_colors(labels)]
             report.unknown_colors.update({path: unknown} if unknown else {})
     report.separator = _separator(masks, report.ids)
+    report.palette = _palette(masks)
     if labels is not None and of_ids:
         _explain(report, of_ids, labels)
     return report
@@ -167,6 +170,14 @@ def _are_shifted(seen: Counter[int], unknown: set[int], labels: LabelSpace) -> b
         return False
     is_other = labels.names[0].lower() not in _NO_CLASS and seen[0] * (len(labels) + 1) < seen.total()
     return seen[0] == 0 or is_other
+
+
+def _palette(masks: list[tuple[Path, MaskFacts]]) -> dict[int, tuple[int, int, int]]:
+    colors: dict[int, set[tuple[int, int, int]]] = {}
+    for _, mask in masks:
+        for value, color in mask.palette:
+            colors.setdefault(value, set()).add(color)
+    return {value: min(found) for value, found in colors.items() if len(found) == 1}
 
 
 def _separator(masks: list[tuple[Path, MaskFacts]], ids: Counter[int]) -> int | None:

@@ -42,7 +42,10 @@ def print_report(scan: Scan, found: Sequence[Finding], commands: Commands, *, wr
     console = Console(highlight=False, soft_wrap=True)
     width = min(console.width, _WIDEST)
     counts = Counter(finding.severity for finding in found)
-    verdict = ", ".join(counted(counts[severity], severity, f"{severity}s") for severity in Severity if counts[severity]) or "clean"
+    verdict = (
+        ", ".join(counted(counts[severity], severity, f"{severity}s") for severity in Severity if counts[severity])
+        or "clean"
+    )
     worst = next((severity for severity in Severity if counts[severity]), None)
     line = Text.assemble((f"{scan.name} in {scan.root}: "), (verdict, f"bold {_COLORS[worst] if worst else 'green'}"))
     console.print(line.append(f"{' in' if found else ','} {_contents(scan)}"))

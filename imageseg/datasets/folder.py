@@ -71,7 +71,8 @@ class Folder(SegmentationDataset):
         pictures = sum(map(is_picture, images.iterdir()))
         if not folders and pictures:
             raise InputError(
-                f"{images}: holds {pictures} pictures but no folders train and val; sort them, and their masks, into "
+                f"{images}: holds {pictures} picture{'' if pictures == 1 else 's'} but no folders train and val; sort "
+                "them, and their masks, into "
                 f"images/train, images/val, masks/train, masks/val, or name them in {self.root / 'train.txt'} and val.txt"
             )
         return in_usual_order(folders)

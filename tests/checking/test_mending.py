@@ -13,7 +13,16 @@ from imageseg.datasets import build_dataset
 from imageseg.labels import LabelSpace
 
 MENDABLE = (
-    *("no_table", "broken_table", "binary", "binary_with_foreground_only", "some_binary", "shifted", "ade_style"),
+    *(
+        "no_table",
+        "broken_table",
+        "misnamed_table",
+        "binary",
+        "binary_with_foreground_only",
+        "some_binary",
+        "shifted",
+        "ade_style",
+    ),
     *(
         "label_ids",
         "unknown_ids",
@@ -44,6 +53,7 @@ def test_the_check_is_clean_once_the_table_is_used(tree: Tree, name: str) -> Non
     labels = space(text)
     assert all("  # " in row for row in str(text).splitlines() if row.startswith("  - "))
     (tree.root / "labels.yaml").write_text(str(text))
+    (tree.root / "labels.yml").unlink(missing_ok=True)
     dataset = build_dataset("Folder", tree.root)
     left = [finding.code for finding in findings(scan(dataset, workers=1)) if finding.severity is not Severity.NOTE]
     assert left == []
@@ -55,7 +65,7 @@ def test_the_check_is_clean_once_the_table_is_used(tree: Tree, name: str) -> Non
 def test_what_no_table_mends_gets_none(tree: Tree, name: str) -> None:
     PLANTERS[name](tree)
     if name == "instance_ids":  # could be classes; whoever reads the finding knows
-        assert "class_26001" in space(proposal(tree)).names
+        assert "value_26001" in space(proposal(tree)).names
     else:
         assert proposal(tree) is None
 
@@ -97,7 +107,7 @@ def test_label_ids_get_cityscapes_values(tree: Tree) -> None:
 
 def test_unknown_ids_are_added_and_void_is_ignored(tree: Tree) -> None:
     PLANTERS["unknown_ids"](tree)
-    assert space(proposal(tree)).names == ["road", "car", "person", "class_9", "class_77"]
+    assert space(proposal(tree)).names == ["road", "car", "person", "value_9", "value_77"]
 
 
 def test_an_undeclared_zero_below_all_ids_is_ignored(tree: Tree) -> None:
