@@ -7,6 +7,7 @@ from pathlib import Path
 from imageseg.checking.finding import Finding, Place, error
 from imageseg.checking.scan import Scan
 from imageseg.datasets.base import Pair
+from imageseg.errors import counted
 
 _TRAINED_WITH = ("train", "val")
 _MEANT = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing",)}
@@ -28,7 +29,7 @@ def unlistable_split(scan: Scan) -> Finding | None:
     """A split whose files the dataset cannot even list."""
     places = [Place(scan.root, f"{split}: {files.error}") for split, files in scan.splits.items() if files.error]
     own = f"Mend what the line says; {_GUIDE} shows the layout of a Folder."
-    published = f"Mend what the line says, so that the files lie as {scan.name} is published."
+    published = f"Do what the line says; it names the files that {scan.name} looks for."
     return error(
         places,
         meaning="The files of a split cannot be listed, so that it could not be checked.",
@@ -66,9 +67,8 @@ def split_without_masks(scan: Scan) -> Finding | None:
         lonely = [pair for pair in files.pairs if pair.mask is None] if files is not None else []
         if files is None or not lonely:
             continue
-        places.append(
-            Place(files.listed_in or scan.root, f"{split}: pictures alone, such as {scan.shown(lonely[0].image)}")
-        )
+        detail = f"{counted(len(lonely), 'picture', 'pictures')} alone, such as {scan.shown(lonely[0].image)}"
+        places.append(Place(files.listed_in or scan.root, detail if files.listed_in else f"{split}: {detail}"))
         mends.append(
             _how_to_pair(files.listed_in, lonely[0], scan) if files.listed_in else f"Unpack the masks of {split} too."
         )

@@ -48,13 +48,13 @@ def print_report(scan: Scan, found: Sequence[Finding], commands: Commands, *, wr
     )
     worst = next((severity for severity in Severity if counts[severity]), None)
     line = Text.assemble((f"{scan.name} in {scan.root}: "), (verdict, f"bold {_COLORS[worst] if worst else 'green'}"))
-    console.print(line.append(f"{' in' if found else ','} {_contents(scan)}"))
+    console.print(line.append(f"{' in' if found and any(scan.lying) else ','} {_contents(scan)}"))
     for finding in found:
         _print_finding(console, finding, scan, width=width, mended=finding.mendable and written is not None)
     if written is not None:
         mends = ", ".join(finding.code for finding in found if finding.mendable)
         console.print()
-        console.print(Text(textwrap.fill(f"wrote {written}: mends {mends}", width, **_WHOLE), style="bold green"))
+        console.print(Text(f"wrote {written}: mends {mends}", style="bold green"))
     if found:
         what, run = _next(scan, found, commands, written=written)
         console.print()
@@ -133,12 +133,16 @@ def _next(scan: Scan, found: Sequence[Finding], commands: Commands, *, written: 
 
 
 def _contents(scan: Scan) -> str:
-    splits = ", ".join(f"{len(files.pairs)} {split}" for split, files in scan.splits.items())
+    splits = ", ".join(
+        f"{split} not listed" if files.error else f"{len(files.pairs)} {split}" for split, files in scan.splits.items()
+    )
     pictures, masks = scan.lying
     parts = [counted(pictures, "picture", "pictures"), counted(masks, "mask", "masks")]
+    if not (pictures or masks) and any(files.error for files in scan.splits.values()):
+        parts = []  # nobody knows
     if scan.labels is not None:
         parts.append(counted(len(scan.labels), "class", "classes"))
-    return f"{', '.join(parts)} ({splits or 'no split'})"
+    return f"{', '.join(parts)} ({splits or 'no split'})".lstrip()
 
 
 def _count(finding: Finding, scan: Scan) -> str:

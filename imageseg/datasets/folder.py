@@ -121,8 +121,8 @@ class Folder(SegmentationDataset):
         """The folder of the masks, where it has another usual name."""
         if find_folder(self.root, ["masks"]) is not None:
             return ""
-        other = next((name for name in _MASKS_ELSEWHERE if find_folder(self.root, [f"{name}/{split}"])), None)
-        return f"; {self.root / other} has annotations: rename it to masks" if other else ""
+        other = find_folder(self.root, [f"{name}/{split}" for name in _MASKS_ELSEWHERE])
+        return f"; {other.parent} has annotations: rename it to masks" if other else ""
 
     def _refuse_other_suffix(self) -> None:
         other = self.root / "labels.yml"
