@@ -213,6 +213,25 @@ def _smoothed_but_declared(tree: Tree) -> Expected:
     return {"smoothed_mask": tree.masks("train_2"), "class_not_in_train": set()}
 
 
+def trimap(seed: int, border: int = 4) -> np.ndarray:
+    """(H, W) uint8: an animal 1, its border 3 of so many pixels, a background 2, as Oxford's pets have them."""
+    generator = np.random.default_rng(2000 + seed)
+    mask = np.full((HEIGHT, WIDTH), 2, np.uint8)
+    center = tuple(map(int, generator.integers((24, 20), (40, 28))))
+    angle = float(generator.integers(180))
+    cv2.ellipse(mask, center, (13 + border, 10 + border), angle, 0, 360, 3, -1)
+    cv2.ellipse(mask, center, (13, 10), angle, 0, 360, 1, -1)
+    return mask
+
+
+def _smoothed_trimaps(tree: Tree) -> Expected:
+    tree.write_table([[1], [2], [3]])
+    for seed, name in enumerate(tree.names()):
+        half = cv2.resize(trimap(seed), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
+        tree.store(name, np.asarray(cv2.resize(half, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.uint8))
+    return {"smoothed_mask": tree.masks()}
+
+
 def _binary(tree: Tree) -> Expected:
     tree.map_values({255: 0, 2: 255, 1: 255})
     tree.write_table([[0], [1]])
@@ -510,7 +529,15 @@ def _folder_without_pictures(tree: Tree) -> Expected:
 _PLANTERS = (
     *(_missing_mask, _missing_picture, _truncated_picture, _truncated_mask, _no_picture_at_all, _empty_files),
     *(_other_size, _unturned_mask, _turned_without_tag, _square_with_tag, _upside_down_tag, _jpeg_mask),
-    *(_antialiased, _antialiased_colors, _smoothed_but_declared, _binary, _binary_with_foreground_only, _some_binary),
+    *(
+        _antialiased,
+        _antialiased_colors,
+        _smoothed_but_declared,
+        _smoothed_trimaps,
+        _binary,
+        _binary_with_foreground_only,
+        _some_binary,
+    ),
     *(_shifted, _ade_style, _one_id_too_many, _unknown_ids, _ignore_not_declared, _rgb, _ids_in_three_channels),
     *(_one_colour_too_many, _rgba_bitmask, _rgba_colors, _label_ids, _sixteen_bit_ids, _instance_ids, _sixteen_bits),
     *(_palette, _never_seen, _never_seen_in_train, _nearly_empty, _all_ignored, _same_picture, _re_encoded, _resized),

@@ -136,3 +136,24 @@ def test_masks_that_were_resized_with_interpolation_are_found(scale: float, samp
                 picture.resize(smooth.shape[::-1]).save(tmp_path / "images" / split / image.name)
     found = [finding for finding in findings(scanned(tmp_path, "CamVid")) if finding.severity is not Severity.NOTE]
     assert [(finding.code, len(finding.places)) for finding in found] == [("smoothed_mask", 4)]
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["halved", "halved and doubled"])
+def test_pets_that_were_resized_with_interpolation_are_found(back: bool, samples: Path, tmp_path: Path) -> None:
+    pets = samples / "oxford_pets_sample"
+    root = arranged(tmp_path, pets.glob("images/*.jpg"), pets.glob("trimaps/*.png"))
+    rows = [{"name": str(value), "color": [9, 9, value], "values": [value]} for value in (1, 2, 3)]
+    (root / "labels.yaml").write_text(yaml.safe_dump({"labels": rows}))
+    assert serious(root) == []
+    for path in root.glob("masks/*/*.png"):
+        stored = read_mask(path)
+        smooth = cv2.resize(stored, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
+        if back:
+            smooth = cv2.resize(smooth, stored.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        Image.fromarray(np.asarray(smooth)).save(path)
+        image = root / "images" / path.parent.name / f"{path.stem}.jpg"
+        with Image.open(image) as picture:
+            resized = picture.convert("RGB").resize(smooth.shape[::-1])
+        resized.save(image)
+    (smoothed,) = serious(root)
+    assert (smoothed.code, len(smoothed.places)) == ("smoothed_mask", 5)
