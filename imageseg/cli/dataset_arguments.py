@@ -31,10 +31,14 @@ class DatasetParser(OneLineParser):
     def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, SegmentationDataset]:
         """The command's own values, and the dataset.
 
+        The values have one more, ``dataset_flags``: the words of the dataset's own flags, so that a report can suggest
+        commands on the same data.
+
         Raises:
             InputError: an unknown dataset or flag, or a value of the wrong kind.
         """
         given, flags = self.parse_known_args(list(arguments))
+        given.dataset_flags = flags
         return given, dataset_from(given.use, given.root, flags, program=self.prog)
 
 
