@@ -26,7 +26,7 @@ class DilatedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W)."""
         if self._is_faster_shifted(input):
-            return shifted_conv(input, self.weight, self.dilation[0])
+            return shifted_conv(input, self.weight, self.dilation[0], self.bias)
         return super().forward(input)
 
     def _is_faster_shifted(self, features: Tensor) -> bool:
@@ -42,19 +42,20 @@ class DilatedConv2d(nn.Conv2d):
         return features.shape[1] >= 1024 and (is_half or self.dilation[0] >= 24)
 
 
-def shifted_conv(features: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """``conv2d(features, weight, padding=dilation, dilation=dilation)`` by one 1x1 convolution per tap.
+def shifted_conv(features: Tensor, weight: Tensor, dilation: int, bias: Tensor | None = None) -> Tensor:
+    """``conv2d(features, weight, bias, padding=dilation, dilation=dilation)`` by one 1x1 convolution per tap.
 
     Args:
         features: (N, C, H, W).
         weight: (O, C, 3, 3).
         dilation: in feature pixels.
+        bias: (O,), which folding a normalisation brings.
 
     Returns:
         (N, O, H, W).
     """
     height, width = features.shape[-2:]
-    result = F.conv2d(features, weight[:, :, 1:2, 1:2])
+    result = F.conv2d(features, weight[:, :, 1:2, 1:2], bias)
     for row in (-1, 0, 1):
         for column in (-1, 0, 1):
             (down, right) = (row * dilation, column * dilation)

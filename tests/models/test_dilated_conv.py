@@ -16,8 +16,9 @@ from imageseg.models.dilated_conv import DilatedConv2d, shifted_conv
 def test_taps_add_up_to_the_convolution(size: tuple[int, int], dilation: int, layout: torch.memory_format) -> None:
     features = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=layout)
     weight = torch.randn(4, 6, 3, 3, dtype=torch.float64)
-    expected = F.conv2d(features, weight, padding=dilation, dilation=dilation)
-    torch.testing.assert_close(shifted_conv(features, weight, dilation), expected, rtol=1e-12, atol=1e-12)
+    bias = torch.randn(4, dtype=torch.float64)
+    expected = F.conv2d(features, weight, bias, padding=dilation, dilation=dilation)
+    torch.testing.assert_close(shifted_conv(features, weight, dilation, bias), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def shifts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The dilations of the convolutions that were taken apart."""
     taken: list[int] = []
 
-    def noted(features: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.Tensor:
+    def noted(features: torch.Tensor, weight: torch.Tensor, dilation: int, bias: torch.Tensor | None) -> torch.Tensor:
         taken.append(dilation)
-        return shifted_conv(features, weight, dilation)
+        return shifted_conv(features, weight, dilation, bias)
 
     monkeypatch.setattr(dilated_conv, "shifted_conv", noted)
     return taken
