@@ -8,12 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imageseg.models.dilated_conv import DilatedConv2d
+
 
 def conv_norm_relu(in_channels: int, out_channels: int, *, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """A convolution that keeps height and width, batch normalisation, ReLU."""
-    padding = dilation * (kernel // 2)
+    convolution = (
+        DilatedConv2d(in_channels, out_channels, dilation=dilation)
+        if kernel == 3 and dilation > 1
+        else nn.Conv2d(
+            in_channels, out_channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False
+        )
+    )
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False),
+        convolution,
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
