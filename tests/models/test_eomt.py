@@ -33,7 +33,7 @@ def images() -> Tensor:
 
 
 class ByHand:
-    """The paper's equations on a state dict. ``masked``: queries keep inside masks; ``turned``: rotary positions wrongly turn queries."""
+    """The paper's equations on a state dict; ``turned``: rotary positions turn queries, which is wrong."""
 
     def __init__(self, network: EoMT, *, masked: bool = False, turned: bool = False, normalized: bool = True) -> None:
         self.weights = dict(network.state_dict())

@@ -117,7 +117,10 @@ def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet50"}, "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UNet"),
+        (
+            {"name": "resnet50"},
+            "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UNet",
+        ),
         ({"name": "swin_tiny_patch4_window7_224"}, "is no plain ViT"),
         ({"name": "vit_smal_patch14_dinov2"}, "did you mean 'vit_small_patch14_dinov2'"),
         ({"name": "test_vit", "layers": 7}, r"layers must be 1 to 6 or different indices of 0 to 5 .* found 7"),

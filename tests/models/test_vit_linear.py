@@ -61,5 +61,7 @@ def test_only_the_head_learns_unless_told_otherwise() -> None:
         optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0)
         F.cross_entropy(network(images), mask).backward()
         optimizer.step()
-        moved = {name.partition(".")[0] for name, value in network.state_dict().items() if not value.equal(before[name])}
+        moved = {
+            name.partition(".")[0] for name, value in network.state_dict().items() if not value.equal(before[name])
+        }
         assert moved == {"norm", "classifier"} | (set() if frozen else {"encoder"})
