@@ -16,11 +16,11 @@ from imageseg.models.vit import ViTEncoder, on_grid
 
 
 class EoMT(MaskClassifier):
-    """Queries join the patches in the last blocks of the ViT; there is no other decoder (the paper's section 3.2).
+    """Queries join the patches in the last blocks of the ViT; there is no other decoder.
 
     A query becomes a class by a linear layer, and a mask by a multilayer perceptron whose result is multiplied with the
     patches' features, enlarged to about stride 4. In training on masks, a query attends only to the patches inside the
-    mask that it last predicted, with a probability per block that falls to zero in the course of training (section 3.3):
+    mask that it last predicted, with a probability per block that falls to zero in the course of training:
     what is left is a plain ViT, with training, scoring and export alike.
 
     Args:
@@ -92,7 +92,7 @@ class EoMT(MaskClassifier):
         return [*predictions, self._predict(tokens, images)]
 
     def anneal(self, progress: float) -> None:
-        """Sets the probabilities of masked attention (section 3.3).
+        """Sets the probabilities of masked attention, as the authors' configuration for COCO has them.
 
         Training is in as many equal parts as blocks with queries, and one more at either end. In the first part all attend
         inside masks; then one block after the other leaves it, from 1 to 0 by the power 0.9; in the last part none does.

@@ -14,7 +14,7 @@ from imageseg.models.vit import ViTEncoder
 class ViTLinear(Network):
     """Batch normalisation and a 1x1 convolution on the patches of a plain ViT.
 
-    The linear evaluation of DINOv2 (Oquab et al. 2023, arXiv:2304.07193, section 7.4): the encoder stays as it is, so little
+    The linear evaluation of DINOv2 (Oquab et al. 2023, arXiv:2304.07193): the encoder stays as it is, so little
     is trained, and little data is enough.
 
     Args:
