@@ -16,6 +16,8 @@ MODELS: NameTable[Network] = NameTable(
     {
         "UNet": "imageseg.models.unet:UNet",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
+        "ViTLinear": "imageseg.models.vit_linear:ViTLinear",
+        "EoMT": "imageseg.models.eomt:EoMT",
     },
     planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
 )

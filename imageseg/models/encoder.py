@@ -53,11 +53,7 @@ class Encoder(nn.Module):
             raise InputError(f"first_block must be 'contract' or 'full', found {first_block!r}")
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
-        if not timm.is_model(name):
-            hint = did_you_mean(name, timm.list_models())
-            raise InputError(
-                f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
-            )
+        require_known(name)
         self.name = name
         self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
         self.in_channels = in_channels
@@ -140,19 +136,41 @@ def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float,
     return (sum(values) / len(values),) * channels
 
 
+def require_known(name: str) -> None:
+    """Raises:
+    InputError: timm has no network of that name.
+    """
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models())
+        raise InputError(
+            f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
+        )
+
+
+def create(name: str, *, pretrained: bool, **arguments: Any) -> Any:
+    """timm's network of that name, with the weights that timm names where ``pretrained`` asks for them.
+
+    Raises:
+        InputError: there are no weights, they cannot be had, or they are damaged or another network's.
+    """
+    weights: dict[str, Any] = {"pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {}
+    try:
+        return timm.create_model(name, pretrained=pretrained, **weights, **arguments)
+    # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
+    except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
+        raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
+
+
 def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> Any:
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         raise InputError(
             f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
         )
-    weights = (
-        {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
-    )
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **weights, **stride)
+        return create(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -160,9 +178,6 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
             f"encoder '{name}' cannot dilate to output_stride {output_stride}; take output_stride 32, a network that does not "
             f"dilate (UNet), or an encoder that can: {_DILATING}"
         ) from error
-    # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
-    except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
-        raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
 
 
 def _weights_overlay(name: str) -> dict[str, str]:

@@ -22,15 +22,27 @@ from imageseg.models.layers import PooledBatchNorm
 from imageseg.names import parameters_of
 
 CLASSES = 5
-ENCODERS: dict[str, tuple[str, ...]] = {}
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "ViTLinear": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
+    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),
+}
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
-ARGUMENTS: dict[str, dict[str, Any]] = {}
+ARGUMENTS: dict[str, dict[str, Any]] = {"EoMT": {"num_queries": 12}}
 """Arguments that make a network small enough to test."""
 CASES = [
     (model, encoder)
     for model in imageseg.MODELS
     for encoder in ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
 ]
+WITHOUT_TRANSLATION = {
+    "ViTLinear": "a ViT sees a patch's position in the picture",
+    "EoMT": "a ViT sees a patch's position in the picture",
+}
+"""Networks whose logits do not move along with the picture, and why."""
+LEARNT_TO = {"ViTLinear": 0.88}
+"""The mIoU that is enough on two pictures learnt by heart, not 0.95: 4 x 4 logits, enlarged 16 times, miss some of the borders."""
+WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalises every token by itself, so a single value is enough"}
+"""Networks that train on a picture of any size, and why."""
 
 
 @functools.cache
@@ -194,8 +206,12 @@ def test_an_exported_program_agrees(network: Network) -> None:
         assert _relative(program(other), network(other)) < 1e-5
 
 
-def test_a_moved_picture_moves_the_logits(fresh: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_picture_moves_the_logits(
+    fresh: Network, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A patch moved by 32 pixels on an empty canvas: maps that leave the pixel grid would not move along exactly."""
+    if case[0] in WITHOUT_TRANSLATION:
+        pytest.skip(WITHOUT_TRANSLATION[case[0]])
     for layer in fresh.modules():
         if isinstance(layer, nn.BatchNorm2d):  # keeps zero zero, so that the canvas has no border
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -234,13 +250,16 @@ def test_no_layer_and_no_parameter_is_used_twice(fresh: Network) -> None:
     assert len(set(parameters)) == len(parameters)
 
 
-def test_every_parameter_gets_a_gradient(network: Network) -> None:
+def test_every_parameter_that_trains_gets_a_gradient(network: Network) -> None:
     network.train()
     logits, auxiliary = network.forward_with_aux(_images(2, 64, 96))
     mask = torch.randint(0, CLASSES, (2, 64, 96), generator=torch.Generator().manual_seed(2))
     torch.stack([F.cross_entropy(maps, mask) for maps in (logits, *auxiliary)]).sum().backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
-    assert idle == []
+    trained = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None or not bool((gradient != 0).any())] == []
+    assert trained
+    frozen = [p.grad for p in network.parameters() if not p.requires_grad]
+    assert all(gradient is None for gradient in frozen)
 
 
 def test_the_first_loss_is_that_of_a_uniform_guess(fresh: Network) -> None:
@@ -263,8 +282,10 @@ def test_a_batch_of_one_trains_and_warns_at_most_once(fresh: Network) -> None:
 
 
 def test_a_single_picture_too_small_to_train_on_is_refused_with_the_size_that_is_enough(
-    fresh: Network, monkeypatch: pytest.MonkeyPatch
+    fresh: Network, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if case[0] in WITHOUT_BATCH_STATISTICS:
+        pytest.skip(WITHOUT_BATCH_STATISTICS[case[0]])
     monkeypatch.setattr(PooledBatchNorm, "_warned", True)
     with pytest.raises(ValueError, match=r"8 x 8.*take pictures of (\d+) x \1 or more") as refused:
         fresh.train()(_images(1, 8, 8))
@@ -281,13 +302,13 @@ def test_training_is_deterministic(fresh: Network) -> None:
     for network in (fresh, copy.deepcopy(fresh)):
         torch.manual_seed(5)
         F.cross_entropy(network.train()(images), mask).backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
+        gradients.append([parameter.grad for parameter in network.parameters() if parameter.requires_grad])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("model", imageseg.MODELS)
 def test_two_pictures_are_learnt_by_heart(model: str) -> None:
-    network = copy.deepcopy(_built(model, CASES[-1][1]))
+    network = copy.deepcopy(_built(*[case for case in CASES if case[0] == model][-1]))
     mask = torch.randint(0, CLASSES, (2, 4, 4), generator=torch.Generator().manual_seed(4))
     mask = mask.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)  # (2, 64, 64)
     colors = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30], [128, 128, 128]])
@@ -295,8 +316,8 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
     images = (colors[mask].permute(0, 3, 1, 2) + noise).to(torch.uint8)
     assert _miou(network, images, mask) < 0.5
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    losses, miou = [], 0.0
-    while miou <= 0.95 and len(losses) < 100:
+    losses, miou, enough = [], 0.0, LEARNT_TO.get(model, 0.95)
+    while miou <= enough and len(losses) < 100:
         for _ in range(20):
             loss = F.cross_entropy(network.train()(images), mask)
             optimizer.zero_grad()
@@ -304,7 +325,7 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
             optimizer.step()
             losses.append(float(loss.detach()))
         miou = _miou(network, images, mask)
-    assert miou > 0.95
+    assert miou > enough
     assert losses[-1] < 0.3 * losses[0]
 
 

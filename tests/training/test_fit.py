@@ -345,3 +345,27 @@ def test_a_run_does_not_replace_the_masks_of_another(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds masks of other choices: overlap first \(not void\).*data\.masks"):
         train(Recipe("COCO", "UNet", data={"root": root, "overlap": "void", "min_pixels": -1}))
     assert {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "task"),
+    [
+        ("ViTLinear", {"layers": (2, 5)}, {}),
+        (
+            "EoMT",
+            {"num_queries": 4, "num_blocks": 2},
+            {"loss": "mask_classification", "optimizer": "adamw", "lr": 1e-3},
+        ),
+    ],
+)
+def test_runs_of_networks_on_plain_vits_repeat(
+    scenes: str, tmp_path: Path, model: str, network: dict, task: dict
+) -> None:
+    """Also with weights that are frozen, and with masked attention, which is drawn."""
+    network = {"encoder": "test_vit", "pretrained": False, **network}
+    given = replace(recipe(scenes, tmp_path, "whole", task=task), model=model, network=network)
+    whole = train(given)
+    again = train(replace(given, trainer=given.trainer | {"name": "again"}))
+    assert_equal_runs(whole, again)
+    evaluated = imageseg.evaluate(Recipe.from_yaml(whole.folder / "config.yaml"), whole.checkpoint)
+    assert evaluated.miou == whole.scores.miou
