@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from imageseg.cli.stats import RULES, Statistics, pasted
+from imageseg.errors import counted
 from imageseg.labels import LabelSpace
 
 _BAR = 20
@@ -29,7 +30,7 @@ def print_statistics(statistics: Statistics, labels: LabelSpace, *, rule: str) -
     total = counts.valid + counts.ignored
     ignored = counts.ignored / total if total else 0.0
     console.print(
-        f"\n[bold]{escape(statistics.split or '')}[/]: {counts.masks} masks, {_large(counts.valid)} valid pixels, "
+        f"\n[bold]{escape(statistics.split or '')}[/]: {counted(counts.masks, 'mask', 'masks')}, {_large(counts.valid)} valid pixels, "
         f"{_percent(ignored)} of all pixels are ignored"
     )
     console.print(_classes(statistics, labels))
