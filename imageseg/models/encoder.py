@@ -12,9 +12,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
+from imageseg.models.transformers import MIT, needed_multiple, timm_name, timm_settings
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -23,7 +25,7 @@ class Encoder(nn.Module):
     """A timm network without its classifier, as a list of feature maps, finest first.
 
     Args:
-        name: timm's name, for example "resnet50".
+        name: timm's name, for example "resnet50", or SegFormer's "mit_b0" to "mit_b5".
         pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
         output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding.
         first_block: what the first convolutions of a stage that dilates do: "contract" keeps the dilation of the stage
@@ -53,8 +55,8 @@ class Encoder(nn.Module):
             raise InputError(f"first_block must be 'contract' or 'full', found {first_block!r}")
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
-        if not timm.is_model(name):
-            hint = did_you_mean(name, timm.list_models())
+        if not timm.is_model(timm_name(name)):
+            hint = did_you_mean(name, [*timm.list_models(), *MIT])
             raise InputError(
                 f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
             )
@@ -73,6 +75,7 @@ class Encoder(nn.Module):
             )
         if first_block == "full":
             dilate_first_blocks(self)
+        self._multiple = needed_multiple(name)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -99,6 +102,9 @@ class Encoder(nn.Module):
         count, _, height, width = images.shape
         if self.training:
             self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
+        if self._multiple > 1:
+            # Zero is the mean after normalisation.
+            images = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         try:
             maps = self.network(images)
         except RuntimeError as error:
@@ -141,8 +147,9 @@ def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float,
 
 
 def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> Any:
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
+    settings = timm_settings(name)
+    config = timm.get_pretrained_cfg(timm_name(name))
+    if config is not None and config.fixed_input_size and "strict_img_size" not in settings:
         raise InputError(
             f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
         )
@@ -152,7 +159,9 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **weights, **stride)
+        return timm.create_model(
+            timm_name(name), features_only=True, in_chans=in_channels, **settings, **weights, **stride
+        )
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -173,6 +182,11 @@ def _weights_overlay(name: str) -> dict[str, str]:
     """
     import huggingface_hub
 
+    if name in MIT:
+        raise InputError(
+            f"encoder '{name}' has no freely licensed pretrained weights; take {MIT[name]}, which has, or pass "
+            "--network.pretrained false"
+        )
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise InputError(f"encoder '{name}' has no pretrained weights; pass --network.pretrained false")

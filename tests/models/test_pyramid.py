@@ -48,8 +48,7 @@ def test_the_map_itself_comes_first_and_the_grids_follow_in_order() -> None:
 
 def test_an_exported_pyramid_takes_other_sizes() -> None:
     pyramid = PyramidPooling(4, 3).eval()
-    height, width = (torch.export.Dim(name, min=2, max=64) for name in ("height", "width"))
-    shapes = ({2: height, 3: width},)
+    shapes = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
     program = torch.export.export(pyramid, (torch.randn(2, 4, 12, 14),), dynamic_shapes=shapes).module()
     maps = torch.randn(2, 4, 9, 23)
     with torch.no_grad():
