@@ -106,7 +106,7 @@ class Encoder(nn.Module):
             # Zero is the mean after normalisation.
             images = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         try:
-            maps = self.network(images)
+            maps = self._maps(images)
         except RuntimeError as error:
             # Out of memory is a RuntimeError too; what torch says of sizes that do not fit names them so.
             if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error).lower():
@@ -129,6 +129,11 @@ class Encoder(nn.Module):
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
             self._require_values(features[-1][:, 0].numel(), height, width)
         return features
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Every map that timm's ``feature_info`` names."""
+        maps: list[Tensor] = self.network(images)
+        return maps
 
     def _require_values(self, values: int, height: int, width: int) -> None:
         if values < 2:
