@@ -16,6 +16,7 @@ MODELS: NameTable[Network] = NameTable(
     {
         "UNet": "imageseg.models.unet:UNet",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
+        "EfficientViT": "imageseg.models.efficientvit:EfficientViTSeg",
         "LRASPP": "imageseg.models.lraspp:LRASPP",
         "SegFormer": "imageseg.models.segformer:SegFormer",
         "UPerNet": "imageseg.models.upernet:UPerNet",

@@ -23,6 +23,7 @@ from imageseg.names import parameters_of
 
 CLASSES = 5
 ENCODERS: dict[str, tuple[str, ...]] = {
+    "EfficientViT": ("resnet18", "efficientvit_b0"),
     "SegFormer": ("pvt_v2_b0", "convnext_atto", "resnet18"),
     "UPerNet": ("resnet18", "pvt_v2_b0", "convnext_atto"),
 }
