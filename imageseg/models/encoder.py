@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
-from imageseg.models.transformers import MIT, needed_multiple, timm_name, timm_settings
+from imageseg.models.families import MIT, needed_multiple, timm_name, timm_settings
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -125,6 +125,11 @@ class Encoder(nn.Module):
         features = [maps[i] for i in self._kept]
         if self._channels_last_axis:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self._multiple > 1:
+            features = [
+                feature[..., : -(-height // stride), : -(-width // stride)]
+                for feature, stride in zip(features, self.strides, strict=True)
+            ]
         if self.training:
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
             self._require_values(features[-1][:, 0].numel(), height, width)

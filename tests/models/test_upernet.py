@@ -130,3 +130,13 @@ def test_the_auxiliary_head_reads_the_map_before_the_coarsest() -> None:
     assert [tuple(maps.shape) for maps in (logits, *auxiliary)] == [(1, 3, 16, 24), (1, 3, 4, 6)]
     without = UPerNet(3, encoder="resnet18", pretrained=False, channels=8, aux=False).eval()
     assert without.forward_with_aux(images)[1] == []
+
+
+def test_every_parameter_on_swin_gets_a_gradient() -> None:
+    network = UPerNet(3, encoder="swin_tiny_patch4_window7_224", pretrained=False, channels=8, aux_channels=8).train()
+    assert all(isinstance(norm, nn.LayerNorm) for norm in network.norms)
+    images = torch.randint(0, 256, (2, 3, 61, 70), generator=torch.Generator().manual_seed(0))
+    logits, auxiliary = network.forward_with_aux(images)
+    assert {maps.shape for maps in (logits, *auxiliary)} == {(2, 3, 61, 70)}
+    torch.stack([logits, *auxiliary]).square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())] == []

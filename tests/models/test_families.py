@@ -1,4 +1,4 @@
-"""MiT and Swin as encoders: their names, their weights, and pictures of any size."""
+"""MiT, Swin and others as encoders: their names, their weights, and pictures of any size."""
 
 from __future__ import annotations
 
@@ -48,9 +48,22 @@ def test_swin_is_that_of_timm_at_the_size_of_its_training() -> None:
             assert torch.allclose(found, expected.permute(0, 3, 1, 2), atol=1e-5)
 
 
-def test_missing_pixels_of_the_last_patch_are_the_mean() -> None:
-    encoder = Encoder("swin_tiny_patch4_window7_224", pretrained=False).eval()
+@pytest.mark.parametrize(("name", "multiple"), [("swin_tiny_patch4_window7_224", 4), ("hrnet_w18_small", 32)])
+def test_missing_pixels_are_the_mean_and_their_maps_are_cut_off(name: str, multiple: int) -> None:
+    encoder = Encoder(name, pretrained=False).eval()
     images = torch.randn(1, 3, 33, 66)
     with torch.no_grad():
-        found, padded = encoder(images), encoder(F.pad(images, (0, 2, 0, 3)))
-    assert all(map(torch.equal, found, padded))
+        found, padded = encoder(images), encoder(F.pad(images, (0, -66 % multiple, 0, -33 % multiple)))
+    for stride, ours, whole in zip(encoder.strides, found, padded, strict=True):
+        height, width = -(-33 // stride), -(-66 // stride)
+        assert ours.shape[-2:] == (height, width)
+        assert torch.equal(ours, whole[..., :height, :width])
+
+
+@pytest.mark.parametrize("name", ["dla34", "hrnet_w18", "tresnet_m", "hieradet_small", "sam2_hiera_tiny"])
+def test_encoders_whose_maps_must_fit_take_pictures_of_any_size(name: str) -> None:
+    with torch.device("meta"):
+        encoder = Encoder(name, pretrained=False).eval()
+        for height, width in ((97, 131), (1, 7), (64, 96)):
+            sizes = [(-(-height // stride), -(-width // stride)) for stride in encoder.strides]
+            assert [tuple(maps.shape[-2:]) for maps in encoder(torch.zeros(1, 3, height, width))] == sizes

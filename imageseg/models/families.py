@@ -1,4 +1,4 @@
-"""Transformers as encoders: MiT by way of timm's PVTv2, and Swin for pictures of any size."""
+"""Families of encoders that timm must be told more of, or whose pictures must be padded: MiT, Swin, HRNet and others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ Widths, depths, heads and the reduction of keys are those of PVTv2; only the hid
 in every stage. NVIDIA publishes weights of theirs for research alone; PVTv2's own are free.
 """
 
+_SWIN = ("swin_", "swinv2_")
+_MULTIPLES = {
+    # A patch; deeper inside, windows and merging pad for themselves.
+    **dict.fromkeys(_SWIN, 4),
+    # These add maps of two strides to each other, or fold pixels into channels, and expect the sizes to fit.
+    **dict.fromkeys(("dla", "hrnet", "tresnet", "hieradet_", "sam2_hiera_"), 32),
+}
+
 
 def timm_name(name: str) -> str:
     """What timm calls this encoder."""
@@ -22,13 +30,9 @@ def timm_settings(name: str) -> dict[str, Any]:
     if name in MIT:
         return {"mlp_ratios": (4, 4, 4, 4)}
     # Its windows tile any map; timm holds it to the size of its training unless asked not to.
-    return {"strict_img_size": False} if _is_swin(name) else {}
+    return {"strict_img_size": False} if name.startswith(_SWIN) else {}
 
 
 def needed_multiple(name: str) -> int:
-    """What the sides of a picture must be multiples of; maps deeper inside may have any size."""
-    return 4 if _is_swin(name) else 1  # pixels of a patch
-
-
-def _is_swin(name: str) -> bool:
-    return name.startswith(("swin_", "swinv2_"))
+    """What the sides of its pictures must be multiples of."""
+    return next((multiple for family, multiple in _MULTIPLES.items() if name.startswith(family)), 1)
