@@ -19,7 +19,7 @@ Block = Literal["mbconv", "fused"]
 
 
 class EfficientViTSeg(Network):
-    """EfficientViT's head (section 3.3): fast enough for streets at full size on timm's efficientvit_b0 to b3, l1 and l2.
+    """EfficientViT's head (the paper's section on its architecture): fast enough for streets at full size on timm's efficientvit_b0 to b3, l1 and l2.
 
     Unset, the head's sizes are those that the authors published for Cityscapes with the encoder; for encoders that are not
     theirs, those of B1.
@@ -74,6 +74,7 @@ class EfficientViTSeg(Network):
         size = features[self.levels[0]].shape[-2:]  # (H/8, W/8)
         levels = zip(self.levels, self.inputs, strict=True)
         maps = torch.stack([bicubic(conv(features[level]), size) for level, conv in levels]).sum(dim=0)
+        maps = maps.to(self.classifier.weight.dtype)  # single under autocast too, half in a network that is half
         for block in self.blocks:
             maps = maps + block(maps)
         logits: Tensor = self.classifier(self.expand(maps))

@@ -14,7 +14,7 @@ from imageseg.models.pyramid import PyramidPooling
 
 
 class UPerNet(Network):
-    """UPerNet's scene head (section 3.2): the choice for ConvNeXt, Swin and every other encoder with four maps.
+    """UPerNet with one classifier on all levels of its pyramid (section 3, the objects' head): the choice for ConvNeXt, Swin and every other encoder with four maps.
 
     Args:
         num_classes: the number of logits per pixel.

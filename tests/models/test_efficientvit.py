@@ -91,7 +91,7 @@ def test_logits_equal_those_of_the_paper_in_functions(
 def _paper(
     state: dict[str, Tensor], features: list[Tensor], *, convs: int, activation: Activation, mode: str = "bicubic"
 ) -> Tensor:
-    """Figure 6 and section 3.3 of arXiv:2205.14756; from the state dict, without any of our layers."""
+    """The head that arXiv:2205.14756 describes with its architecture; from the state dict, without any of our layers."""
 
     def unit(maps: Tensor, conv: str, norm: str) -> Tensor:
         weight = state[f"{conv}.weight"]
@@ -122,6 +122,13 @@ def test_maps_are_resized_and_added_in_single_precision_under_autocast() -> None
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         network(torch.zeros(1, 3, 64, 64))
     assert seen == [torch.float32]
+
+
+def test_a_network_of_half_precision_predicts() -> None:
+    network = EfficientViTSeg(3, encoder="efficientvit_b0", pretrained=False).eval().bfloat16()
+    with torch.no_grad():
+        logits = network(torch.zeros(1, 3, 40, 56))
+    assert (logits.dtype, logits.shape) == (torch.bfloat16, (1, 3, 40, 56))
 
 
 def test_bicubic_by_matrices_is_bicubic() -> None:

@@ -129,19 +129,19 @@ def test_parameter_counts(name: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("size", "channels", "depths", "hidden", "millions"),
     [
-        (0, 256, (2, 2, 2, 2), (128, 256, 640, 1024), 3.7),
+        (0, 256, (2, 2, 2, 2), (128, 256, 640, 1024), 3.8),
         (1, 256, (2, 2, 2, 2), (256, 512, 1280, 2048), 13.7),
-        (2, 768, (3, 4, 6, 3), (256, 512, 1280, 2048), 27.4),
-        (3, 768, (3, 4, 18, 3), (256, 512, 1280, 2048), 47.2),
-        (4, 768, (3, 8, 27, 3), (256, 512, 1280, 2048), 64.0),
-        (5, 768, (3, 6, 40, 3), (256, 512, 1280, 2048), 84.6),
+        (2, 768, (3, 4, 6, 3), (256, 512, 1280, 2048), 27.5),
+        (3, 768, (3, 4, 18, 3), (256, 512, 1280, 2048), 47.3),
+        (4, 768, (3, 8, 27, 3), (256, 512, 1280, 2048), 64.1),
+        (5, 768, (3, 6, 40, 3), (256, 512, 1280, 2048), 84.7),
     ],
 )
 def test_sizes_are_those_of_the_paper(
     size: int, channels: int, depths: tuple[int, ...], hidden: tuple[int, ...], millions: float
 ) -> None:
     with torch.device("meta"):
-        network = SegFormer(19, encoder=f"mit_b{size}", pretrained=False)
+        network = SegFormer(150, encoder=f"mit_b{size}", pretrained=False)  # the classes of ADE20K
     stages = [getattr(network.encoder.network, f"stages_{stage}") for stage in range(4)]  # type: ignore[union-attr]
     assert tuple(len(stage.blocks) for stage in stages) == depths
     assert tuple(stage.blocks[0].mlp.fc1.out_features for stage in stages) == hidden
