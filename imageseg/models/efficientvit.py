@@ -19,10 +19,10 @@ Block = Literal["mbconv", "fused"]
 
 
 class EfficientViTSeg(Network):
-    """EfficientViT's head (the paper's section on its architecture): fast enough for streets at full size on timm's efficientvit_b0 to b3, l1 and l2.
+    """EfficientViT's head, from the paper's section on its architecture: fast enough for streets at their full size.
 
-    Unset, the head's sizes are those that the authors published for Cityscapes with the encoder; for encoders that are not
-    theirs, those of B1.
+    Made for timm's efficientvit_b0 to b3, l1 and l2. Unset, the head's sizes are those that the authors published for
+    Cityscapes with the encoder; for encoders that are not theirs, those of B1.
 
     Args:
         num_classes: the number of logits per pixel.

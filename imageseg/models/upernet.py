@@ -14,7 +14,9 @@ from imageseg.models.pyramid import PyramidPooling
 
 
 class UPerNet(Network):
-    """UPerNet with one classifier on all levels of its pyramid (section 3, the objects' head): the choice for ConvNeXt, Swin and every other encoder with four maps.
+    """UPerNet with one classifier on all levels of its pyramid, the paper's head for objects (section 3).
+
+    The choice for ConvNeXt, Swin and every other encoder with maps at strides 4 to 32.
 
     Args:
         num_classes: the number of logits per pixel.
