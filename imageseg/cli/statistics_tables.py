@@ -30,8 +30,8 @@ def print_statistics(statistics: Statistics, labels: LabelSpace, *, rule: str) -
     total = counts.valid + counts.ignored
     ignored = counts.ignored / total if total else 0.0
     console.print(
-        f"\n[bold]{escape(statistics.split or '')}[/]: {counted(counts.masks, 'mask', 'masks')}, {_large(counts.valid)} valid pixels, "
-        f"{_percent(ignored)} of all pixels are ignored"
+        f"\n[bold]{escape(statistics.split or '')}[/]: {counted(counts.masks, 'mask', 'masks')}, "
+        f"{_large(counts.valid)} valid pixels, {_percent(ignored)} of all pixels are ignored"
     )
     console.print(_classes(statistics, labels))
     absent = [label.name for label, pixels in zip(labels.labels, counts.pixels, strict=True) if not pixels]

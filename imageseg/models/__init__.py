@@ -18,6 +18,10 @@ MODELS: NameTable[Network] = NameTable(
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
         "ViTLinear": "imageseg.models.vit_linear:ViTLinear",
         "EoMT": "imageseg.models.eomt:EoMT",
+        "EfficientViT": "imageseg.models.efficientvit:EfficientViTSeg",
+        "LRASPP": "imageseg.models.lraspp:LRASPP",
+        "SegFormer": "imageseg.models.segformer:SegFormer",
+        "UPerNet": "imageseg.models.upernet:UPerNet",
     },
     planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
 )

@@ -12,9 +12,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
+from imageseg.models.families import MIT, needed_multiple, timm_name, timm_settings
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -23,7 +25,7 @@ class Encoder(nn.Module):
     """A timm network without its classifier, as a list of feature maps, finest first.
 
     Args:
-        name: timm's name, for example "resnet50".
+        name: timm's name, for example "resnet50", or SegFormer's "mit_b0" to "mit_b5".
         pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
         output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding.
         first_block: what the first convolutions of a stage that dilates do: "contract" keeps the dilation of the stage
@@ -69,6 +71,7 @@ class Encoder(nn.Module):
             )
         if first_block == "full":
             dilate_first_blocks(self)
+        self._multiple = needed_multiple(name)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -95,8 +98,11 @@ class Encoder(nn.Module):
         count, _, height, width = images.shape
         if self.training:
             self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
+        if self._multiple > 1:
+            # Zero is the mean after normalisation.
+            images = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         try:
-            maps = self.network(images)
+            maps = self._maps(images)
         except RuntimeError as error:
             # Out of memory is a RuntimeError too; what torch says of sizes that do not fit names them so.
             if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error).lower():
@@ -115,10 +121,20 @@ class Encoder(nn.Module):
         features = [maps[i] for i in self._kept]
         if self._channels_last_axis:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self._multiple > 1:
+            features = [
+                feature[..., : -(-height // stride), : -(-width // stride)]
+                for feature, stride in zip(features, self.strides, strict=True)
+            ]
         if self.training:
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
             self._require_values(features[-1][:, 0].numel(), height, width)
         return features
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Every map that timm's ``feature_info`` names."""
+        maps: list[Tensor] = self.network(images)
+        return maps
 
     def _require_values(self, values: int, height: int, width: int) -> None:
         if values < 2:
@@ -140,8 +156,8 @@ def require_known(name: str) -> None:
     """Raises:
     InputError: timm has no network of that name.
     """
-    if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
+    if not timm.is_model(timm_name(name)):
+        hint = did_you_mean(name, [*timm.list_models(), *MIT])
         raise InputError(
             f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
         )
@@ -155,22 +171,23 @@ def create(name: str, *, pretrained: bool, **arguments: Any) -> Any:
     """
     weights: dict[str, Any] = {"pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {}
     try:
-        return timm.create_model(name, pretrained=pretrained, **weights, **arguments)
+        return timm.create_model(timm_name(name), pretrained=pretrained, **weights, **arguments)
     # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
     except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
         raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
 
 
 def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> Any:
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
+    settings = timm_settings(name)
+    config = timm.get_pretrained_cfg(timm_name(name))
+    if config is not None and config.fixed_input_size and "strict_img_size" not in settings:
         raise InputError(
             f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
         )
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return create(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **stride)
+        return create(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **settings, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -188,6 +205,11 @@ def _weights_overlay(name: str) -> dict[str, str]:
     """
     import huggingface_hub
 
+    if name in MIT:
+        raise InputError(
+            f"encoder '{name}' has no freely licensed pretrained weights; take {MIT[name]}, which has, or pass "
+            "--network.pretrained false"
+        )
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise InputError(f"encoder '{name}' has no pretrained weights; pass --network.pretrained false")

@@ -23,12 +23,21 @@ from imageseg.names import parameters_of
 
 CLASSES = 5
 ENCODERS: dict[str, tuple[str, ...]] = {
-    "ViTLinear": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
-    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),
+    "EfficientViT": ("resnet18", "efficientvit_b0"),
+    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
+    "SegFormer": ("pvt_v2_b0", "convnext_atto", "resnet18"),
+    "UPerNet": ("resnet18", "pvt_v2_b0", "convnext_atto"),
+    "ViTLinear": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),
 }
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
-ARGUMENTS: dict[str, dict[str, Any]] = {"EoMT": {"num_queries": 12}}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "EoMT": {"num_queries": 12},
+    "SegFormer": {"channels": 32},
+    "UPerNet": {"channels": 32, "aux_channels": 16},
+}
 """Arguments that make a network small enough to test."""
+MOVABLE: dict[str, dict[str, Any]] = {"UPerNet": {"bins": (1,)}}
+"""Arguments without which logits would not move along with a picture: means over fixed cells of it do not."""
 CASES = [
     (model, encoder)
     for model in imageseg.MODELS
@@ -46,10 +55,10 @@ WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalises every token by itself, so a s
 
 
 @functools.cache
-def _built(model: str, encoder: str) -> Network:
+def _built(model: str, encoder: str, **arguments: Any) -> Network:
     torch.manual_seed(0)
     takes = parameters_of(imageseg.MODELS[model])
-    chosen = {"encoder": encoder, "pretrained": False, **ARGUMENTS.get(model, {})}
+    chosen = {"encoder": encoder, "pretrained": False, **ARGUMENTS.get(model, {}), **arguments}
     return imageseg.build_model(model, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
 
 
@@ -206,12 +215,11 @@ def test_an_exported_program_agrees(network: Network) -> None:
         assert _relative(program(other), network(other)) < 1e-5
 
 
-def test_a_moved_picture_moves_the_logits(
-    fresh: Network, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_moved_picture_moves_the_logits(case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A patch moved by 32 pixels on an empty canvas: maps that leave the pixel grid would not move along exactly."""
     if case[0] in WITHOUT_TRANSLATION:
         pytest.skip(WITHOUT_TRANSLATION[case[0]])
+    fresh = copy.deepcopy(_built(*case, **MOVABLE.get(case[0], {})))
     for layer in fresh.modules():
         if isinstance(layer, nn.BatchNorm2d):  # keeps zero zero, so that the canvas has no border
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -301,7 +309,8 @@ def test_training_is_deterministic(fresh: Network) -> None:
     gradients = []
     for network in (fresh, copy.deepcopy(fresh)):
         torch.manual_seed(5)
-        F.cross_entropy(network.train()(images), mask).backward()
+        logits, auxiliary = network.train().forward_with_aux(images)
+        torch.stack([F.cross_entropy(maps, mask) for maps in (logits, *auxiliary)]).sum().backward()
         gradients.append([parameter.grad for parameter in network.parameters() if parameter.requires_grad])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
