@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 MODELS: NameTable[Network] = NameTable(
     "network",
     {
+        "FPN": "imageseg.models.fpn:FPN",
         "UNet": "imageseg.models.unet:UNet",
+        "UNetClassic": "imageseg.models.unet_classic:UNetClassic",
+        "SegNet": "imageseg.models.segnet:SegNet",
+        "DeConvNet": "imageseg.models.deconvnet:DeconvNet",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
     },
-    planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
+    planned=("FCN", "PSPNet", "DeepLabV3"),
 )
 
 

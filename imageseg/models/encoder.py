@@ -98,7 +98,8 @@ class Encoder(nn.Module):
         """
         count, _, height, width = images.shape
         if self.training:
-            self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
+            values = count * -(-height // self.strides[-1]) * -(-width // self.strides[-1])
+            require_values(values, images, name=self.name, stride=self.strides[-1])
         try:
             maps = self.network(images)
         except RuntimeError as error:
@@ -121,16 +122,28 @@ class Encoder(nn.Module):
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         if self.training:
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
-            self._require_values(features[-1][:, 0].numel(), height, width)
+            require_values(features[-1][:, 0].numel(), images, name=self.name, stride=self.strides[-1])
         return features
 
-    def _require_values(self, values: int, height: int, width: int) -> None:
-        if values < 2:
-            enough = 2 * self.strides[-1]
-            raise InputError(
-                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
-                f"value per channel; take pictures of {enough} x {enough} or more, or a larger batch"
-            )
+
+def require_values(values: int, images: Tensor, *, name: str, stride: int) -> None:
+    """Refuses to train on a map that is a single value per channel, which has no variance.
+
+    Args:
+        values: per channel of the coarsest map, over the batch.
+        images: that the map is of, (N, C, H, W).
+        name: of the encoder.
+        stride: of the map.
+
+    Raises:
+        InputError: there are fewer than two values.
+    """
+    if values < 2:
+        height, width = images.shape[-2:]
+        raise InputError(
+            f"a single {height} x {width} picture cannot train encoder '{name}': batch normalisation needs more than one "
+            f"value per channel; take pictures of {2 * stride} x {2 * stride} or more, or a larger batch"
+        )
 
 
 def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -146,13 +159,10 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
         raise InputError(
             f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
         )
-    weights = (
-        {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
-    )
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **weights, **stride)
+        return timm_network(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -160,6 +170,20 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
             f"encoder '{name}' cannot dilate to output_stride {output_stride}; take output_stride 32, a network that does not "
             f"dilate (UNet), or an encoder that can: {_DILATING}"
         ) from error
+
+
+def timm_network(name: str, *, pretrained: bool, **arguments: Any) -> Any:
+    """timm's network of that name, with the weights that are on this machine or can be fetched, or with random ones.
+
+    Raises:
+        InputError: weights that cannot be had or do not fit.
+        TypeError, AssertionError: arguments that this network does not take.
+    """
+    weights = (
+        {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
+    )
+    try:
+        return timm.create_model(name, **weights, **arguments)
     # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
     except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
         raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error

@@ -22,9 +22,16 @@ from imageseg.models.layers import PooledBatchNorm
 from imageseg.names import parameters_of
 
 CLASSES = 5
-ENCODERS: dict[str, tuple[str, ...]] = {}
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "SegNet": ("vgg11_bn",),
+    "DeConvNet": ("vgg11_bn",),
+    "UNetClassic": ("resnet18",),  # it has none of its own; this one's mean and standard deviation are ImageNet's
+}
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
-ARGUMENTS: dict[str, dict[str, Any]] = {}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DeConvNet": {"bottleneck": "lite"},  # with the paper's it has 200 million parameters, and takes 224 x 224 or more
+    "UNetClassic": {"channels": (8, 16, 32, 64, 128)},
+}
 """Arguments that make a network small enough to test."""
 CASES = [
     (model, encoder)
