@@ -59,9 +59,7 @@ class FPN(Network):
                 f"segmentation_channels must be a multiple of {_GROUPS} with norm 'gn', found {segmentation_channels}"
             )
         body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
-        super().__init__(
-            num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners
-        )
+        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
         self.encoder = body
         self.merge = merge
         strides = sorted({stride for stride in body.strides if stride >= 4})
