@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -72,7 +73,7 @@ class FPN(Network):
         self.branches = nn.ModuleList()
         for doublings in range(len(strides)):
             widths = [pyramid_channels] + [segmentation_channels] * max(1, doublings)
-            convs = zip(widths, widths[1:], strict=False)
+            convs = itertools.pairwise(widths)
             self.branches.append(nn.ModuleList(_conv(before, after, norm=norm) for before, after in convs))
         self.dropout = nn.Dropout2d(dropout)
         for part in (self.laterals, self.smoothing, self.branches):

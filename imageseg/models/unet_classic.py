@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -49,7 +50,7 @@ class UNetClassic(Network):
         super().__init__(num_classes, mean=mean, std=std, align_corners=align_corners)
         *levels, bottom = channels
         down = [in_channels, *levels, bottom if up == "deconv" else bottom // 2]
-        self.encoder = nn.ModuleList(_double_conv(width, after) for width, after in zip(down, down[1:], strict=False))
+        self.encoder = nn.ModuleList(_double_conv(width, after) for width, after in itertools.pairwise(down))
         self.ups = nn.ModuleList()
         self.decoder = nn.ModuleList()
         below = down[-1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -128,4 +128,4 @@ def _widths(features: nn.Sequential) -> tuple[tuple[int, ...], ...]:
 def mirrored(widths: Sequence[int]) -> list[tuple[int, int]]:
     """The channels before and after each convolution of a stage that undoes a stage of those ``widths``."""
     back = list(reversed(widths))
-    return list(zip(back, back[1:], strict=False))
+    return list(itertools.pairwise(back))
