@@ -89,10 +89,10 @@ class FPN(Network):
         reached = []
         for level, branch in reversed(list(enumerate(self.branches))):
             maps = pyramid[level]
-            for step, conv in enumerate(branch, start=1):  # type: ignore[arg-type]
+            for step, conv in enumerate(branch.children(), start=1):
                 maps = resize(conv(maps), sizes[max(level - step, 0)], align_corners=self.align_corners)
             reached.append(maps)
-        merged = torch.cat(reached, dim=1) if self.merge == "cat" else torch.stack(reached).sum(dim=0)
+        merged = torch.cat(reached, dim=1) if self.merge == "cat" else sum(reached[1:], start=reached[0])
         logits: Tensor = self.classifier(self.dropout(merged))
         return logits
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -108,9 +109,14 @@ def unpool(maps: Tensor, pooled: Pooled) -> Tensor:
 
     The same as ``F.max_unpool2d``, which refuses to run where algorithms must be deterministic, and cannot be exported.
     """
-    height, width = pooled.size
-    flat = maps.new_zeros((*maps.shape[:2], height * width))
-    return flat.scatter(2, pooled.indices.flatten(2), maps.flatten(2)).unflatten(2, (height, width))
+    (count, channels), (height, width) = maps.shape[:2], pooled.size
+    if maps.is_contiguous(memory_format=torch.channels_last):
+        # The same in the memory's own order: without three copies, unpooling and the next convolution take half the time.
+        indices, values = (tensor.permute(0, 2, 3, 1).flatten(1, 2) for tensor in (pooled.indices, maps))
+        rows = maps.new_zeros((count, height * width, channels)).scatter(1, indices, values)
+        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+    planes = maps.new_zeros((count, channels, height * width))
+    return planes.scatter(2, pooled.indices.flatten(2), maps.flatten(2)).view(count, channels, height, width)
 
 
 def _widths(features: nn.Sequential) -> tuple[tuple[int, ...], ...]:
