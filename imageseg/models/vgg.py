@@ -107,7 +107,7 @@ class VGGEncoder(nn.Module):
 def unpool(maps: Tensor, pooled: Pooled) -> Tensor:
     """(N, C, h, w) to (N, C, H, W) of before the pool: each value where its maximum was, zero elsewhere.
 
-    The same as ``F.max_unpool2d``, which refuses to run where algorithms must be deterministic, and cannot be exported.
+    The same as ``F.max_unpool2d``, which refuses to run where algorithms must be deterministic.
     """
     (count, channels), (height, width) = maps.shape[:2], pooled.size
     if maps.is_contiguous(memory_format=torch.channels_last):
