@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 MODELS: NameTable[Network] = NameTable(
     "network",
     {
+        "FPN": "imageseg.models.fpn:FPN",
         "UNet": "imageseg.models.unet:UNet",
+        "UNetClassic": "imageseg.models.unet_classic:UNetClassic",
+        "SegNet": "imageseg.models.segnet:SegNet",
+        "DeConvNet": "imageseg.models.deconvnet:DeconvNet",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
         "ViTLinear": "imageseg.models.vit_linear:ViTLinear",
         "EoMT": "imageseg.models.eomt:EoMT",
@@ -23,7 +27,7 @@ MODELS: NameTable[Network] = NameTable(
         "SegFormer": "imageseg.models.segformer:SegFormer",
         "UPerNet": "imageseg.models.upernet:UPerNet",
     },
-    planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
+    planned=("FCN", "PSPNet", "DeepLabV3"),
 )
 
 

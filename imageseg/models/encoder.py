@@ -97,12 +97,14 @@ class Encoder(nn.Module):
         """
         count, _, height, width = images.shape
         if self.training:
-            self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
+            values = count * -(-height // self.strides[-1]) * -(-width // self.strides[-1])
+            require_values(values, images, name=self.name, stride=self.strides[-1])
+        padded = images
         if self._multiple > 1:
             # Zero is the mean after normalisation.
-            images = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
+            padded = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         try:
-            maps = self._maps(images)
+            maps = self._maps(padded)
         except RuntimeError as error:
             # Out of memory is a RuntimeError too; what torch says of sizes that do not fit names them so.
             if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error).lower():
@@ -128,7 +130,7 @@ class Encoder(nn.Module):
             ]
         if self.training:
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
-            self._require_values(features[-1][:, 0].numel(), height, width)
+            require_values(features[-1][:, 0].numel(), images, name=self.name, stride=self.strides[-1])
         return features
 
     def _maps(self, images: Tensor) -> list[Tensor]:
@@ -136,13 +138,25 @@ class Encoder(nn.Module):
         maps: list[Tensor] = self.network(images)
         return maps
 
-    def _require_values(self, values: int, height: int, width: int) -> None:
-        if values < 2:
-            enough = 2 * self.strides[-1]
-            raise InputError(
-                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
-                f"value per channel; take pictures of {enough} x {enough} or more, or a larger batch"
-            )
+
+def require_values(values: int, images: Tensor, *, name: str, stride: int) -> None:
+    """Refuses to train on a map that is a single value per channel, which has no variance.
+
+    Args:
+        values: per channel of the coarsest map, over the batch.
+        images: that the map is of, (N, C, H, W).
+        name: of the encoder.
+        stride: of the map.
+
+    Raises:
+        InputError: there are fewer than two values.
+    """
+    if values < 2:
+        height, width = images.shape[-2:]
+        raise InputError(
+            f"a single {height} x {width} picture cannot train encoder '{name}': batch normalisation needs more than one "
+            f"value per channel; take pictures of {2 * stride} x {2 * stride} or more, or a larger batch"
+        )
 
 
 def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -163,7 +177,7 @@ def require_known(name: str) -> None:
         )
 
 
-def create(name: str, *, pretrained: bool, **arguments: Any) -> Any:
+def timm_network(name: str, *, pretrained: bool, **arguments: Any) -> Any:
     """timm's network of that name, with the weights that timm names where ``pretrained`` asks for them.
 
     Raises:
@@ -187,7 +201,7 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return create(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **settings, **stride)
+        return timm_network(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **settings, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error

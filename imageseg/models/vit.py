@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import resize
-from imageseg.models.encoder import create, require_known, spread_over_channels
+from imageseg.models.encoder import require_known, spread_over_channels, timm_network
 
 _FAMILIES = ["vision_transformer", "deit", "eva"]
 """timm's files whose networks keep one row of tokens from the first block to the last."""
@@ -58,7 +58,9 @@ class ViTEncoder(nn.Module):
                 "or a network for other encoders, as UNet or DeepLabv3_plus"
             )
         self.name = name
-        network: Any = create(name, pretrained=pretrained, in_chans=in_channels, num_classes=0, dynamic_img_size=True)
+        network: Any = timm_network(
+            name, pretrained=pretrained, in_chans=in_channels, num_classes=0, dynamic_img_size=True
+        )
         self.layers = _indices(layers, len(network.blocks), name)
         self.depth = max(self.layers) + 1
         network.blocks = network.blocks[: self.depth]

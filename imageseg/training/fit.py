@@ -112,7 +112,8 @@ def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
         return build_model(recipe.model, num_classes, **recipe.network)
     # The checkpoint holds the weights: published ones need not be fetched again.
     network = build_untrained(recipe.model, num_classes, recipe.network)
-    network.pretrained = recipe.network.get("pretrained", True)
+    # A completed recipe names it for every network that can be pretrained.
+    network.pretrained = recipe.network.get("pretrained", False)
     return network
 
 

@@ -23,21 +23,32 @@ from imageseg.names import parameters_of
 
 CLASSES = 5
 ENCODERS: dict[str, tuple[str, ...]] = {
+    "DeConvNet": ("vgg11_bn",),
     "EfficientViT": ("resnet18", "efficientvit_b0"),
     "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
     "SegFormer": ("pvt_v2_b0", "convnext_atto", "resnet18"),
+    "SegNet": ("vgg11_bn",),
+    "UNetClassic": ("resnet18",),  # it has none of its own; this one's mean and standard deviation are ImageNet's
     "UPerNet": ("resnet18", "pvt_v2_b0", "convnext_atto"),
     "ViTLinear": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),
 }
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DeConvNet": {"bottleneck": "lite"},  # with the paper's it has 200 million parameters, and takes 224 x 224 or more
     "EoMT": {"num_queries": 12},
     "SegFormer": {"channels": 32},
+    "UNetClassic": {"channels": (8, 16, 32, 64, 128)},
     "UPerNet": {"channels": 32, "aux_channels": 16},
 }
 """Arguments that make a network small enough to test."""
 MOVABLE: dict[str, dict[str, Any]] = {"UPerNet": {"bins": (1,)}}
 """Arguments without which logits would not move along with a picture: means over fixed cells of it do not."""
+BFLOAT16_ERROR = {
+    # A pool of nearly equal values takes another one in bfloat16, and unpooling then puts it one pixel aside.
+    "SegNet": 0.3,
+    "DeConvNet": 0.3,
+}
+"""The relative error of logits in bfloat16 that is inherent to a network, where it may exceed 0.1."""
 CASES = [
     (model, encoder)
     for model in imageseg.MODELS
@@ -194,14 +205,14 @@ def test_memory_order_does_not_matter(network: Network) -> None:
     assert _relative(found, expected) < 1e-4
 
 
-def test_bfloat16_agrees_where_the_network_is_sure(network: Network) -> None:
+def test_bfloat16_agrees_where_the_network_is_sure(network: Network, case: tuple[str, str]) -> None:
     images = _images(2, 64, 64)
     with torch.no_grad():
         expected = network(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = network(images).float()
     assert not torch.equal(found, expected), "autocast did nothing"
-    assert (found - expected).norm() / expected.norm() < 0.1
+    assert (found - expected).norm() / expected.norm() < BFLOAT16_ERROR.get(case[0], 0.1)
     best, second = expected.topk(2, dim=1).values.unbind(dim=1)
     sure = best - second >= (best - second).median()
     assert (found.argmax(1) == expected.argmax(1))[sure].float().mean() > 0.97
@@ -325,9 +336,9 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
     images = (colors[mask].permute(0, 3, 1, 2) + noise).to(torch.uint8)
     assert _miou(network, images, mask) < 0.5
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    losses, miou, enough = [], 0.0, LEARNT_TO.get(model, 0.95)
-    while miou <= enough and len(losses) < 100:
-        for _ in range(20):
+    losses, miou, enough = [np.inf], 0.0, LEARNT_TO.get(model, 0.95)
+    while (miou <= enough or losses[-1] >= 0.3 * losses[1]) and len(losses) <= 100:
+        for _ in range(10):
             loss = F.cross_entropy(network.train()(images), mask)
             optimizer.zero_grad()
             loss.backward()
@@ -335,7 +346,7 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
             losses.append(float(loss.detach()))
         miou = _miou(network, images, mask)
     assert miou > enough
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.3 * losses[1]
 
 
 def _miou(network: Network, images: Tensor, mask: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Whole runs on a handful of painted streets: what they leave, that they repeat, and that they go on where they were."""
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -16,8 +17,10 @@ from imageseg.checkpoint import read_checkpoint, write_checkpoint
 from imageseg.cli import main
 from imageseg.datasets.voc import VOC
 from imageseg.images import write_image
+from imageseg.models.base import Network
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
+from imageseg.training.task import SegmentationTask
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,30 @@ def test_adamw_clipping_and_bf16_train(scenes: str, tmp_path: Path) -> None:
         )
     )
     assert all(value.isfinite().all() for value in weights(trained).values() if value.is_floating_point())
+
+
+def test_a_network_that_cannot_be_pretrained_trains_resumes_and_predicts(scenes: str, tmp_path: Path) -> None:
+    """It has neither an encoder to choose nor weights to fetch."""
+    values = recipe(scenes, tmp_path, "scratch", max_steps=2, val_every=1).to_dict()
+    values |= {"model": "UNetClassic", "network": {"channels": [4, 8, 8]}}
+    trained = train(Recipe.from_dict(values))
+    assert imageseg.Predictor.from_checkpoint(trained.checkpoint)(np.zeros((33, 47, 3), np.uint8)).classes.shape == (
+        33,
+        47,
+    )
+    checkpoint = str(trained.folder / "checkpoints" / "last.ckpt")
+    values["trainer"] |= {"name": None, "resume": checkpoint, "max_steps": 3}
+    resumed: list[bool] = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = SegmentationTask.__init__
+
+        def watched(task: SegmentationTask, network: Network, *arguments: object, **named: object) -> None:
+            resumed.append(network.pretrained)
+            made(task, network, *arguments, **named)
+
+        monkeypatch.setattr(SegmentationTask, "__init__", functools.wraps(made)(watched))
+        train(Recipe.from_dict(values))
+    assert resumed == [False], "the encoder would go on with a tenth of its learning rate"
 
 
 def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path) -> None:
