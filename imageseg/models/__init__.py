@@ -15,9 +15,12 @@ MODELS: NameTable[Network] = NameTable(
     "network",
     {
         "UNet": "imageseg.models.unet:UNet",
+        "FCN": "imageseg.models.fcn:FCN",
+        "PSPNet": "imageseg.models.pspnet:PSPNet",
+        "DeepLabV3": "imageseg.models.deeplabv3:DeepLabV3",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
     },
-    planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
+    planned=("FPN", "DeConvNet", "SegNet"),
 )
 
 
