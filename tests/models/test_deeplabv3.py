@@ -79,7 +79,7 @@ def test_logits_are_torchvisions(encoder: str, randomize: Randomize, monkeypatch
 
 
 def _pooled(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    pooled: Tensor = nn.Sequential(*layers[1:])(maps.mean(dim=(2, 3), keepdim=True))
+    pooled: Tensor = nn.Sequential(*list(layers)[1:])(maps.mean(dim=(2, 3), keepdim=True))
     return pooled.expand(-1, -1, *maps.shape[-2:])
 
 
