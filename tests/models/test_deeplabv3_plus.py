@@ -203,7 +203,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
 ) -> None:
     theirs = smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=7, encoder_output_stride=output_stride)
     randomize(theirs.double().eval())
-    images = torch.randn(1, 3, 64, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    images = torch.randn(1, 3, 128, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     state = {_name_from_smp(name): value for name, value in theirs.state_dict().items()}
     wrong: list[dict[str, Any]] = [{"first_block": "contract"}, {"align_corners": False}, {"rates": (6, 12, 18)}]
     differences = []
@@ -213,7 +213,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
         ours.load_state_dict(state)
         with torch.no_grad():
             # Theirs takes pictures that are normalised already.
-            logits = resize(ours.coarse_logits(images), (64, 96), align_corners=ours.align_corners)
+            logits = resize(ours.coarse_logits(images), (128, 96), align_corners=ours.align_corners)
             expected = theirs(images)
         differences.append(float((logits - expected).abs().max() / expected.abs().max()))
     assert differences[0] < 1e-10
