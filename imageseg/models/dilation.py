@@ -33,10 +33,10 @@ def dilate_first_blocks(encoder: Encoder) -> None:
         strided = timm.create_model(encoder.name, features_only=True, in_chans=encoder.in_channels)
     layers = dict(encoder.network.named_modules())
     for name, before in strided.named_modules():
-        if isinstance(before, nn.Conv2d):
-            layer = layers[name]
+        layer = layers.get(name)
+        if isinstance(before, nn.Conv2d) and isinstance(layer, nn.Conv2d):
             _multiply_dilation(layer, before.stride[0] // layer.stride[0])
-        elif isinstance(before, nn.AvgPool2d) and name not in layers:
+        elif isinstance(before, nn.AvgPool2d) and layer is None:
             # ResNeSt strides by a pooling after the convolution, and drops it where it dilates.
             for sibling in layers[name.rpartition(".")[0]].modules():
                 if isinstance(sibling, nn.Conv2d):
