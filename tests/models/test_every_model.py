@@ -31,7 +31,8 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "FCN": {"channels": 64},
-    "DeepLabV3": {"output_stride": 8},  # 64 x 64 pictures would come to 4 x 4 logits
+    "PSPNet": {"channels": 64},
+    "DeepLabV3": {"output_stride": 8, "channels": 64},  # at 16, 64 x 64 pictures would come to 4 x 4 logits
 }
 """Arguments that make a network small enough to test."""
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
