@@ -26,6 +26,11 @@ ENCODERS: dict[str, tuple[str, ...]] = {
     "DeConvNet": ("vgg11_bn",),
     "EfficientViT": ("resnet18", "efficientvit_b0"),
     "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
+    "FCN": ("vgg11", "resnet18"),
+    "FCN caffe": ("vgg11",),
+    "FCN d6": ("resnet18",),
+    "FCN dilated": ("mobilenetv3_small_050",),
+    "LRASPP": ("mobilenetv3_small_050", "resnet18"),
     "SegFormer": ("pvt_v2_b0", "convnext_atto", "resnet18"),
     "SegNet": ("vgg11_bn",),
     "UNetClassic": ("resnet18",),  # it has none of its own; this one's mean and standard deviation are ImageNet's
@@ -35,13 +40,22 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "DeConvNet": {"bottleneck": "lite"},  # with the paper's it has 200 million parameters, and takes 224 x 224 or more
+    "DeepLabV3": {"output_stride": 8, "channels": 64},  # at 16, 64 x 64 pictures would come to 4 x 4 logits
     "EoMT": {"num_queries": 12},
+    "FCN": {"channels": 64},
+    "PSPNet": {"channels": 64},
     "SegFormer": {"channels": 32},
     "UNetClassic": {"channels": (8, 16, 32, 64, 128)},
     "UPerNet": {"channels": 32, "aux_channels": 16},
 }
 """Arguments that make a network small enough to test."""
-MOVABLE: dict[str, dict[str, Any]] = {"UPerNet": {"bins": (1,)}}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "FCN caffe": ("FCN", {"variant": "16s", "pad": "caffe", "channels": 64}),
+    "FCN dilated": ("FCN", {"variant": "dilated", "aux": True}),
+    "FCN d6": ("FCN", {"variant": "d6"}),
+}
+"""Further forms of a network that differ enough to be tested as one of their own: the network and its arguments."""
+MOVABLE: dict[str, dict[str, Any]] = {"PSPNet": {"bins": (1,)}, "UPerNet": {"bins": (1,)}}
 """Arguments without which logits would not move along with a picture: means over fixed cells of it do not."""
 BFLOAT16_ERROR = {
     # A pool of nearly equal values takes another one in bfloat16, and unpooling then puts it one pixel aside.
@@ -49,11 +63,6 @@ BFLOAT16_ERROR = {
     "DeConvNet": 0.3,
 }
 """The relative error of logits in bfloat16 that is inherent to a network, where it may exceed 0.1."""
-CASES = [
-    (model, encoder)
-    for model in imageseg.MODELS
-    for encoder in ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
-]
 WITHOUT_TRANSLATION = {
     "ViTLinear": "a ViT sees a patch's position in the picture",
     "EoMT": "a ViT sees a patch's position in the picture",
@@ -65,12 +74,24 @@ WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalises every token by itself, so a s
 """Networks that train on a picture of any size, and why."""
 
 
+def _encoders(model: str) -> tuple[str, ...]:
+    return ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
+
+
+CASES = [(model, encoder) for model in (*imageseg.MODELS, *FORMS) for encoder in _encoders(model)]
+
+
 @functools.cache
-def _built(model: str, encoder: str, **arguments: Any) -> Network:
+def _built(model: str, encoder: str, **further: Any) -> Network:
     torch.manual_seed(0)
-    takes = parameters_of(imageseg.MODELS[model])
-    chosen = {"encoder": encoder, "pretrained": False, **ARGUMENTS.get(model, {}), **arguments}
-    return imageseg.build_model(model, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
+    name, arguments = FORMS.get(model, (model, ARGUMENTS.get(model, {})))
+    takes = parameters_of(imageseg.MODELS[name])
+    chosen = {"encoder": encoder, "pretrained": False, **arguments, **further}
+    network = imageseg.build_model(name, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
+    for layer in network.modules():  # FCN's score layers start at zero, through which nothing would be seen
+        if isinstance(layer, nn.Conv2d) and not layer.weight.any():
+            nn.init.normal_(layer.weight, std=0.01)
+    return network
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -190,6 +211,8 @@ def test_a_state_dict_carries_everything_over(network: Network, case: tuple[str,
     other = copy.deepcopy(_built(*case)).eval()
     images = _images(1, 40, 56)
     with torch.no_grad():
+        for parameter in network.parameters():  # a VGG has no normalisation that would tell both apart
+            parameter.mul_(1.1)
         expected = network(images)
         assert not torch.equal(other(images), expected)
         other.load_state_dict(copy.deepcopy(network.state_dict()))
@@ -328,7 +351,7 @@ def test_training_is_deterministic(fresh: Network) -> None:
 
 @pytest.mark.parametrize("model", imageseg.MODELS)
 def test_two_pictures_are_learnt_by_heart(model: str) -> None:
-    network = copy.deepcopy(_built(*[case for case in CASES if case[0] == model][-1]))
+    network = copy.deepcopy(_built(model, _encoders(model)[-1]))
     mask = torch.randint(0, CLASSES, (2, 4, 4), generator=torch.Generator().manual_seed(4))
     mask = mask.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)  # (2, 64, 64)
     colors = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30], [128, 128, 128]])

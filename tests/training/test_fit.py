@@ -277,7 +277,7 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
     ("change", "message"),
     [
         ({"network": {"encoder": "resnet10t", "output": 8}}, "no argument 'output'.*did you mean 'output_stride'"),
-        ({"model": "DeepLabV3"}, "DeepLabV3 is not in this version yet"),
+        ({"model": "DeepLabV9"}, r"no network is called 'DeepLabV9' \(did you mean 'DeepLabV3'\?\)"),
         ({"trainer": {"precision": "bf17"}}, "trainer: Precision 'bf17' is invalid"),
         ({"trainer": {"max_steps": 0}}, "trainer.max_steps must be 1 or more, found 0"),
         ({"trainer": {"seed": -1}}, "trainer.seed must be 0 to 4294967295, found -1"),
