@@ -65,10 +65,10 @@ class _MobileNetV3(Encoder):
     """MobileNetV3 whose map of stride 8 is that of the first block at this stride, and whose dilation begins at once."""
 
     def __init__(self, name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> None:
-        super().__init__(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
+        super().__init__(
+            name, pretrained=pretrained, output_stride=output_stride, first_block="full", in_channels=in_channels
+        )
         self._first_only = self.network.feature_info[self._kept[self.strides.index(8)]]["module"]
-        for stage in self.network.blocks:
-            _dilate_whole(stage)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         maps = self.network.act1(self.network.bn1(self.network.conv_stem(images)))
@@ -81,12 +81,3 @@ class _MobileNetV3(Encoder):
                 if index == 0 or name != self._first_only:
                     found[name] = maps
         return [found[name] for name in names]
-
-
-def _dilate_whole(stage: nn.Sequential) -> None:
-    """Gives the first block of a stage the dilation of the others."""
-    largest = max(layer.dilation[0] for layer in stage.modules() if isinstance(layer, nn.Conv2d))
-    for layer in stage[0].modules():
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] > 1:
-            layer.dilation = (largest, largest)
-            layer.padding = (largest * (layer.kernel_size[0] // 2),) * 2

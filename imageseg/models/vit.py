@@ -55,7 +55,7 @@ class ViTEncoder(nn.Module):
         if not timm.models.is_model_in_modules(name, _FAMILIES):
             raise InputError(
                 f"encoder '{name}' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, "
-                "or a network for other encoders, as UNet or DeepLabv3_plus"
+                "or a network for other encoders, as UPerNet or SegFormer"
             )
         self.name = name
         network: Any = timm_network(

@@ -119,7 +119,7 @@ def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
     [
         (
             {"name": "resnet50"},
-            "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UNet",
+            "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UPerNet",
         ),
         ({"name": "swin_tiny_patch4_window7_224"}, "is no plain ViT"),
         ({"name": "vit_smal_patch14_dinov2"}, "did you mean 'vit_small_patch14_dinov2'"),
