@@ -64,11 +64,12 @@ def _peak() -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
-def report(rows: Sequence[Row], *, as_json: bool) -> None:
+def report(rows: Sequence[Row], *, as_json: bool, headed: bool = True) -> None:
     """Prints the rows, as a table or as a JSON list of {name, ours, theirs, ratio, unit}."""
     if as_json:
         print(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows]))
         return
-    print(f"{'':<62}{'ours':>10}{'theirs':>10}  {'':<4}{'ratio':>7}")
+    if headed:
+        print(f"{'':<62}{'ours':>10}{'theirs':>10}  {'':<4}{'ratio':>7}")
     for row in rows:
-        print(f"{row.name:<62}{row.ours:>10.1f}{row.theirs:>10.1f}  {row.unit:<4}{row.ratio:>6.1f}x")
+        print(f"{row.name:<62}{row.ours:>10.1f}{row.theirs:>10.1f}  {row.unit:<4}{row.ratio:>6.1f}x", flush=True)

@@ -1,0 +1,207 @@
+"""Every network: size, work, time and memory for a 512 x 512 picture, beside torchvision's or SMP's twin in the same process.
+
+``python benchmarks/networks.py`` measures all; names as arguments measure these alone; ``--json`` prints a list of
+{name, ours, theirs, ratio, unit}. A picture goes from uint8 to class indices on both sides, one by one; a training step is
+forward, cross-entropy, backward and SGD on two pictures. Ours runs as ``imageseg`` runs it (channels_last); "fast" is
+``imageseg predict --fast``. The twin runs as its documentation shows it, in float32 and under bfloat16 autocast; in its best
+mode against ours in its best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import segmentation_models_pytorch as smp
+import torch
+import torchvision
+from measuring import Row, growth_in_megabytes, in_turn, report
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import imageseg
+from imageseg.models.base import Network
+from imageseg.models.folding import folded
+
+CLASSES, SIDE = 21, 512
+
+
+class Twins(NamedTuple):
+    """A network of ours, and the one that it equals."""
+
+    model: str
+    arguments: dict[str, Any]
+    twin: Callable[[], nn.Module] | None = None
+
+
+def _torchvision(name: str) -> nn.Module:
+    makers: Any = torchvision.models.segmentation
+    network: nn.Module = getattr(makers, name)(weights=None, weights_backbone=None, num_classes=CLASSES)
+    return network
+
+
+def _smp(name: str, encoder: str, **arguments: Any) -> nn.Module:
+    network: nn.Module = getattr(smp, name)(encoder_name=encoder, encoder_weights=None, classes=CLASSES, **arguments)
+    return network
+
+
+NETWORKS = (
+    Twins("FCN", {"encoder": "vgg16"}),
+    Twins("FCN", {"encoder": "resnet50", "variant": "dilated"}, partial(_torchvision, "fcn_resnet50")),
+    Twins("DeConvNet", {"encoder": "vgg16_bn"}),
+    Twins("UNet", {"encoder": "resnet50"}, partial(_smp, "Unet", "resnet50")),
+    Twins("UNetClassic", {}),
+    Twins("SegNet", {"encoder": "vgg16_bn"}),
+    Twins("FPN", {"encoder": "resnet50", "smooth": False}, partial(_smp, "FPN", "resnet50")),
+    Twins("PSPNet", {"encoder": "resnet50"}),
+    Twins("DeepLabV3", {"encoder": "resnet50", "output_stride": 8}, partial(_torchvision, "deeplabv3_resnet50")),
+    Twins(
+        "DeepLabv3_plus",
+        {"encoder": "resnet50", "separable": True, "norm_between": False, "aspp_conv": True, "decoder_convs": 1},
+        partial(_smp, "DeepLabV3Plus", "resnet50"),
+    ),
+    Twins(
+        "UPerNet",
+        {"encoder": "resnet50", "channels": 256, "aux": False, "level_norm": True},
+        partial(_smp, "UPerNet", "resnet50"),
+    ),
+    Twins("LRASPP", {"encoder": "mobilenetv3_large_100"}, partial(_torchvision, "lraspp_mobilenet_v3_large")),
+    Twins("SegFormer", {"encoder": "mit_b0"}, partial(_smp, "Segformer", "mit_b0")),
+    Twins("EfficientViT", {"encoder": "efficientvit_b1"}),
+    Twins("ViTLinear", {"encoder": "vit_small_patch16_dinov3"}),
+    Twins("EoMT", {"encoder": "vit_small_patch16_dinov3", "num_blocks": 3}),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="networks; none: all")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--no-training", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    warnings.filterwarnings("ignore", message="batch size 1")
+    rows = []
+    for place, twins in enumerate(NETWORKS):
+        if given.names and twins.model not in given.names:
+            continue
+        if not given.json:
+            print(size_and_work(twins, given.side), flush=True)
+        for row in measured(place, given.side, given.repeats, training=not given.no_training):
+            rows.append(row)
+            if not given.json:
+                report([row], as_json=False, headed=len(rows) == 1)
+    if given.json:
+        report(rows, as_json=True)
+
+
+def size_and_work(twins: Twins, side: int) -> str:
+    """Parameters and multiply-adds, counted without values."""
+    with torch.device("meta"):
+        network = _ours(twins).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 3, side, side))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return f"\n{_title(twins)}: {parameters:,} parameters, {counter.get_total_flops() / 2e9:.2f} GMACs"
+
+
+def measured(place: int, side: int, repeats: int, *, training: bool) -> Iterator[Row]:
+    """Ours beside the twin; where there is none, ours in float32 beside ours in its fast form."""
+    twins = NETWORKS[place]
+    title, sides = _title(twins), ("theirs", "theirs bf16") if twins.twin else ("ours",)
+    best: dict[str, float] = {}
+    for mine, others in (("ours", sides[0]), ("fast", sides[-1])):
+        if mine != others:
+            times = in_turn(predicting(place, mine, side), predicting(place, others, side), repeats)
+            best[mine], best[others] = times
+            yield Row(f"{title}, picture, {mine} / {others}", *times, "ms")
+            memory = [growth_in_megabytes(predicting, place, way, side) for way in (mine, others)]
+            yield Row("  memory", *memory, "MB")
+    if twins.twin:
+        ours, theirs = min(best["ours"], best["fast"]), min(best[way] for way in sides)
+        yield Row("  best of each", ours, theirs, "ms")
+    if training:
+        for dtype in ("fp32", "bf16"):
+            other = "theirs" if twins.twin else "contiguous"
+            times = in_turn(step(place, "ours", dtype, side), step(place, other, dtype, side), repeats)
+            yield Row(f"  training step, {dtype}, ours / {other}", *times, "ms")
+            memory = [growth_in_megabytes(step, place, way, dtype, side) for way in ("ours", other)]
+            yield Row("  memory", *memory, "MB")
+
+
+def predicting(place: int, way: str, side: int) -> Callable[[], Tensor]:
+    """From one uint8 picture to its classes."""
+    twins, images = NETWORKS[place], torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
+    torch.manual_seed(0)
+    if way in ("ours", "fast"):
+        network = _ours(twins).eval()
+        network = folded(network) if way == "fast" else network
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.contiguous(memory_format=torch.channels_last)
+        return partial(_classes_of_ours, network, images, half=way == "fast")
+    assert twins.twin is not None
+    return partial(_classes_of_theirs, twins.twin().eval(), images, half=way == "theirs bf16")
+
+
+@torch.inference_mode()
+def _classes_of_ours(network: Network, images: Tensor, *, half: bool) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        return network.predict_classes(images)
+
+
+@torch.inference_mode()
+def _classes_of_theirs(network: nn.Module, images: Tensor, *, half: bool) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        return _logits_of_theirs(network, images).argmax(1)
+
+
+def _logits_of_theirs(network: nn.Module, images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    found = network((images / 255 - mean) / std)
+    logits: Tensor = found["out"] if isinstance(found, dict) else found
+    return logits
+
+
+def step(place: int, way: str, dtype: str, side: int) -> Callable[[], None]:
+    """One training step on two pictures."""
+    twins, images = NETWORKS[place], torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    mask = torch.randint(0, CLASSES, (2, side, side))
+    if way == "theirs":
+        assert twins.twin is not None
+        network = twins.twin().train()
+        logits = partial(_logits_of_theirs, network)
+    else:
+        network = logits = _ours(twins).train()
+        if way == "ours":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            images = images.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+
+    def once() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
+            loss = F.cross_entropy(logits(images).float(), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return once
+
+
+def _ours(twins: Twins) -> Network:
+    arguments = twins.arguments | ({"pretrained": False} if "encoder" in twins.arguments else {})
+    return imageseg.build_model(twins.model, CLASSES, **arguments)
+
+
+def _title(twins: Twins) -> str:
+    return " ".join([twins.model, *(str(value) for value in twins.arguments.values() if isinstance(value, str))])
+
+
+if __name__ == "__main__":
+    main()
