@@ -13,7 +13,7 @@ from imageseg.models import MODELS, build_untrained
 from imageseg.models.base import Network
 from imageseg.models.weights import WeightFiles
 from imageseg.models.weights.files import WeightFile, read_weights
-from imageseg.models.weights.matching import LoadedWeights, load, load_encoder
+from imageseg.models.weights.matching import LoadedWeights, load, load_encoder, rename, renamed
 from imageseg.models.weights.settling import recognised, settled
 from imageseg.models.weights.sources import Source
 from imageseg.names import arguments_for, parameters_of
@@ -40,7 +40,7 @@ def build_from(
     if files.encoder_weights is not None:
         return _with_encoder_of(files.encoder_weights, model, num_classes, arguments)
     assert files.weights is not None
-    file, source, arguments = _settled(files.weights, model, arguments, say=say)
+    file, source, arguments = settled_for(files.weights, model, arguments, say=say)
     network, loaded = build_loaded(file, source, num_classes, arguments, class_names=class_names)
     say(loaded.line())
     return network
@@ -68,17 +68,32 @@ def build_loaded(
 def settings(model: str, arguments: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
     """All arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
     own = arguments_for(MODELS[model], arguments)
-    return {**arguments, **_settled(arguments["weights"], model, own, say=say)[2]}
+    return {**arguments, **settled_for(arguments["weights"], model, own, say=say)[2]}
 
 
-def _settled(
+def settled_for(
     path: str, model: str, arguments: Mapping[str, Any], *, say: Say
 ) -> tuple[WeightFile, Source, dict[str, Any]]:
+    """The file, where it comes from, and the arguments with those that it presumes, which ``say`` is told of."""
     file, source = recognised(path, model, own_names=lambda: _names(model, arguments))
     settled_arguments, notes = settled(MODELS[model], arguments, file, source)
     if notes:
         say(f"{path}: {source.name}; sets {', '.join(f'--network.{note}' for note in notes)}")
     return file, source, settled_arguments
+
+
+def classes_in(file: WeightFile, source: Source, arguments: Mapping[str, Any]) -> int | None:
+    """How many classes a file's classifier tells apart; None where it has none."""
+    with torch.device("meta"):
+        two, three = (build_untrained(source.model, count, arguments).state_dict() for count in (2, 3))
+    of_classes = {name for name, value in two.items() if value.shape != three[name].shape}
+    found = renamed(file, source, two)[0]
+    return next((int(value.shape[0]) for name, value in found.items() if name in of_classes), None)
+
+
+def has_auxiliary(file: WeightFile, source: Source) -> bool:
+    """Whether the file holds an auxiliary head that ours can take."""
+    return any((rename(name, source.rules) or "").startswith("auxiliary.") for name in file.tensors)
 
 
 def _names(model: str, arguments: Mapping[str, Any]) -> set[str]:

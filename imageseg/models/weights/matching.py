@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +81,7 @@ def load(
         InputError: fewer than 95 % of the encoder's tensors have their counterpart.
     """
     ours = network.state_dict()
-    found, dropped = _renamed(file, source, ours)
+    found, dropped = renamed(file, source, ours)
     if source.encoder_eps is not None:
         found = _with_eps(found, network, source.encoder_eps)
     if source.pixels is not None:
@@ -132,7 +132,9 @@ def load(
     )
 
 
-def _renamed(file: WeightFile, source: Source, ours: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def renamed(
+    file: WeightFile, source: Source, ours: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
     """The file's tensors by our names, and the names of those that have no counterpart."""
     bare = {_bare(name): name for name in ours}
     candidates = {name: rename(name, source.rules) for name in file.tensors}
@@ -153,16 +155,16 @@ def _renamed(file: WeightFile, source: Source, ours: dict[str, Tensor]) -> tuple
 def rename(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
     """The name by the first rule that fits its beginning; None where none fits."""
     for pattern, replacement in rules:
-        renamed, times = re.subn(f"^{pattern}", replacement, name)
+        new, times = re.subn(f"^{pattern}", replacement, name)
         if times:
-            return renamed
+            return new
     return None
 
 
 def is_of_encoder(name: str, source: Source) -> bool:
     """Whether a tensor of the file belongs to the encoder, by its rules."""
-    renamed = rename(name, source.rules)
-    return renamed is not None and renamed.startswith("encoder.") and not name.endswith(_COUNTER)
+    new = rename(name, source.rules)
+    return new is not None and new.startswith("encoder.") and not name.endswith(_COUNTER)
 
 
 def _bare(name: str) -> str:
@@ -173,7 +175,7 @@ def _bare(name: str) -> str:
     return part + dot + rest.removeprefix("network.").replace(".", "_")
 
 
-def _by_order(names: list[str], ours: dict[str, Tensor]) -> dict[str, str | None]:
+def _by_order(names: list[str], ours: Mapping[str, Tensor]) -> dict[str, str | None]:
     """Pairs the encoder's tensors one by one, for networks that two libraries build alike and name differently."""
     wanted = [name for name in ours if name.startswith("encoder.") and not name.endswith(_COUNTER)]
     return dict(zip(names, wanted, strict=True)) if len(names) == len(wanted) else {}

@@ -78,7 +78,7 @@ def settled(
         if _same(given, value):
             continue
         if _same(given, takes[name].default):
-            result[name] = value
+            result[name] = list(value) if isinstance(value, tuple) else value  # as YAML gives it back
             notes.append(f"{name} {_shown(value)}")
         elif name in must:
             conflicts.append((name, value, given))
