@@ -11,7 +11,7 @@ from torch import Tensor
 from imageseg.errors import InputError
 from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import rename
-from imageseg.models.weights.sources import Source, source_of
+from imageseg.models.weights.sources import Source, source_of, unknown
 from imageseg.models.weights.tables import SOURCES
 from imageseg.names import parameters_of
 
@@ -31,12 +31,16 @@ def recognised(path: str, model: str | None, *, own_names: Callable[[], set[str]
         InputError: it cannot be read, is nobody's, or another network's.
     """
     file = read_weights(path)
+    source: Source | None
     if file.model is not None:
         source = Source("a checkpoint of imageseg", file.model, (), _OURS, preset=_kept(file.arguments))
-    elif own_names is not None and model is not None and len(own_names() & set(file.tensors)) > len(file.tensors) // 2:
-        source = Source("tensors by our own names", model, (), _OURS)
     else:
         source = source_of(file, SOURCES)
+    if source is None and own_names is not None and model is not None:
+        known = own_names() & set(file.tensors)
+        source = Source("tensors by our own names", model, (), _OURS) if 2 * len(known) > len(file.tensors) else None
+    if source is None:
+        raise unknown(file, SOURCES)
     if model is not None and source.model != model:
         raise InputError(f"{path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}")
     return file, source
@@ -100,13 +104,13 @@ def _shown(value: Any) -> str:
 
 
 def encoder_of(tensors: Mapping[str, Tensor], source: Source) -> str | None:
-    """timm's name of the encoder that a file's tensors are of, for the ResNet family and VGG."""
+    """timm's name of the encoder that a file's tensors are of, for the ResNet family, VGG and MiT."""
     shapes = {}
     for name, value in tensors.items():
         new = rename(name, source.rules)
         if new is not None and new.startswith("encoder."):
             shapes[new.removeprefix("encoder.").removeprefix("network.")] = tuple(value.shape)
-    return _resnet(shapes) or _vgg(shapes)
+    return _resnet(shapes) or _vgg(shapes) or _mit(shapes)
 
 
 _RESNETS = {
@@ -138,6 +142,24 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         stem = _STEMS.get((shapes["conv1.0.weight"][0], shapes["conv1.6.weight"][0]))
         name = f"{name}{stem}" if stem else None
     return name
+
+
+_MITS = {
+    (32, 2, 2, 2, 2): "mit_b0",
+    (64, 2, 2, 2, 2): "mit_b1",
+    (64, 3, 4, 6, 3): "mit_b2",
+    (64, 3, 4, 18, 3): "mit_b3",
+    (64, 3, 8, 27, 3): "mit_b4",
+    (64, 3, 6, 40, 3): "mit_b5",
+}
+
+
+def _mit(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    first = shapes.get("patch_embed.proj.weight")
+    blocks = [
+        len({name.split(".")[3] for name in shapes if name.startswith(f"stages.{stage}.blocks.")}) for stage in range(4)
+    ]
+    return _MITS.get((first[0], *blocks)) if first else None
 
 
 _VGGS = {8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}

@@ -35,6 +35,8 @@ class Source:
     """Further presets, each where its pattern fits some name."""
     class_names: tuple[str, ...] | None = None
     """Of the published weights; a file with another number of classes is somebody else's."""
+    classifier: str = "classifier.weight"
+    """Our name of the tensor that has a row for each class."""
     encoder_by_order: bool = False
     """The encoder's tensors are ours one by one, under names that no rule maps."""
     encoder_eps: float | None = None
@@ -47,7 +49,7 @@ class Source:
     def class_names_of(self, found: Mapping[str, Tensor], file: WeightFile) -> tuple[str, ...] | None:
         """The names of the classes that the classifier's rows are of, if known."""
         names = file.class_names or self.class_names
-        weight = found.get("classifier.weight")
+        weight = found.get(self.classifier)
         return names if names is not None and weight is not None and weight.shape[0] == len(names) else None
 
     def arguments(self, names: Sequence[str]) -> dict[str, Any]:
@@ -59,11 +61,11 @@ class Source:
         return preset
 
 
-def source_of(file: WeightFile, sources: Sequence[Source]) -> Source:
-    """The source that the names of the file's tensors give away.
+def source_of(file: WeightFile, sources: Sequence[Source]) -> Source | None:
+    """The source that the names of the file's tensors give away; None where no source does.
 
     Raises:
-        InputError: no source does, or it is one that no network of ours can take.
+        InputError: it is one that no network of ours can take.
     """
     names = list(file.tensors)
     for source in sources:
@@ -71,13 +73,19 @@ def source_of(file: WeightFile, sources: Sequence[Source]) -> Source:
             if source.refusal:
                 raise InputError(f"{file.path}: {source.name}: {source.refusal}")
             return source
-    if any(re.match(r"(conv1|conv_stem|features|stages|blocks|patch_embed)\b", name) for name in names):
-        raise InputError(
-            f"{file.path}: holds a network without a decode head (its first tensor is {names[0]}); pass it with "
+    return None
+
+
+def unknown(file: WeightFile, sources: Sequence[Source]) -> InputError:
+    """The error for a file that no source is known for."""
+    first = next(iter(file.tensors))
+    if any(re.match(r"(conv1|conv_stem|_conv_stem|features|stages|blocks|patch_embed)\b", name) for name in file.tensors):
+        return InputError(
+            f"{file.path}: holds a network without a decode head (its first tensor is {first}); pass it with "
             "--network.encoder_weights"
         )
     known = sorted({source.name for source in sources if not source.refusal})
-    raise InputError(f"{file.path}: its names ({names[0]}, ...) are none of those that are known: {', '.join(known)}")
+    return InputError(f"{file.path}: its names ({first}, ...) are none of those that are known: {', '.join(known)}")
 
 
 def _fits(pattern: str, names: Sequence[str]) -> bool:

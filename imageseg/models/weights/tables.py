@@ -71,8 +71,16 @@ _TORCHVISION = (
         name="torchvision's LRASPP",
         model="LRASPP",
         marks=(r"backbone\.0\.0\.", r"classifier\.cbr\."),
-        rules=((r"backbone\.", "encoder."), (r"classifier\.", "")),
+        rules=(
+            (r"backbone\.", "encoder."),
+            (r"classifier\.cbr\.", "project."),
+            (r"classifier\.scale\.1\.", "gate.0."),
+            (r"classifier\.(low|high)_classifier\.", r"\1_classifier."),
+        ),
+        preset={"encoder": "mobilenetv3_large_100", "norm_epsilon": 0.001},
+        habits={"output_stride": 16},
         class_names=tuple(VOC_CLASSES),
+        classifier="high_classifier.weight",
         encoder_by_order=True,
     ),
     Source(
@@ -82,6 +90,7 @@ _TORCHVISION = (
         rules=(*_AS_TORCHVISION, (r"classifier\.", "head.")),
         preset={"variant": "dilated", "first_block": "contract", "align_corners": False},
         class_names=tuple(VOC_CLASSES),
+        classifier="head.4.weight",
     ),
 )
 
@@ -120,6 +129,22 @@ _VAINF = (
 _SMP_ENCODER: Rules = ((r"encoder\.model\.", "encoder."), (r"encoder\.", "encoder."))
 _SMP_HEAD: Rules = ((r"segmentation_head\.0\.", "classifier."),)
 _ON_TIMM = ((r"encoder\.model\.", {"first_block": "contract"}),)
+
+
+def _mit(where: str) -> Rules:
+    """SegFormer's own MiT, which is timm's PVTv2 with wider hidden layers, under other names."""
+    stages = ((rf"{where}", f"encoder.stages.{k}", k + 1) for k in range(4))
+    by_stage = (
+        (
+            (rf"{theirs}block{number}\.(\d+)\.mlp\.dwconv\.dwconv\.", rf"{ours}.blocks.\1.mlp.dwconv."),
+            (rf"{theirs}block{number}\.", f"{ours}.blocks."),
+            (rf"{theirs}norm{number}\.", f"{ours}.norm."),
+            (rf"{theirs}patch_embed{number}\.", "encoder.patch_embed." if number == 1 else f"{ours}.downsample."),
+        )
+        for theirs, ours, number in stages
+    )
+    return tuple(rule for rules in by_stage for rule in rules)
+
 
 _SMP = (
     Source(
@@ -214,6 +239,19 @@ _SMP = (
             *_SMP_HEAD,
         ),
         preset={"channels": 256, "level_norm": True, "align_corners": True},
+    ),
+    Source(
+        name="SMP's Segformer",
+        model="SegFormer",
+        marks=(r"encoder\.patch_embed1\.", r"decoder\.mlp_stage\."),
+        rules=(
+            *_mit(r"encoder\."),
+            # Theirs count from the coarsest.
+            *((rf"decoder\.mlp_stage\.{3 - i}\.linear\.", f"linears.{i}.") for i in range(4)),
+            (r"decoder\.fuse_stage\.", "fuse."),
+            *_SMP_HEAD,
+        ),
+        preset={"align_corners": True},
     ),
     Source(
         name="SMP's PSPNet",
@@ -326,6 +364,44 @@ _MMSEG = (
     ),
 )
 
+_NVLABS = Source(
+    name="NVlabs' SegFormer",
+    model="SegFormer",
+    marks=(r"backbone\.patch_embed1\.", r"decode_head\.linear_c1\."),
+    rules=(
+        *_mit(r"backbone\."),
+        *((rf"decode_head\.linear_c{i + 1}\.proj\.", f"linears.{i}.") for i in range(4)),
+        *_conv_modules(r"decode_head\.linear_fuse", "fuse"),
+        (r"decode_head\.linear_pred\.", "classifier."),
+    ),
+    preset={"align_corners": False},
+)
+
+_VGG16 = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
+"""The numbers of VGG16's convolutions among all its layers, by the pools between them."""
+
+_WKENTARO = Source(
+    name="wkentaro's FCN",
+    model="FCN",
+    marks=(r"conv1_1\.", r"fc6\.", r"score_fr\."),
+    # Its kernels that enlarge are fixed, so that ours need none of the file.
+    rules=(
+        *(
+            (rf"conv{block}_{place}\.", f"encoder.features.{layer}.")
+            for block, layers in _VGG16.items()
+            for place, layer in enumerate(layers, start=1)
+        ),
+        (r"fc([67])\.", r"head.fc\1."),
+        (r"score_fr\.", "head.scores.0."),
+        (r"score_pool4\.", "head.scores.1."),
+        (r"score_pool3\.", "head.scores.2."),
+    ),
+    preset={"variant": "32s", "pad": "caffe", "encoder": "vgg16"},
+    when=((r"score_pool4\.", {"variant": "16s"}), (r"score_pool3\.", {"variant": "8s"})),
+    classifier="head.scores.0.weight",
+    pixels=Pixels("bgr", mean=(104.00698793, 116.66876762, 122.67891434), std=(1, 1, 1)),
+)
+
 _MILESIAL = Source(
     name="milesial's UNet",
     model="UNetClassic",
@@ -342,5 +418,5 @@ _MILESIAL = Source(
     pixels=Pixels("rgb", mean=(0, 0, 0), std=(255, 255, 255)),
 )
 
-SOURCES: tuple[Source, ...] = (*_TORCHVISION, *_VAINF, *_SMP, _SEMSEG, *_MMSEG, _MILESIAL)
+SOURCES: tuple[Source, ...] = (*_TORCHVISION, *_VAINF, *_SMP, _SEMSEG, _NVLABS, *_MMSEG, _WKENTARO, _MILESIAL)
 """In the order in which they are tried: the more particular marks first."""
