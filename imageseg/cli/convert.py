@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imageseg.cli.arguments import OneLineParser, network_arguments_from
-from imageseg.errors import InputError, command
+from imageseg.errors import InputError
 
 if TYPE_CHECKING:
     from imageseg.labels import LabelSpace
@@ -70,8 +71,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     print(loaded.line(), file=sys.stderr)
     print(f"checkpoint  {given.output} ({model}, {classes} classes)")
-    print(f"predict     {command('predict', given.output, 'PICTURE')}")
-    print(f"train on    {command('train', '--use', given.use or 'DATASET', '--model', model, '--network.weights', given.output)}")
+    train = ("train", "--use", given.use or "DATASET", "--model", model, "--network.weights", given.output)
+    print(f"predict     {shlex.join(('imageseg', 'predict', given.output, 'PICTURE'))}")
+    print(f"train on    {shlex.join(('imageseg', *train))}")
     return 0
 
 
