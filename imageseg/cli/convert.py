@@ -20,17 +20,21 @@ def run(arguments: Sequence[str]) -> int:
     """Converts one file, and says what became of it."""
     parser = OneLineParser(
         prog="imageseg convert",
-        description="Turns a network's weights of torchvision, segmentation_models_pytorch, hszhao/semseg, VainF, wkentaro, milesial,\n"
-        "mmsegmentation or Lightning into a checkpoint of imageseg. Nothing in the file is run. The settings that the weights\n"
-        "presume (dilation, aligned corners, rates) are set and printed.",
+        description="Turns a network's weights of torchvision, segmentation_models_pytorch, hszhao/semseg, VainF, wkentaro,\n"
+        "milesial, mmsegmentation or Lightning into a checkpoint of imageseg. Nothing in the file is run. The settings that\n"
+        "the weights presume (dilation, aligned corners, rates) are set and printed.",
         epilog="--network.* flags as for imageseg train set what the file does not tell, such as --network.encoder\n\n"
         "example:\n  imageseg convert deeplabv3_resnet50_coco-cd0a2569.pth -o deeplabv3.safetensors --use VOC",
     )
     parser.add_argument("file", help=".pth, .pt, .bin, .ckpt or .safetensors, or a folder that save_pretrained wrote")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--model", help="our network; unset, the one that the file's names give away")
-    parser.add_argument("--num_classes", type=int, help="of another classifier, which is made anew; unset, the file's own")
-    parser.add_argument("--use", metavar="DATASET", help="the dataset whose classes the file knows, for names and colours")
+    parser.add_argument(
+        "--num_classes", type=int, help="of another classifier, which is made anew; unset, the file's own"
+    )
+    parser.add_argument(
+        "--use", metavar="DATASET", help="the dataset whose classes the file knows, for names and colours"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given, flags = parser.parse_known_args(list(arguments))
     if Path(given.output).exists() and Path(given.output).resolve() == Path(given.file).resolve():
@@ -47,11 +51,15 @@ def run(arguments: Sequence[str]) -> int:
         network_arguments["aux"] = has_auxiliary(file, source)
     classes = given.num_classes or classes_in(file, source, network_arguments)
     if classes is None:
-        raise InputError(f"{given.file}: {source.name} without a classifier; pass the number of classes with --num_classes")
+        raise InputError(
+            f"{given.file}: {source.name} without a classifier; pass the number of classes with --num_classes"
+        )
     labels = _labels(given.use, file.class_names or source.class_names, classes)
     network, loaded = build_loaded(file, source, classes, network_arguments, class_names=labels.names)
     if loaded.missing or loaded.mismatched:
-        raise InputError(f"{loaded.line()}; what is not the file's would be random: pass the --network flags that it was trained with")
+        raise InputError(
+            f"{loaded.line()}; what is not the file's would be random: pass the --network flags that it was trained with"
+        )
     _write(given.output, network.state_dict(), labels, use=given.use, model=model, arguments=network_arguments)
     if given.json:
         print(
@@ -86,7 +94,9 @@ def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> Label
 
         labels = build_dataset(use, None).labels
         if len(labels) != classes:
-            raise InputError(f"{DATASETS.resolve(use)} has {len(labels)} classes, the file {classes}; leave out --use, or pass another")
+            raise InputError(
+                f"{DATASETS.resolve(use)} has {len(labels)} classes, the file {classes}; leave out --use, or pass another"
+            )
         return labels
     if names is None or len(names) != classes:
         names = [f"class {index}" for index in range(classes)]

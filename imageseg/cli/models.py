@@ -28,10 +28,13 @@ def run(arguments: Sequence[str]) -> int:
         prog="imageseg models",
         description="Lists the networks with their paper, default encoder and parameters; or, with --encoders, encoders with\n"
         "parameters, multiplications for a picture of 224 x 224, and the output strides that they can take.",
-        epilog="examples:\n  imageseg models\n  imageseg models --encoders 'resnet*'\n  imageseg models --encoders convnext_tiny --json",
+        epilog="examples:\n  imageseg models\n  imageseg models --encoders 'resnet*'\n"
+        "  imageseg models --encoders convnext_tiny --json",
     )
     parser.add_argument("--encoders", metavar="PATTERN", help="timm's encoders whose names fit, for example 'resnet*'")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many of them (default: 50; 0: all)")
+    parser.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="at most so many of them (default: 50; 0: all)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(list(arguments))
     if given.limit < 0:
@@ -90,7 +93,9 @@ def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
         _print_encoders(facts)
     if refused:
         first = next(iter(refused.values()))
-        print(f"\n{counted(len(refused), 'name', 'names')} that cannot be encoders of these networks: {', '.join(refused)}")
+        print(
+            f"\n{counted(len(refused), 'name', 'names')} that cannot be encoders of these networks: {', '.join(refused)}"
+        )
         print(f"for example: {first}")
     if len(counting) < len(names):
         print(f"imageseg: {len(counting)} of {len(names)} names counted; --limit 0 counts all", file=sys.stderr)

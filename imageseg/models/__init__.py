@@ -66,7 +66,9 @@ def build_untrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -
     network = MODELS[name]
     check_arguments([network, WeightFiles], arguments, MODELS.resolve(name))
     own = arguments_for(network, arguments)
-    return _built(name, num_classes, {**own, **({"pretrained": False} if "pretrained" in parameters_of(network) else {})})
+    return _built(
+        name, num_classes, {**own, **({"pretrained": False} if "pretrained" in parameters_of(network) else {})}
+    )
 
 
 def begins_pretrained(arguments: Mapping[str, Any]) -> bool:

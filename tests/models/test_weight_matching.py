@@ -113,7 +113,7 @@ def test_a_twentieth_of_the_encoder_may_be_missing(theirs: dict[str, Tensor], tm
 
 def test_what_does_not_fit_is_named(theirs: dict[str, Tensor], tmp_path: Path) -> None:
     theirs["criterion.weight"] = torch.ones(3)
-    network, (line,) = _built(_file(theirs, tmp_path), 3, decoder_channels=(8, 8, 8, 8, 16))
+    _, (line,) = _built(_file(theirs, tmp_path), 3, decoder_channels=(8, 8, 8, 8, 16))
     assert "of another shape (blocks.4.0.0.weight, ...)" in line
     assert line.endswith("1 of the file without use (criterion.weight)")
 
@@ -191,8 +191,19 @@ def test_settings_are_for_the_recipe_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "encoder",
-    ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnet50s", "resnet50c", "resnet50d"]
-    + ["wide_resnet50_2", "vgg11", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19_bn"],
+    [
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "resnet50s",
+        "resnet50c",
+        "resnet50d",
+        "wide_resnet50_2",
+        *("vgg11", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19_bn"),
+    ],
 )
 def test_an_encoder_is_known_by_its_shapes(encoder: str) -> None:
     with torch.device("meta"):

@@ -62,7 +62,9 @@ CASES = {
     "SMP's FPN": Case("FPN", _smp("FPN", "resnet18"), NOT_ALIGNED),
     "SMP's UPerNet": Case("UPerNet", _smp("UPerNet", "resnet18"), NOT_ALIGNED, {"aux": False}),
     "SMP's Segformer": Case("SegFormer", _smp("Segformer", "mit_b0"), NOT_ALIGNED),
-    "torchvision's DeepLabV3": Case("DeepLabV3", _torchvision("deeplabv3_resnet50", aux_loss=True), FULL, {"aux": True}),
+    "torchvision's DeepLabV3": Case(
+        "DeepLabV3", _torchvision("deeplabv3_resnet50", aux_loss=True), FULL, {"aux": True}
+    ),
     "torchvision's DeepLabV3, aligned": Case("DeepLabV3", _torchvision("deeplabv3_resnet50"), ALIGNED),
     "torchvision's DeepLabV3 on MobileNetV3": Case("DeepLabV3", _torchvision("deeplabv3_mobilenet_v3_large"), CONTRACT),
     "torchvision's FCN": Case("FCN", _torchvision("fcn_resnet50", aux_loss=True), FULL, {"aux": True}),
@@ -300,7 +302,7 @@ UNINSTALLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
                 rf"encoder\.network\.features_{layer}\.": f"conv{name}."
                 for layer, name in zip(
                     (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
-                    "1_1 1_2 2_1 2_2 3_1 3_2 3_3 4_1 4_2 4_3 5_1 5_2 5_3".split(),
+                    ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "4_1", "4_2", "4_3", "5_1", "5_2", "5_3"),
                     strict=True,
                 )
             },

@@ -12,8 +12,9 @@ from imageseg.errors import InputError
 from imageseg.models import MODELS, build_untrained
 from imageseg.models.base import Network
 from imageseg.models.weights import WeightFiles
+from imageseg.models.weights.encoder_file import load_encoder
 from imageseg.models.weights.files import WeightFile, read_weights
-from imageseg.models.weights.matching import LoadedWeights, load, load_encoder, rename, renamed
+from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
 from imageseg.models.weights.settling import recognised, settled
 from imageseg.models.weights.sources import Source
 from imageseg.names import arguments_for, parameters_of
@@ -103,7 +104,9 @@ def _names(model: str, arguments: Mapping[str, Any]) -> set[str]:
 
 def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
     if "encoder" not in parameters_of(MODELS[model]):
-        raise InputError(f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights")
+        raise InputError(
+            f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights"
+        )
     file = read_weights(path)
     network = build_untrained(model, num_classes, arguments)
     name = str(getattr(network.encoder, "name", arguments.get("encoder", "")))

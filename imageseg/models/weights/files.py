@@ -62,7 +62,9 @@ def _file_in(path: Path) -> Path:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"{path}: is a folder without model.safetensors or pytorch_model.bin; name the file of weights")
+        raise InputError(
+            f"{path}: is a folder without model.safetensors or pytorch_model.bin; name the file of weights"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights")
     return path

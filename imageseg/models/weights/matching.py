@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from imageseg.errors import InputError, counted
@@ -16,7 +15,7 @@ from imageseg.models.weights.pixels import renormalized
 from imageseg.models.weights.sources import Source
 
 _ENOUGH = 0.95
-_COUNTER = "num_batches_tracked"  # absent from files of before 2018, and of no use to anyone
+COUNTER = "num_batches_tracked"  # absent from files of before 2018, and of no use to anyone
 
 
 @dataclass(frozen=True)
@@ -82,61 +81,76 @@ def load(
     """
     ours = network.state_dict()
     found, dropped = renamed(file, source, ours)
-    if source.encoder_eps is not None:
-        found = _with_eps(found, network, source.encoder_eps)
-    if source.pixels is not None:
-        found = renormalized(found, network, source.pixels)
-    theirs_named = source.class_names_of(found, file)
+    found = _converted(found, network, source)
+    rows = _Rows(class_names, source.class_names_of(found, file), network.num_classes)
     loaded: dict[str, Tensor] = {}
     renewed: list[str] = []
     mismatched: list[str] = []
-    carried: set[str] = set()
     for name, value in found.items():
-        there = ours[name]
-        fitted = _fitted(value, there)
-        if _is_of_classes(value, there, network.num_classes) and (fitted is None or theirs_named not in (None, class_names)):
-            rows = _common_rows(class_names, theirs_named, value)
-            if fitted is None or rows is not None:
-                renewed.append(name)
-                for to, of in rows or ():
-                    there[to] = value[of]
-                    carried.add(str(to))
-                continue
-        if fitted is None:
+        fitted = fitted_to(value, ours[name])
+        if rows.are_others(value, ours[name]):
+            rows.carry(value, ours[name])
+            renewed.append(name)
+        elif fitted is None:
             mismatched.append(name)
         else:
             loaded[name] = fitted
-    encoder = [name for name in ours if name.startswith("encoder.") and not name.endswith(_COUNTER)]
-    fitting = sum(name in loaded for name in encoder)
-    # A smaller encoder of the same family would be filled, with layers that never followed each other.
-    without_use = sum(is_of_encoder(name, source) for name in dropped)
-    if fitting < _ENOUGH * max(len(encoder), fitting + without_use):
-        raise InputError(
-            f"{file.path}: {source.name}, but only {fitting} of {len(encoder)} tensors of the encoder fit, and {without_use} of the "
-            "file's are without use; pass the encoder that the file was trained with, --network.encoder"
-        )
+    encoder, fitting = _checked_encoder(loaded, dropped, ours, file=file, source=source)
     network.load_state_dict({**ours, **loaded})
-    counters = sum(name.endswith(_COUNTER) for name in ours)
     return LoadedWeights(
         path=file.path,
         source=source.name,
-        loaded=sum(not name.endswith(_COUNTER) for name in loaded),
-        in_all=len(ours) - counters,
+        loaded=len(_countable(loaded)),
+        in_all=len(_countable(ours)),
         encoder_loaded=fitting,
-        encoder_in_all=len(encoder),
+        encoder_in_all=encoder,
         renewed=tuple(renewed),
-        carried=len(carried),
-        missing=tuple(name for name in ours if name not in found and not name.endswith(_COUNTER)),
+        carried=rows.carried,
+        missing=tuple(name for name in _countable(ours) if name not in found),
         mismatched=tuple(mismatched),
-        dropped=tuple(name for name in dropped if not name.endswith(_COUNTER)),
+        dropped=tuple(_countable(dropped)),
     )
 
 
-def renamed(
-    file: WeightFile, source: Source, ours: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]]:
+def _converted(found: dict[str, Tensor], network: Network, source: Source) -> dict[str, Tensor]:
+    """The tensors with what their source does otherwise than ours put into their numbers."""
+    if source.encoder_eps is not None:
+        found = _with_eps(found, network, source.encoder_eps)
+    return found if source.pixels is None else renormalized(found, network, source.pixels)
+
+
+def _checked_encoder(
+    loaded: Mapping[str, Tensor],
+    dropped: Sequence[str],
+    ours: Mapping[str, Tensor],
+    *,
+    file: WeightFile,
+    source: Source,
+) -> tuple[int, int]:
+    """How many tensors the encoder has, and how many of them the file fills.
+
+    Raises:
+        InputError: too few, or too many of the file's are left: a smaller encoder of the same family would be filled too,
+            with layers that never followed each other.
+    """
+    encoder = [name for name in _countable(ours) if name.startswith("encoder.")]
+    fitting = sum(name in loaded for name in encoder)
+    left = sum(is_of_encoder(name, source) for name in dropped)
+    if fitting < _ENOUGH * max(len(encoder), fitting + left):
+        raise InputError(
+            f"{file.path}: {source.name}, but only {fitting} of {len(encoder)} tensors of the encoder fit, and {left} of the "
+            "file's are without use; pass the encoder that the file was trained with, --network.encoder"
+        )
+    return len(encoder), fitting
+
+
+def _countable(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.endswith(COUNTER)]
+
+
+def renamed(file: WeightFile, source: Source, ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The file's tensors by our names, and the names of those that have no counterpart."""
-    bare = {_bare(name): name for name in ours}
+    by_bare = {bare(name): name for name in ours}
     candidates = {name: rename(name, source.rules) for name in file.tensors}
     if source.encoder_by_order:
         candidates |= _by_order([name for name in file.tensors if is_of_encoder(name, source)], ours)
@@ -144,7 +158,7 @@ def renamed(
     dropped: list[str] = []
     for name, value in file.tensors.items():
         candidate = candidates[name]
-        target = None if candidate is None else bare.get(_bare(candidate))
+        target = None if candidate is None else by_bare.get(bare(candidate))
         if target is None or target in found:
             dropped.append(name)
         else:
@@ -164,10 +178,10 @@ def rename(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
 def is_of_encoder(name: str, source: Source) -> bool:
     """Whether a tensor of the file belongs to the encoder, by its rules."""
     new = rename(name, source.rules)
-    return new is not None and new.startswith("encoder.") and not name.endswith(_COUNTER)
+    return new is not None and new.startswith("encoder.") and not name.endswith(COUNTER)
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """A name as both sides write it: timm writes ``stages_0`` for ``stages.0`` once a network gives feature maps."""
     part, dot, rest = name.partition(".")
     if part != "encoder":
@@ -177,7 +191,7 @@ def _bare(name: str) -> str:
 
 def _by_order(names: list[str], ours: Mapping[str, Tensor]) -> dict[str, str | None]:
     """Pairs the encoder's tensors one by one, for networks that two libraries build alike and name differently."""
-    wanted = [name for name in ours if name.startswith("encoder.") and not name.endswith(_COUNTER)]
+    wanted = [name for name in ours if name.startswith("encoder.") and not name.endswith(COUNTER)]
     return dict(zip(names, wanted, strict=True)) if len(names) == len(wanted) else {}
 
 
@@ -192,7 +206,7 @@ def _with_eps(found: dict[str, Tensor], network: Network, eps: float) -> dict[st
     }
 
 
-def _fitted(value: Tensor, there: Tensor) -> Tensor | None:
+def fitted_to(value: Tensor, there: Tensor) -> Tensor | None:
     """The tensor in the network's shape: a linear layer is a 1x1 convolution, and VGG's first one a 7x7."""
     if value.shape == there.shape:
         return value
@@ -202,85 +216,40 @@ def _fitted(value: Tensor, there: Tensor) -> Tensor | None:
     return None
 
 
-def _is_of_classes(value: Tensor, there: Tensor, num_classes: int) -> bool:
-    """Whether the tensor has a row for each class, here and there."""
-    return there.dim() > 0 and there.shape[0] == num_classes and value.shape[1:] == there.shape[1:]
+class _Rows:
+    """The rows of classifiers, one per class, where the file's classes are others than the network's.
 
+    Args:
+        ours: the names of the network's classes, if known.
+        theirs: those of the file's.
+        num_classes: of the network.
+    """
 
-def _common_rows(
-    ours: Sequence[str] | None, theirs: Sequence[str] | None, value: Tensor
-) -> list[tuple[int, int]] | None:
-    """(row here, row there) of each class that both know by name; None where names are unknown."""
-    if ours is None or theirs is None or value.shape[0] != len(theirs):
-        return None
-    place = {_folded(name): index for index, name in enumerate(theirs)}
-    return [(index, place[_folded(name)]) for index, name in enumerate(ours) if _folded(name) in place]
+    def __init__(self, ours: Sequence[str] | None, theirs: Sequence[str] | None, num_classes: int) -> None:
+        self._theirs = 0 if theirs is None else len(theirs)
+        self._differ = ours is not None and theirs is not None and list(ours) != list(theirs)
+        place = {_folded(name): index for index, name in enumerate(theirs or ())}
+        self._common = [
+            (index, place[_folded(name)]) for index, name in enumerate(ours or ()) if _folded(name) in place
+        ]
+        self._num_classes = num_classes
+        self.carried = 0
+        """Classes whose rows were carried over."""
+
+    def are_others(self, value: Tensor, there: Tensor) -> bool:
+        """Whether the tensors have a row for each class, and the classes are not the same."""
+        if there.dim() == 0 or there.shape[0] != self._num_classes or value.shape[1:] != there.shape[1:]:
+            return False
+        return value.shape != there.shape or (self._differ and value.shape[0] == self._theirs)
+
+    def carry(self, value: Tensor, there: Tensor) -> None:
+        """Copies the rows of the classes that both know by name."""
+        if value.shape[0] != self._theirs:
+            return
+        for row, of in self._common:
+            there[row] = value[of]
+        self.carried = len(self._common)
 
 
 def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[str]) -> None:
-    """Puts a file's tensors into an encoder; every tensor of the encoder must be there, in its shape.
-
-    Args:
-        encoder: a network's.
-        file: of a classifier, whose encoder it is.
-        name: timm's name of the encoder.
-        full: the names of all tensors of timm's classifier of that name: what of them the encoder lacks may be in the file.
-
-    Raises:
-        InputError: a tensor is missing or of another shape, or the file has some that no such classifier has.
-    """
-    ours = encoder.state_dict()
-    by_bare = {_bare(f"encoder.{_of_classifier(key)}"): key for key in file.tensors}
-    state: dict[str, Tensor] = {}
-    wanted = [key for key in ours if not key.endswith(_COUNTER)]
-    missing = [key for key in wanted if _bare(f"encoder.{key}") not in by_bare]
-    if missing:
-        raise InputError(
-            f"{file.path}: lacks {len(missing)} of {len(wanted)} tensors of encoder '{name}' ({_bare_example(missing[0])}, ...); pass the "
-            "file of that encoder, or its name with --network.encoder"
-        )
-    for key, there in ours.items():
-        source = by_bare.pop(_bare(f"encoder.{key}"), None)
-        if source is None:
-            continue
-        value = _with_channels(file.tensors[source], there)
-        fitted = _fitted(value, there)
-        if fitted is None:
-            raise InputError(
-                f"{file.path}: {source} is {list(file.tensors[source].shape)}, encoder '{name}' has {list(there.shape)}; pass the "
-                "file of that encoder"
-            )
-        state[key] = fitted
-    known = {_bare(f"encoder.{key}") for key in full}
-    strange = [
-        key for bare, key in by_bare.items() if bare not in known and not re.match(r"(classifier|fc|head)\b", _of_classifier(key))
-    ]
-    if strange:
-        raise InputError(
-            f"{file.path}: has {len(strange)} tensors that encoder '{name}' lacks ({strange[0]}, ...); pass the file of that encoder"
-        )
-    encoder.load_state_dict({**ours, **state})
-
-
-def _of_classifier(key: str) -> str:
-    return re.sub(r"^(encoder|backbone)\.(network\.|model\.)?", "", key)
-
-
-def _bare_example(key: str) -> str:
-    return key.removeprefix("network.")
-
-
-def _with_channels(value: Tensor, there: Tensor) -> Tensor:
-    """The first convolution spread over another number of channels, as timm does it."""
-    if value.dim() != 4 or there.dim() != 4 or value.shape[1] != 3 or there.shape[1] == 3:
-        return value
-    if value.shape[0] != there.shape[0] or value.shape[2:] != there.shape[2:]:
-        return value
-    from timm.models import adapt_input_conv
-
-    spread: Tensor = adapt_input_conv(there.shape[1], value)
-    return spread.to(torch.float32)

@@ -13,13 +13,14 @@ from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import rename
 from imageseg.models.weights.sources import Source, source_of, unknown
 from imageseg.models.weights.tables import SOURCES
-from imageseg.names import parameters_of
 
 _NEVER_KEPT = ("pretrained", "weights", "encoder_weights")
 _OURS: tuple[tuple[str, str], ...] = (("", ""),)
 
 
-def recognised(path: str, model: str | None, *, own_names: Callable[[], set[str]] | None = None) -> tuple[WeightFile, Source]:
+def recognised(
+    path: str, model: str | None, *, own_names: Callable[[], set[str]] | None = None
+) -> tuple[WeightFile, Source]:
     """The file, and where it comes from.
 
     Args:
@@ -42,7 +43,9 @@ def recognised(path: str, model: str | None, *, own_names: Callable[[], set[str]
     if source is None:
         raise unknown(file, SOURCES)
     if model is not None and source.model != model:
-        raise InputError(f"{path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}")
+        raise InputError(
+            f"{path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}"
+        )
     return file, source
 
 
@@ -77,7 +80,9 @@ def settled(
     result, notes, conflicts = dict(arguments), [], []
     for name, value in {**may, **must}.items():
         if name not in takes:
-            raise InputError(f"{source.name} presumes {name} {_shown(value)}, which {network.__name__} does not have yet")
+            raise InputError(
+                f"{source.name} presumes {name} {_shown(value)}, which {network.__name__} does not have yet"
+            )
         given = arguments.get(name, takes[name].default)
         if _same(given, value):
             continue
@@ -87,7 +92,9 @@ def settled(
         elif name in must:
             conflicts.append((name, value, given))
     if conflicts:
-        flags = ", ".join(f"--network.{name} {_shown(value)} (found {_shown(given)})" for name, value, given in conflicts)
+        flags = ", ".join(
+            f"--network.{name} {_shown(value)} (found {_shown(given)})" for name, value, given in conflicts
+        )
         raise InputError(f"{file.path}: {source.name}, whose weights presume {flags}; leave these flags out")
     return result, notes
 
@@ -113,7 +120,7 @@ def encoder_of(tensors: Mapping[str, Tensor], source: Source) -> str | None:
     return _resnet(shapes) or _vgg(shapes) or _mit(shapes)
 
 
-_RESNETS = {
+_RESNETS: dict[tuple[object, ...], str] = {
     ("basic", 2, 2, 2, 2): "resnet18",
     ("basic", 3, 4, 6, 3): "resnet34",
     ("bottleneck", 3, 4, 6, 3): "resnet50",
@@ -131,7 +138,9 @@ _STEMS = {(64, 128, False): "s", (32, 64, False): "c", (32, 64, True): "d"}
 
 
 def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    blocks = [len({name.split(".")[1] for name in shapes if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
+    blocks = [
+        len({name.split(".")[1] for name in shapes if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)
+    ]
     kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
     name = _RESNETS.get((kind, *blocks))
     if name is None or any(".se." in key for key in shapes):
@@ -146,7 +155,7 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return name
 
 
-_MITS = {
+_MITS: dict[tuple[int, ...], str] = {
     (32, 2, 2, 2, 2): "mit_b0",
     (64, 2, 2, 2, 2): "mit_b1",
     (64, 3, 4, 6, 3): "mit_b2",

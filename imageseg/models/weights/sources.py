@@ -79,7 +79,9 @@ def source_of(file: WeightFile, sources: Sequence[Source]) -> Source | None:
 def unknown(file: WeightFile, sources: Sequence[Source]) -> InputError:
     """The error for a file that no source is known for."""
     first = next(iter(file.tensors))
-    if any(re.match(r"(conv1|conv_stem|_conv_stem|features|stages|blocks|patch_embed)\b", name) for name in file.tensors):
+    if any(
+        re.match(r"(conv1|conv_stem|_conv_stem|features|stages|blocks|patch_embed)\b", name) for name in file.tensors
+    ):
         return InputError(
             f"{file.path}: holds a network without a decode head (its first tensor is {first}); pass it with "
             "--network.encoder_weights"
