@@ -12,6 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.torch
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor
@@ -111,6 +112,19 @@ def test_another_shape_is_named(tmp_path: Path) -> None:
         imageseg.build_model(
             "UNet", 2, encoder="resnet18", encoder_weights=_saved(state, tmp_path / "file.pth"), **SMALL
         )
+
+
+def test_segformers_encoders_are_found_under_their_authors_names(tmp_path: Path) -> None:
+    if "SegFormer" not in imageseg.MODELS:
+        pytest.skip("SegFormer is not here yet")
+    theirs = smp.encoders.get_encoder("mit_b0", weights=None).state_dict()
+    path = _saved(
+        {**theirs, "head.weight": torch.ones(1000, 256), "head.bias": torch.ones(1000)}, tmp_path / "mit_b0.pth"
+    )
+    network = imageseg.build_model("SegFormer", 2, encoder="mit_b0", encoder_weights=path)
+    ours = network.encoder.network
+    assert torch.equal(ours.stages_2.blocks[1].mlp.dwconv.weight, theirs["block3.1.mlp.dwconv.dwconv.weight"])
+    assert torch.equal(ours.stages_1.downsample.proj.weight, theirs["patch_embed2.proj.weight"])
 
 
 def test_a_missing_file_says_so() -> None:

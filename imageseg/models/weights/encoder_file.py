@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from imageseg.errors import InputError
 from imageseg.models.weights.files import WeightFile
-from imageseg.models.weights.matching import COUNTER, bare, fitted_to
+from imageseg.models.weights.matching import COUNTER, bare, fitted_to, rename
+from imageseg.models.weights.tables_shared import mit
 
 
 def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[str]) -> None:
@@ -25,7 +26,9 @@ def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[s
         InputError: a tensor is missing or of another shape, or the file has some that no such classifier has.
     """
     ours = encoder.state_dict()
-    by_bare = {bare(f"encoder.{_of_classifier(key)}"): key for key in file.tensors}
+    # SegFormer's authors publish their encoders alone, under names of their own.
+    rules = mit("") if "patch_embed1.proj.weight" in file.tensors else ()
+    by_bare = {bare(rename(key, rules) or f"encoder.{_of_classifier(key)}"): key for key in file.tensors}
     state: dict[str, Tensor] = {}
     wanted = [key for key in ours if not key.endswith(COUNTER)]
     missing = [key for key in wanted if bare(f"encoder.{key}") not in by_bare]
