@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imageseg.cli.arguments import OneLineParser, network_arguments_from
-from imageseg.errors import InputError
+from imageseg.errors import InputError, counted
 
 if TYPE_CHECKING:
     from imageseg.labels import LabelSpace
@@ -77,8 +76,9 @@ def run(arguments: Sequence[str]) -> int:
             )
         )
         return 0
-    print(loaded.line(), file=sys.stderr)
-    print(f"checkpoint  {given.output} ({model}, {classes} classes)")
+    tell(loaded.line())
+    named = ", ".join([*labels.names[:3], "..."] if classes > 3 else labels.names)
+    print(f"checkpoint  {given.output} ({model}, {counted(classes, 'class', 'classes')}: {named})")
     train = ("train", "--use", given.use or "DATASET", "--model", model, "--network.weights", given.output)
     print(f"predict     {shlex.join(('imageseg', 'predict', given.output, 'PICTURE'))}")
     print(f"train on    {shlex.join(('imageseg', *train))}")

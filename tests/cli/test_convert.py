@@ -41,7 +41,7 @@ def test_a_converted_checkpoint_predicts_what_the_network_did(file: str, capsys:
     assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
     captured = capsys.readouterr()
     assert "SMP's Unet; 122 of 122 tensors loaded (encoder 70 of 70)" in captured.err
-    assert "ours.safetensors (UNet, 3 classes)" in captured.out
+    assert "ours.safetensors (UNet, 3 classes: class 0, class 1, class 2)" in captured.out
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     predictor = Predictor.from_checkpoint("ours.safetensors")
     images = torch.from_numpy(picture).permute(2, 0, 1)[None]

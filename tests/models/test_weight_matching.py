@@ -89,6 +89,21 @@ def test_the_same_classes_keep_the_whole_classifier(theirs: dict[str, Tensor], t
         assert torch.equal(network.classifier.weight, theirs["segmentation_head.0.weight"])
 
 
+@pytest.mark.parametrize(("classes", "carried"), [(4, True), (3, False)])
+def test_names_of_published_weights_are_taken_on_trust_only_for_other_numbers_of_classes(
+    classes: int, carried: bool
+) -> None:
+    network = build_untrained("UNet", classes, SMALL)
+    with torch.no_grad():
+        state = build_untrained("UNet", 3, SMALL).state_dict()
+    published = Source("somebody's", "UNet", (), (("", ""),), class_names=NAMES)
+    names = ["road", "house", "sky", "river"][:classes]
+    loaded = load(network, WeightFile("file.pth", state), published, class_names=names)
+    assert loaded.carried == (2 if carried else 0)
+    assert loaded.complete == (not carried)
+    assert torch.equal(network.classifier.weight[0], state["classifier.weight"][1 if carried else 0])
+
+
 @pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto"])
 def test_another_encoder_is_refused(encoder: str, theirs: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tensors of the encoder fit.*--network\.encoder") as refused:

@@ -82,7 +82,7 @@ def load(
     ours = network.state_dict()
     found, dropped = renamed(file, source, ours)
     found = _converted(found, network, source)
-    rows = _Rows(class_names, source.class_names_of(found, file), network.num_classes)
+    rows = _Rows(class_names, source.class_names_of(found, file, others_than=network.num_classes), network.num_classes)
     loaded: dict[str, Tensor] = {}
     renewed: list[str] = []
     mismatched: list[str] = []

@@ -46,9 +46,18 @@ class Source:
     refusal: str = ""
     """Why no network of ours can be it; empty where one can."""
 
-    def class_names_of(self, found: Mapping[str, Tensor], file: WeightFile) -> tuple[str, ...] | None:
-        """The names of the classes that the classifier's rows are of, if known."""
-        names = file.class_names or self.class_names
+    def class_names_of(
+        self, found: Mapping[str, Tensor], file: WeightFile, *, others_than: int
+    ) -> tuple[str, ...] | None:
+        """The names of the classes that the classifier's rows are of, if known.
+
+        Args:
+            found: the file's tensors by our names.
+            file: which may name its classes.
+            others_than: a number of classes for which the published weights' names are not taken on trust: a file that was
+                trained on has them no more, and nothing is lost by keeping its classifier.
+        """
+        names = file.class_names or (self.class_names if len(self.class_names or ()) != others_than else None)
         weight = found.get(self.classifier)
         return names if names is not None and weight is not None and weight.shape[0] == len(names) else None
 
