@@ -152,6 +152,10 @@ def test_unknown_names_are_answered_with_what_is_known(tmp_path: Path) -> None:
 def test_networks_that_are_not_ours_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
     keys = {
         "SMP's PSPNet": ("encoder.conv1.weight", "decoder.psp.blocks.0.pool.1.0.weight"),
+        "mmsegmentation's PSPNet on ResNet-18 or 34": (
+            "backbone.layer1.0.conv1.weight",
+            "decode_head.psp_modules.0.1.conv.weight",
+        ),
         "mmsegmentation's DeepLabV3 or V3+": ("backbone.conv1.weight", "decode_head.aspp_modules.0.conv.weight"),
         "mmsegmentation's SegFormer head": ("backbone.layers.0.weight", "decode_head.fusion_conv.conv.weight"),
         "mmsegmentation's FCN": ("backbone.conv1.weight", "decode_head.conv_cat.conv.weight"),

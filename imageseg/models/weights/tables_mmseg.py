@@ -38,7 +38,7 @@ MMSEG: tuple[Source, ...] = (
     Source(
         name="mmsegmentation's PSPNet",
         model="PSPNet",
-        marks=(r"backbone\.layer1\.", r"decode_head\.psp_modules\."),
+        marks=(r"backbone\.layer1\.0\.conv3\.", r"decode_head\.psp_modules\."),
         rules=(
             *_MMSEG_BACKBONE,
             *conv_modules(r"decode_head\.psp_modules\.(\d)\.1", r"pyramid.branches.\1"),
@@ -67,6 +67,13 @@ MMSEG: tuple[Source, ...] = (
         ),
         preset={"smooth": True, "norm": "bn", "merge": "add", "align_corners": False},
         habits={"dropout": 0.1},
+    ),
+    Source(
+        name="mmsegmentation's PSPNet on ResNet-18 or 34",
+        model="PSPNet",
+        marks=(r"backbone\.layer1\.", r"decode_head\.psp_modules\."),
+        rules=(),
+        refusal="its blocks dilate the first of their two convolutions alone, which no encoder of timm does",
     ),
     *(
         Source(
