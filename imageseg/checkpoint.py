@@ -113,6 +113,10 @@ def _record(skeleton: dict[Any, Any], file: Any, path: str | Path) -> tuple[Reci
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
+    if Path(path).is_dir():
+        inside = sorted(Path(path).glob("**/*.ckpt"))
+        hint = f"; take one of its checkpoints, such as {inside[0]}" if inside else ", and holds no checkpoint"
+        raise InputError(f"{path}: is a folder{hint}")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:

@@ -42,8 +42,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{meant}'?)" if meant else ""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], *, planned: Iterable[str] = ()) -> InputError:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that nobody bears: what it may have meant, and what there is."""
     there = list(known)
-    hint = did_you_mean(name, (*there, *planned))
+    hint = did_you_mean(name, there)
     return InputError(f"no {kind} is called '{name}'{hint}; there are {', '.join(there)}")

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.errors import InputError
+from imageseg.errors import InputError, counted, did_you_mean
 
 IGNORE = 255
 UNDECLARED = -1
+
+_NEEDS = {"name": "road", "color": "[128, 64, 128]", "values": "[0]"}
+_EXAMPLE = "{name: road, color: [128, 64, 128], values: [0]}"
 
 
 @dataclass(frozen=True)
@@ -145,24 +148,23 @@ class LabelSpace:
         Raises:
             InputError: a key that is unknown, missing or of the wrong kind.
         """
-        unknown = set(values) - {"labels", "ignored_values", "ignored_colors"}
-        if unknown:
-            raise InputError(
-                f"{source}: unknown key {', '.join(sorted(map(str, unknown)))} (known: labels, ignored_values, ignored_colors)"
-            )
         try:
-            labels = tuple(map(_label, values["labels"]))
+            _check_keys(values, ("labels", "ignored_values", "ignored_colors"), "a label table")
+            rows = values.get("labels")
+            if not rows or isinstance(rows, str) or not isinstance(rows, Iterable):
+                found = f", found {rows!r}" if rows else ""
+                raise InputError(f"'labels' must be a list of labels, such as {_EXAMPLE}{found}")
+            labels = tuple(_label(row, place) for place, row in enumerate(rows, start=1))
             # A label that stores 255, as black and white masks do, is a class.
             usual = () if any(IGNORE in label.values for label in labels) else (IGNORE,)
-            ignored_values = tuple(map(operator.index, values.get("ignored_values", usual)))
-            ignored_colors = tuple(map(_color, values.get("ignored_colors", ((0, 0, 0),))))
+            ignored_values = _integers(values.get("ignored_values", usual), "ignored_values", example="[255]")
+            colors = values.get("ignored_colors", ((0, 0, 0),))
+            if isinstance(colors, str) or not isinstance(colors, Iterable):
+                raise InputError(f"ignored_colors must be a list of colours, for example [[0, 0, 0]], found {colors!r}")
+            ignored_colors = tuple(_color(color, "ignored_colors") for color in colors)
             return cls(labels, ignored_values=ignored_values, ignored_colors=ignored_colors)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"{source}: each label needs name, color [r, g, b] and values [..]; trouble with {error}"
-            ) from error
 
     @cached_property
     def class_of_value(self) -> npt.NDArray[np.int16]:
@@ -252,20 +254,46 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 
 def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value") -> str:
     pairs = list(zip(values, counts, strict=True))
-    shown = ", ".join(f"{what} {value} ({count} pixels)" for value, count in pairs[:5])
+    shown = ", ".join(f"{what} {value} ({counted(count, 'pixel', 'pixels')})" for value, count in pairs[:5])
     more = f" and {len(pairs) - 5} more {what}s" if len(pairs) > 5 else ""
     return f"{shown}{more} {'is' if len(pairs) == 1 else 'are'}"
 
 
-def _label(row: Mapping[str, Any]) -> Label:
-    unknown = set(row) - {"name", "color", "values"}
-    if unknown:
-        raise InputError(f"label '{row['name']}': unknown key {', '.join(sorted(map(str, unknown)))}")
-    return Label(str(row["name"]), _color(row["color"]), tuple(map(operator.index, row.get("values", ()))))
+def _label(row: object, place: int) -> Label:
+    """The label in a row of a table; ``place`` counts from 1."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"label {place} is {row!r}; a label is a row such as {_EXAMPLE}")
+    shown = f"label '{row['name']}'" if row.get("name") is not None else f"label {place}"
+    try:
+        _check_keys(row, tuple(_NEEDS), "a label")
+    except InputError as error:
+        raise InputError(f"{shown}: {error}") from error
+    for key in ("name", "color"):
+        if row.get(key) is None:
+            raise InputError(f"{shown} has no {key}, for example {key}: {_NEEDS[key]}")
+    values = _integers(row.get("values", ()), f"{shown}: values", example=_NEEDS["values"])
+    return Label(str(row["name"]), _color(row["color"], f"{shown}: color"), values)
 
 
-def _color(values: Iterable[Any]) -> tuple[int, int, int]:
-    red, green, blue = map(operator.index, values)
+def _check_keys(values: Mapping[Any, Any], known: tuple[str, ...], owner: str) -> None:
+    for key in values:
+        if key not in known:
+            raise InputError(f"unknown key '{key}'{did_you_mean(str(key), known)}; {owner} has {', '.join(known)}")
+
+
+def _integers(values: object, what: str, *, example: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, values))  # type: ignore[call-overload]
+    except TypeError as error:
+        raise InputError(f"{what} must be a list of whole numbers, for example {example}, found {values!r}") from error
+
+
+def _color(values: object, what: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue = map(operator.index, values)  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        example = _NEEDS["color"]
+        raise InputError(f"{what} must be three whole numbers, for example {example}, found {values!r}") from error
     return red, green, blue
 
 

@@ -22,7 +22,6 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
     Args:
         kind: what the names name, for errors: "network", "dataset".
         classes: canonical name -> "package.module:Class". Listing the names imports none of them.
-        planned: names that are known and not there yet; asking for one says so.
         spellings: further spellings -> canonical name.
     """
 
@@ -31,28 +30,22 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
         kind: str,
         classes: Mapping[str, str],
         *,
-        planned: Iterable[str] = (),
         spellings: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
-        self.planned = tuple(planned)
         self._classes = dict(classes)
-        self._canonical = {_bare(name): name for name in (*classes, *self.planned)}
+        self._canonical = {_bare(name): name for name in classes}
         self._canonical.update({_bare(spelling): name for spelling, name in (spellings or {}).items()})
 
     def resolve(self, name: str) -> str:
         """The canonical name.
 
         Raises:
-            InputError: nobody knows the name, or what it names is not there yet.
+            InputError: nobody knows the name.
         """
         canonical = self._canonical.get(_bare(name))
         if canonical is None:
-            raise unknown_name(self.kind, name, self._classes, planned=self.planned)
-        if canonical not in self._classes:
-            raise InputError(
-                f"the {self.kind} {canonical} is not in this version yet; there are {', '.join(self._classes)}"
-            )
+            raise unknown_name(self.kind, name, self._classes)
         return canonical
 
     def __getitem__(self, name: str) -> type[T]:
@@ -61,7 +54,7 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
         return found
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._canonical.get(_bare(name)) in self._classes
+        return isinstance(name, str) and _bare(name) in self._canonical
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._classes)

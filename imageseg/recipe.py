@@ -70,20 +70,49 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping of plain values.
 
     Raises:
-        InputError: missing, not YAML, a key given twice, or no mapping.
+        InputError: missing, empty, not UTF-8, not YAML, a key given twice, or no mapping.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+    try:
+        values = yaml.load(text, Loader=_UniqueKeyLoader)
     # Values that only look like dates raise ValueError, a thousand brackets RecursionError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path}: {_explained(error, text)}") from error
+    if values is None:
+        raise InputError(f"{path}: is empty")
+    if values and isinstance(values, list) and all(map(_is_label, values)):
+        raise InputError(f"{path}: is a list; 'labels:' must stand above it")
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold names and values, found {type(values).__name__}")
     return values
+
+
+def _is_label(row: object) -> bool:
+    """Whether it is a row of a label table, whose names are the only ones that anybody leaves out."""
+    return isinstance(row, dict) and bool({"name", "color"} & row.keys())
+
+
+def _explained(error: Exception, text: str) -> str:
+    """What is wrong with a text that is no YAML, and in which line.
+
+    A tab before the first word is what people cannot see, and what YAML's own message does not name.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            return f"line {number}: begins with a tab; indent with spaces"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        problem = " ".join(f"{error.problem or error.context}".split())
+        if "'\\t'" in problem:
+            return f"line {error.problem_mark.line + 1}: has a tab where only spaces may be"
+        return f"is not valid YAML ({problem}, line {error.problem_mark.line + 1})"
+    return f"is not valid YAML ({' '.join(str(error).split())})"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

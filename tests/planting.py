@@ -210,7 +210,26 @@ def _smoothed_but_declared(tree: Tree) -> Expected:
     tree.write_table([[value] for value in range(16)])
     tree.store("val_0", np.repeat(np.arange(16, dtype=np.uint8), 3)[:, None].repeat(WIDTH, 1))  # each class once
     tree.store("train_2", _smooth(tree.stored("train_2")))
-    return {"smoothed_mask": tree.masks("train_2"), "class_never_seen": set()}
+    return {"smoothed_mask": tree.masks("train_2"), "class_not_in_train": set()}
+
+
+def trimap(seed: int, border: int = 4) -> np.ndarray:
+    """(H, W) uint8: an animal 1, its border 3 of so many pixels, a background 2, as Oxford's pets have them."""
+    generator = np.random.default_rng(2000 + seed)
+    mask = np.full((HEIGHT, WIDTH), 2, np.uint8)
+    center = tuple(map(int, generator.integers((24, 20), (40, 28))))
+    angle = float(generator.integers(180))
+    cv2.ellipse(mask, center, (13 + border, 10 + border), angle, 0, 360, 3, -1)
+    cv2.ellipse(mask, center, (13, 10), angle, 0, 360, 1, -1)
+    return mask
+
+
+def _smoothed_trimaps(tree: Tree) -> Expected:
+    tree.write_table([[1], [2], [3]])
+    for seed, name in enumerate(tree.names()):
+        half = cv2.resize(trimap(seed), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
+        tree.store(name, np.asarray(cv2.resize(half, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.uint8))
+    return {"smoothed_mask": tree.masks()}
 
 
 def _binary(tree: Tree) -> Expected:
@@ -278,10 +297,10 @@ def _ids_in_three_channels(tree: Tree) -> Expected:
 
 def _one_colour_too_many(tree: Tree) -> Expected:
     _as_colors(tree)
-    painted = tree.stored("val_4").copy()
+    painted = tree.stored("train_4").copy()
     painted[:5, :5] = 255, 255, 0
-    tree.store("val_4", painted)
-    return {"unknown_colors": tree.masks("val_4")}
+    tree.store("train_4", painted)
+    return {"unknown_colors": tree.masks("train_4")}
 
 
 def _rgba_bitmask(tree: Tree) -> Expected:
@@ -333,7 +352,7 @@ def _never_seen(tree: Tree) -> Expected:
 
 def _never_seen_in_train(tree: Tree) -> Expected:
     tree.map_values({2: 0}, *(name for name in tree.names() if name.startswith("train")))
-    return {"class_never_seen": set()}
+    return {"class_not_in_train": set()}
 
 
 def _nearly_empty(tree: Tree) -> Expected:
@@ -461,13 +480,38 @@ def _no_table(tree: Tree) -> Expected:
 
 def _broken_table(tree: Tree) -> Expected:
     (tree.root / "labels.yaml").write_text("labels: [road, car]")
-    return {"no_label_table": set()}
+    return {"wrong_label_table": set()}
+
+
+def _misnamed_table(tree: Tree) -> Expected:
+    (tree.root / "labels.yaml").rename(tree.root / "labels.yml")
+    return {"wrong_label_table": set()}
+
+
+def _no_table_and_no_readable_mask(tree: Tree) -> Expected:
+    (tree.root / "labels.yaml").unlink()
+    for name in tree.names():
+        Image.fromarray(tree.stored(name) * 60).save(tree.mask(name), format="JPEG")
+    return {"no_label_table": set(), "jpeg_mask": tree.masks()}
 
 
 def _no_val(tree: Tree) -> Expected:
     for folder in ("images", "masks"):
         (tree.root / folder / "val").rename(tree.root / folder / "test")
     return {"missing_split": set()}
+
+
+def _valid(tree: Tree) -> Expected:
+    for folder in ("images", "masks"):
+        (tree.root / folder / "val").rename(tree.root / folder / "valid")
+    return {"missing_split": set()}
+
+
+def _lists_of_pictures_alone(tree: Tree) -> Expected:
+    for split in COUNTS:
+        names = [name for name in tree.names() if name.startswith(split)]
+        (tree.root / f"{split}.txt").write_text("".join(f"images/{split}/{name}.jpg\n" for name in names))
+    return {"split_without_masks": {f"{split}.txt" for split in COUNTS}}
 
 
 def _no_split(tree: Tree) -> Expected:
@@ -485,12 +529,33 @@ def _folder_without_pictures(tree: Tree) -> Expected:
 _PLANTERS = (
     *(_missing_mask, _missing_picture, _truncated_picture, _truncated_mask, _no_picture_at_all, _empty_files),
     *(_other_size, _unturned_mask, _turned_without_tag, _square_with_tag, _upside_down_tag, _jpeg_mask),
-    *(_antialiased, _antialiased_colors, _smoothed_but_declared, _binary, _binary_with_foreground_only, _some_binary),
+    *(
+        _antialiased,
+        _antialiased_colors,
+        _smoothed_but_declared,
+        _smoothed_trimaps,
+        _binary,
+        _binary_with_foreground_only,
+        _some_binary,
+    ),
     *(_shifted, _ade_style, _one_id_too_many, _unknown_ids, _ignore_not_declared, _rgb, _ids_in_three_channels),
     *(_one_colour_too_many, _rgba_bitmask, _rgba_colors, _label_ids, _sixteen_bit_ids, _instance_ids, _sixteen_bits),
     *(_palette, _never_seen, _never_seen_in_train, _nearly_empty, _all_ignored, _same_picture, _re_encoded, _resized),
     *(_brightened, _unusual_pictures, _twelve_bits, _huge, _twins, _other_case, _added_to_names, _float_mask),
-    *(_float_picture, _swapped, _blank, _no_table, _broken_table, _no_val, _no_split, _folder_without_pictures),
+    *(
+        _float_picture,
+        _swapped,
+        _blank,
+        _no_table,
+        _broken_table,
+        _misnamed_table,
+        _no_val,
+        _valid,
+        _no_split,
+        _folder_without_pictures,
+        _lists_of_pictures_alone,
+    ),
+    _no_table_and_no_readable_mask,
 )
 PLANTERS: dict[str, Callable[[Tree], Expected]] = {plant.__name__.removeprefix("_"): plant for plant in _PLANTERS}
 

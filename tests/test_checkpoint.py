@@ -265,9 +265,17 @@ def test_a_tree_that_we_never_wrote_is_refused(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    for path in (tmp_path / "absent.ckpt", tmp_path):
-        with pytest.raises(InputError, match="no such checkpoint"):
-            read_checkpoint(path)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        read_checkpoint(tmp_path / "absent.ckpt")
+
+
+def test_a_folder_is_not_a_checkpoint_but_may_hold_one(tmp_path):
+    with pytest.raises(InputError, match="is a folder, and holds no checkpoint"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    with pytest.raises(InputError, match=r"is a folder; take one of its checkpoints, such as .*checkpoints.best\.ckpt"):
+        read_checkpoint(tmp_path)
 
 
 RECIPE = Recipe("VOC", "UNet", data={"crop_size": [64, 64]})

@@ -1,8 +1,9 @@
 import pickle
+import shlex
 
 import pytest
 
-from imageseg.errors import InputError, did_you_mean
+from imageseg.errors import InputError, command, counted, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,14 @@ def test_it_passes_between_processes():
     copy = pickle.loads(pickle.dumps(InputError("a.png: no such file")))
     assert isinstance(copy, InputError)
     assert copy.line() == "a.png: no such file"
+
+
+def test_a_command_can_be_pasted():
+    assert command("check", "VOC", "--root", "data") == "'imageseg check VOC --root data'"
+    pasted = command("check", "VOC", "--root", "my data")
+    assert shlex.split(shlex.split(pasted)[0]) == ["imageseg", "check", "VOC", "--root", "my data"]
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 masks"), (1, "1 mask"), (2, "2 masks")])
+def test_a_count_agrees_with_its_noun(count, said):
+    assert counted(count, "mask", "masks") == said

@@ -47,12 +47,12 @@ def test_undeclared_values_are_counted_and_the_declared_ones_listed():
     with pytest.raises(InputError) as caught:
         SPACE.encode(stored, "street.png")
     assert str(caught.value) == (
-        "street.png: value 3 (3 pixels), value 200 (1 pixels) are not in the label table (classes 7, 24, 25; ignored 0, 255)"
+        "street.png: value 3 (3 pixels), value 200 (1 pixel) are not in the label table (classes 7, 24, 25; ignored 0, 255)"
     )
 
 
 def test_many_undeclared_values_are_cut_short():
-    with pytest.raises(InputError, match=r"value 4 \(1 pixels\), value 5 \(1 pixels\) and 2 more values are not in"):
+    with pytest.raises(InputError, match=r"value 4 \(1 pixel\), value 5 \(1 pixel\) and 2 more values are not in"):
         SPACE.encode(np.array([[1, 2, 3, 4, 5, 6, 8]]))
 
 
@@ -65,7 +65,7 @@ def test_classes_in_a_row_are_listed_as_a_range():
 def test_an_undeclared_colour_is_counted():
     stored = np.full((2, 2, 3), (128, 64, 128), np.uint8)
     stored[1, 1] = 127, 64, 128
-    with pytest.raises(InputError, match=r"m\.png: colour \(127, 64, 128\) \(1 pixels\) is not in the label table"):
+    with pytest.raises(InputError, match=r"m\.png: colour \(127, 64, 128\) \(1 pixel\) is not in the label table"):
         SPACE.encode(stored, "m.png")
 
 
@@ -167,6 +167,37 @@ def test_a_users_table_with_a_mistake_is_one_error_that_names_the_file(values):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": [ROW]}, "unknown key 'label' (did you mean 'labels'?); a label table has labels, ignored_values"),
+        ({}, "'labels' must be a list of labels, such as {name: road, color: [128, 64, 128], values: [0]}"),
+        ({"labels": 3}, "'labels' must be a list of labels, such as {name: road,"),
+        ({"labels": ["road"]}, "label 1 is 'road'; a label is a row such as {name: road, color: [128, 64, 128]"),
+        ({"labels": [ROW, {"color": [0, 0, 1]}]}, "label 2 has no name, for example name: road"),
+        ({"labels": [{"name": "a", "values": [1]}]}, "label 'a' has no color, for example color: [128, 64, 128]"),
+        ({"labels": [{"name": "a", "colour": [0, 0, 1]}]}, "label 'a': unknown key 'colour' (did you mean 'color'?)"),
+        (
+            {"labels": [ROW | {"color": "red"}]},
+            "label 'a': color must be three whole numbers, for example [128, 64, 128]",
+        ),
+        (
+            {"labels": [ROW | {"values": 1}]},
+            "label 'a': values must be a list of whole numbers, for example [0], found 1",
+        ),
+        ({"labels": [ROW], "ignored_values": 255}, "ignored_values must be a list of whole numbers, for example [255]"),
+        ({"labels": [ROW], "ignored_colors": 0}, "ignored_colors must be a list of colours, for example [[0, 0, 0]]"),
+        ({"labels": [ROW, ROW | {"values": [2]}]}, "the label table uses the name a twice"),
+        ({"labels": [ROW, ROW | {"name": "b"}]}, "the label table uses the stored value 1 twice"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_mistake_in_a_table_is_told_with_what_to_write(values, message):
+    with pytest.raises(InputError) as caught:
+        LabelSpace.from_dict(values, "labels.yaml")
+    assert str(caught.value).startswith(f"labels.yaml: {message}")
+
+
 @st.composite
 def spaces(draw):
     stored = draw(st.lists(st.integers(0, 65535), min_size=2, max_size=24, unique=True))
@@ -203,7 +234,7 @@ def test_every_value_is_encoded_or_counted(space, stored):
         assert space.encode(stored).tolist() == [[declared[value] for value in row] for row in stored.tolist()]
         return
     first = min(unknown)
-    with pytest.raises(InputError, match=rf"^m\.png: value {first} \({(stored == first).sum()} pixels\)"):
+    with pytest.raises(InputError, match=rf"^m\.png: value {first} \({(stored == first).sum()} pixels?\)"):
         space.encode(stored, "m.png")
 
 

@@ -12,8 +12,7 @@ from imageseg.names import NameTable, check_arguments, parameters_of
 TABLE = NameTable(
     "number",
     {"Fraction": "fractions:Fraction", "DeepLabv3_plus": "decimal:Decimal", "Absent": "no.such.module:Thing"},
-    planned=("Quaternion",),
-    spellings={"ratio": "Fraction", "hamilton": "Quaternion"},
+    spellings={"ratio": "Fraction"},
 )
 
 
@@ -52,13 +51,6 @@ def test_an_unknown_name_gets_a_hint_and_the_list():
     )
     assert "Fractoin" not in TABLE
     assert 3 not in TABLE
-
-
-@pytest.mark.parametrize("name", ["Quaternion", "quaternion", "Hamilton"])
-def test_a_planned_name_says_so(name):
-    assert name not in TABLE
-    with pytest.raises(InputError, match=r"the number Quaternion is not in this version yet; there are Fraction"):
-        TABLE[name]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,13 @@ def test_any_plain_values_round_trip(tmp_path_factory, values):
         ("use: VOC\nmodel: 3\n", "'model' is missing"),
         ("use: VOC\nmodel: UNet\ndata: [1]\n", r"'data' must hold names and values, found \[1\]"),
         ("- use\n", "must hold names and values, found list"),
-        ("", "must hold names and values, found NoneType"),
+        ("", "is empty$"),
+        ("# a comment\n", "is empty$"),
+        ("- {name: road, color: [1, 2, 3]}\n", "is a list; 'labels:' must stand above it$"),
+        ("use: VOC\ndata:\n\troot: a\n", "line 3: begins with a tab; indent with spaces$"),
+        ("use: VOC\ndata:\n  a: 1\n \t b: 2\n", "line 4: begins with a tab; indent with spaces$"),
+        ("use: VOC\t# a comment\n", "line 1: has a tab where only spaces may be$"),
+        ("use: VOC\nmodel: [UNet\n", r"is not valid YAML \(.*, line 3\)$"),
         ("use: [", "is not valid YAML"),
         ("? [a, b]\n: c\n", "is not valid YAML.*a key must be one value"),
         ("use: 2024-13-45\n", "is not valid YAML.*month must be in 1"),
@@ -139,8 +145,13 @@ def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"use: \xff")
-    with pytest.raises(InputError, match=r"latin\.yaml: cannot be read"):
+    with pytest.raises(InputError, match=r"latin\.yaml: is not UTF-8 text; save it as UTF-8$"):
         read_yaml(tmp_path / "latin.yaml")
+
+
+def test_a_tab_that_does_no_harm_is_none(tmp_path):
+    text = "use: VOC\nmodel: >\n  U\tNet\n"
+    assert read_yaml(written(tmp_path, text)) == {"use": "VOC", "model": "U\tNet\n"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +96,8 @@ class MaskFacts(NamedTuple):
     pixels: PixelFacts = PixelFacts((), 0, 1.0, 0.0, frozenset())
     bitmask: bool = False
     """RGBA whose alpha varies and whose red channel is small: the shape of BDD100K's instance bitmasks."""
+    palette: tuple[tuple[int, tuple[int, int, int]], ...] = ()
+    """Of a palette file, the colours of the values that occur in it."""
 
 
 class PairFacts(NamedTuple):
@@ -146,7 +148,8 @@ def mask_facts(path: Path, read_stored: Reader) -> MaskFacts:
         return MaskFacts(header, error, decodes=not error)
     with _explaining(path) as problem:
         stored = read_stored(path)
-        return MaskFacts(header, size=stored.shape[:2], colored=stored.ndim == 3, pixels=pixel_facts(stored))
+        facts = MaskFacts(header, size=stored.shape[:2], colored=stored.ndim == 3, pixels=pixel_facts(stored))
+        return facts._replace(palette=_palette(path, [value.value for value in facts.pixels.values]))
     facts = MaskFacts(header, problem[0], decodes=False, size=header.size)
     with _explaining(path), Image.open(path) as picture:
         picture.load()
@@ -214,6 +217,18 @@ def _grey(picture: Image.Image, orientation: int) -> Image.Image:
         picture = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
     grey = picture.convert("L")
     return grey.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else grey
+
+
+def _palette(path: Path, values: Iterable[int]) -> tuple[tuple[int, tuple[int, int, int]], ...]:
+    """The colours that a palette file gives to these values; none where it is another kind of file."""
+    with Image.open(path) as picture:
+        if picture.mode != "P" or picture.palette is None:
+            return ()
+        # As PNG has it, which needs no decoding; Pillow's getpalette would decode all pixels first.
+        raw = picture.palette.rawmode == "RGB"
+        flat = bytes(picture.palette.palette if raw else picture.getpalette() or ())
+    colors = list(zip(flat[::3], flat[1::3], flat[2::3], strict=False))
+    return tuple((value, colors[value]) for value in values if value < len(colors))
 
 
 def _is_bitmask(channels: npt.NDArray[np.uint8]) -> bool:

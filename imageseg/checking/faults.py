@@ -9,13 +9,15 @@ from imageseg.checking import faults_files as files
 from imageseg.checking import faults_labels as labels
 from imageseg.checking import faults_masks as masks
 from imageseg.checking import faults_pictures as pictures
+from imageseg.checking import faults_splits as splits
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import Scan
 
 FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
-    files.no_split,
-    files.unlistable_split,
-    files.missing_split,
+    splits.no_split,
+    splits.unlistable_split,
+    splits.missing_split,
+    splits.split_without_masks,
     files.two_of_one_name,
     files.names_differ,
     files.missing_mask,
@@ -33,6 +35,7 @@ FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
     masks.mask_mode,
     masks.float_mask,
     labels.no_label_table,
+    labels.wrong_label_table,
     labels.binary_255,
     labels.shifted_ids,
     labels.label_ids_as_train_ids,
@@ -43,6 +46,7 @@ FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
     masks.antialiased_mask,
     masks.smoothed_mask,
     labels.all_ignored,
+    labels.class_not_in_train,
     pictures.same_picture,
     pictures.similar_picture,
     pictures.float_picture,

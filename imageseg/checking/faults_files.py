@@ -5,43 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imageseg.checking.finding import Finding, Place, error, warning
+from imageseg.checking.finding import Finding, Place, error
 from imageseg.checking.scan import Scan, SplitFiles
 from imageseg.datasets.base import Pair
 from imageseg.images import MAX_PIXELS
-
-
-def no_split(scan: Scan) -> Finding | None:
-    """A root without any split."""
-    if scan.splits:
-        return None
-    return error(
-        [Place(scan.root)],
-        meaning="There is no split here: no folder below images, or no list of files.",
-        mend="Put the pictures into images/train and images/val, and their masks into masks/train and masks/val.",
-    )
-
-
-def unlistable_split(scan: Scan) -> Finding | None:
-    """A split whose files the dataset cannot even list."""
-    places = [Place(scan.root, f"{split}: {files.error}") for split, files in scan.splits.items() if files.error]
-    return error(
-        places,
-        meaning="The files of a split cannot be listed, so that it could not be checked.",
-        mend="Mend what the line says; the layout that the dataset expects stands in 'imageseg train --help'.",
-    )
-
-
-def missing_split(scan: Scan) -> Finding | None:
-    """A dataset without train or val."""
-    missing = [split for split in ("train", "val") if split not in scan.splits]
-    if not scan.splits or not missing or not scan.all_splits:
-        return None
-    return warning(
-        [Place(scan.root, f"no {split}; there are {', '.join(scan.splits)}") for split in missing],
-        meaning="Training needs pictures to learn from (train) and others to choose the best checkpoint by (val).",
-        mend="Move a tenth to a fifth of the pictures, with their masks, into the split that is missing.",
-    )
 
 
 def two_of_one_name(scan: Scan) -> Finding | None:

@@ -9,6 +9,7 @@ from imageseg.checking.finding import Finding, Place, error, note, warning
 from imageseg.checking.pixels import ValueFacts, unpacked
 from imageseg.checking.scan import Scan
 from imageseg.checking.values import declared_colors
+from imageseg.errors import counted
 from imageseg.labels import IGNORE, LabelSpace
 
 _BEYOND_ALL = 65535  # what a label table can declare
@@ -16,14 +17,37 @@ _INSTANCES = range(1000, 34000)
 
 
 def no_label_table(scan: Scan) -> Finding | None:
-    """A dataset whose label table is missing or wrong."""
-    if not scan.label_error:
+    """A dataset without a label table."""
+    if not scan.label_error or scan.label_file is not None:
         return None
+    readable = bool(scan.values.ids or scan.values.colors)
+    mend = (
+        f"The masks hold {_summary(scan)}. --fix-config writes a table for them; then give the classes their names."
+        if readable
+        else "No mask can be read yet: mend the masks first; then --fix-config writes a table for them."
+    )
+    if not scan.own_masks:
+        mend = "Mend what the line says."
     return error(
         [Place(scan.root, scan.label_error)],
         meaning="Without a table nobody knows which stored value is which class, so that values could not be checked.",
-        mend=f"What the masks hold: {_summary(scan)}. --fix-config writes a table for it; then give the classes their names.",
-        mendable=bool(scan.own_masks and (scan.values.ids or scan.values.colors)),
+        mend=mend,
+        mendable=scan.own_masks and readable,
+    )
+
+
+def wrong_label_table(scan: Scan) -> Finding | None:
+    """A label table that is there and cannot be used."""
+    if not scan.label_error or scan.label_file is None:
+        return None
+    renamed = scan.label_file.name != "labels.yaml"
+    mendable = bool(scan.own_masks and (scan.values.ids or scan.values.colors))
+    what = f"Rename {scan.label_file.name} to labels.yaml" if renamed else "Correct what the line says"
+    return error(
+        [Place(scan.root, scan.label_error)],
+        meaning="The label table is there and cannot be used: training stops, and values could not be checked.",
+        mend=f"{what}; --fix-config would write a new table without your names." if mendable else f"{what}.",
+        mendable=mendable,
     )
 
 
@@ -120,7 +144,7 @@ def rgb_mask(scan: Scan) -> Finding | None:
     for path, mask in _colored(scan):
         if _known_share(mask, scan.labels) < 0.5:
             grey = all(len(set(unpacked(value.value))) == 1 for value in mask.pixels.values)
-            kinds = "ids in three equal channels" if grey else f"{mask.pixels.distinct} colours"
+            kinds = "ids in three equal channels" if grey else counted(mask.pixels.distinct, "colour", "colours")
             places.append(Place(path, kinds))
     return error(
         places,
@@ -173,11 +197,9 @@ def nearly_empty_mask(scan: Scan) -> Finding | None:
         largest = max(labelled, key=lambda value: value.pixels)
         pixels = sum(value.pixels for value in labelled)
         if pixels < total / 100:
-            places.append(Place(path, f"{pixels} of {total} pixels have a label"))
+            places.append(Place(path, f"{pixels} of {total} pixels {'has' if pixels == 1 else 'have'} a label"))
         elif pixels - largest.pixels < pixels / 1000:
-            places.append(
-                Place(path, f"all but {pixels - largest.pixels} pixels are {_named(largest, mask, scan.labels)}")
-            )
+            places.append(Place(path, f"{_all_but(pixels - largest.pixels)} {_named(largest, mask, scan.labels)}"))
     return note(
         places,
         meaning="These masks hold one class and nearly nothing else, or hardly any label at all.",
@@ -185,23 +207,45 @@ def nearly_empty_mask(scan: Scan) -> Finding | None:
     )
 
 
-def class_never_seen(scan: Scan) -> Finding | None:
-    """A class without a pixel, or with none to learn from."""
-    misread = scan.values.explained or rgb_mask(scan) is not None
-    if scan.labels is None or misread or not (scan.values.ids or scan.values.colors):
+def class_not_in_train(scan: Scan) -> Finding | None:
+    """A class that other splits show and train does not."""
+    train = scan.splits.get("train")
+    if scan.labels is None or _misread(scan) or train is None or train.error or not train.pairs:
         return None
-    split_of = {split: _classes_in(scan, split) for split in scan.splits}
-    seen = set().union(*split_of.values())
-    never = [name for name in scan.labels.names if name not in seen]
-    places = [Place(scan.root, f"in no mask: {', '.join(never)}")] if never else []
-    if scan.splits.get("train"):
-        late = [name for name in scan.labels.names if name in seen - split_of["train"]]
-        places += [Place(scan.root, f"in other splits, but not in train: {', '.join(late)}")] if late else []
-    return note(
+    learned = _classes_in(scan, "train")
+    places = []
+    for split in scan.splits:
+        late = _classes_in(scan, split) - learned
+        if late:
+            names = [name for name in scan.labels.names if name in late]
+            places += [Place(scan.root, f"in {split}, but not in train: {', '.join(names)}")] if names else []
+    own = "Move pictures with these classes, and their masks, into train."
+    return warning(
         places,
-        meaning="Classes of the table that no mask shows cannot be learned; their IoU is undefined or 0.",
-        mend="Nothing, if more data will come; else take these classes out of the table.",
+        meaning="Classes that are never in train cannot be learned, though other splits have them.",
+        mend=own if scan.own_masks else "Unpack the whole of train; if that is all of it, nothing.",
     )
+
+
+def class_never_seen(scan: Scan) -> Finding | None:
+    """A class without a pixel in any mask."""
+    unlisted = any(files.error for files in scan.splits.values())
+    if scan.labels is None or _misread(scan) or unlisted or not (scan.values.ids or scan.values.colors):
+        return None
+    seen = set[str]().union(*(_classes_in(scan, split) for split in scan.splits))
+    never = [name for name in scan.labels.names if name not in seen]
+    where = "in no mask" if scan.all_splits else f"in no mask of {' and '.join(scan.splits)}"
+    own = "Nothing, if more data will come; else take these classes out of the table."
+    return note(
+        [Place(scan.root, f"{where}: {', '.join(never)}")] if never else [],
+        meaning="Classes of the table that no mask shows cannot be learned; their IoU is undefined or 0.",
+        mend=own if scan.own_masks else f"Nothing, where only a part of {scan.name} is here.",
+    )
+
+
+def _misread(scan: Scan) -> bool:
+    """Whether a mistake explains why classes seem absent."""
+    return scan.values.explained or rgb_mask(scan) is not None
 
 
 def _can_declare(scan: Scan) -> bool:
@@ -250,7 +294,8 @@ def _classes_in(scan: Scan, split: str) -> set[str]:
 
 def _pixels(values: list[ValueFacts], *, colors: bool = False) -> str:
     shown = ", ".join(
-        f"{unpacked(value.value) if colors else value.value} ({value.pixels} pixels)" for value in values[:4]
+        f"{unpacked(value.value) if colors else value.value} ({counted(value.pixels, 'pixel', 'pixels')})"
+        for value in values[:4]
     )
     return f"{shown} and {len(values) - 4} more" if len(values) > 4 else shown
 
@@ -259,7 +304,13 @@ def _summary(scan: Scan) -> str:
     ids, colors = sorted(scan.values.ids), scan.values.colors
     parts = []
     if ids:
-        parts.append(f"ids {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}")
+        parts.append(
+            f"{'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}"
+        )
     if colors:
-        parts.append(f"{len(colors)} RGB colours")
-    return " and ".join(parts) or "nothing that can be read"
+        parts.append(counted(len(colors), "RGB colour", "RGB colours"))
+    return " and ".join(parts)
+
+
+def _all_but(pixels: int) -> str:
+    return f"all but {counted(pixels, 'pixel is', 'pixels are')}" if pixels else "all pixels are"

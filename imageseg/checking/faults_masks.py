@@ -5,6 +5,7 @@ from __future__ import annotations
 from imageseg.checking.finding import Finding, Place, error, note, warning
 from imageseg.checking.pixels import unpacked
 from imageseg.checking.scan import Scan, looks_like_a_photo
+from imageseg.errors import counted
 
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _HOLD_LABELS = ("1", "L", "P", "RGB", *_DEEP)
@@ -14,7 +15,9 @@ def mask_is_a_picture(scan: Scan) -> Finding | None:
     """A photo among the masks."""
     return error(
         [
-            Place(path, f"{mask.pixels.distinct} different values, {mask.pixels.flat:.0%} of it flat")
+            Place(
+                path, f"{counted(mask.pixels.distinct, 'value', 'different values')}, {mask.pixels.flat:.0%} of it flat"
+            )
             for path, mask in scan.masks()
             if looks_like_a_photo(mask)
         ],
@@ -28,7 +31,7 @@ def jpeg_mask(scan: Scan) -> Finding | None:
     """A mask that went through JPEG, which invents values."""
     return error(
         [
-            Place(path, f"{mask.pixels.distinct} different values")
+            Place(path, counted(mask.pixels.distinct, "value", "different values"))
             for path, mask in scan.masks()
             if mask.header.format == "JPEG" and mask.error and mask.decodes and not looks_like_a_photo(mask)
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,10 @@ from imageseg.labels import IGNORE, LabelSpace, voc_color
 Color = tuple[int, int, int]
 
 _BLACK: Color = (0, 0, 0)
-_VOC_VOID: Color = (224, 224, 192)
+_WHITE: Color = (255, 255, 255)
+_VOC_VOID: Color = voc_color(IGNORE)
+_VOC_REMARK = "the colours are those of VOC's palette; value_7 is its colour number 7"
+_APART = 24  # of 765: colours of a palette that are closer together cannot be told apart in a picture
 
 
 class Row(NamedTuple):
@@ -38,16 +42,22 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     ignored: dict[int, str] = field(default_factory=dict)
     """Stored value -> why it is ignored."""
-    ignored_colors: list[Color] = field(default_factory=lambda: [_BLACK])
+    ignored_colors: list[Color] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    palette: dict[int, Color] = field(default_factory=dict)
+    """Stored value -> the colour that the mask files themselves give to it."""
 
     def add(self, name: str, values: tuple[int, ...], *, color: Color | None = None, reason: str = "") -> None:
-        """Adds a row; without a colour, one far from all others; with a name that another has, a longer one."""
+        """Adds a row; without a colour, that of its value in the palette, or one far from all others; with a name that
+        another has, a longer one."""
         names = {row.name for row in self.rows}
         while name in names:
             name = f"{name}_2"
-        taken = [row.color for row in self.rows] + [_BLACK]
-        self.rows.append(Row(name, color or distant_color(taken), values, reason))
+        taken = {row.color for row in self.rows} | {*self.ignored_colors, *self.palette.values(), _BLACK}
+        own = self.palette.get(values[0]) if values else None
+        if own in {row.color for row in self.rows}:
+            own = None
+        self.rows.append(Row(name, color or own or distant_color(sorted(taken)), values, reason))
 
 
 def labels_text(scan: Scan, found: Sequence[Finding]) -> str | None:
@@ -82,7 +92,11 @@ def _proposed(scan: Scan) -> Table:
     values, labels = scan.values, scan.labels
     if labels is None:
         return _from_nothing(values)
-    table = Table(ignored=dict.fromkeys(labels.ignored_values, ""), ignored_colors=list(labels.ignored_colors))
+    table = Table(
+        ignored=dict.fromkeys(labels.ignored_values, ""),
+        ignored_colors=list(labels.ignored_colors),
+        palette=_usable_palette(values),
+    )
     if values.label_ids:
         _declare_label_ids(table, labels)
     elif values.shifted:
@@ -98,7 +112,7 @@ def _proposed(scan: Scan) -> Table:
         elif value == 0 and known and min(known) >= 1:
             table.ignored[value] = "below the first id: 'not labelled' in most sets that start at 1"
         else:
-            table.add(f"class_{value}", (value,), reason=_share(values, value))
+            table.add(f"value_{value}", (value,), reason=_share(values, value))
     if values.unknown_colors:
         _declare_colors(table, values, known=declared_colors(labels))
         if not values.ids:  # the old rows whose colour is nowhere were meant for other masks
@@ -107,11 +121,12 @@ def _proposed(scan: Scan) -> Table:
 
 
 def _from_nothing(values: ValueReport) -> Table:
-    table, ids = Table(), sorted(values.ids)
+    table, ids = Table(palette=_colors_of_ids(values)), sorted(values.ids)
     if not ids:
         table.ignored = {IGNORE: "by custom"}
     elif set(ids) <= {0, IGNORE} and IGNORE in ids:
         table.remarks.append("0 and 255 only: two classes, none ignored ({255: 1})")
+        table.palette.setdefault(IGNORE, _WHITE)
         table.add("background", (0,), reason=_share(values, 0))
         table.add("foreground", (IGNORE,), reason=_share(values, IGNORE))
     elif values.separator not in (None, 0, IGNORE):
@@ -119,14 +134,44 @@ def _from_nothing(values: ValueReport) -> Table:
     else:
         if 0 not in ids and IGNORE not in ids[:1]:
             table.remarks.append("the ids start above 0; each row's place, not its value, is the class index")
-        for value in ids:
-            if value == IGNORE:
-                continue
-            table.add(f"class_{value}", (value,), reason=_share(values, value))
         table.ignored = {IGNORE: "by custom"} | ({0: "'other' by custom"} if 0 not in ids else {})
+        table.ignored_colors = [_color_of_ignored(table)]
+        for value in ids:
+            if value != IGNORE:
+                table.add(f"value_{value}", (value,), reason=_share(values, value))
+    palette = {} if values.colors else _usable_palette(values)
+    if len(palette) > 1 and all(color == voc_color(value) for value, color in palette.items()):
+        table.remarks.append(_VOC_REMARK)
+    elif palette:
+        table.remarks.append("the colours are those of the mask files' own palette")
     if values.colors:
         _declare_colors(table, values, known=set())
     return table
+
+
+def _usable_palette(values: ValueReport) -> dict[int, Color]:
+    """The colours in the mask files; none where two of them look alike, as in the grey ramp that some programs write."""
+    colors = list(values.palette.values())
+    apart = [sum(abs(a - b) for a, b in zip(one, other, strict=True)) for one, other in combinations(colors, 2)]
+    return dict(values.palette) if min(apart, default=0) >= _APART else {}
+
+
+def _colors_of_ids(values: ValueReport) -> dict[int, Color]:
+    """The palette of the mask files; where there is none, black for 0, which is the background nearly everywhere.
+
+    None beside masks of colours, where a row's colour is what these are read by.
+    """
+    if values.colors:
+        return {}
+    return _usable_palette(values) or ({0: _BLACK} if 0 in values.ids else {})
+
+
+def _color_of_ignored(table: Table) -> Color:
+    """How ignored pixels are drawn: as in the mask files, black where 0 is ignored, else white."""
+    by_file = [table.palette[value] for value in sorted(table.ignored) if value in table.palette]
+    black = _BLACK not in table.palette.values() and 0 in table.ignored
+    free = [color for color in (_WHITE, _VOC_VOID) if color not in table.palette.values()]
+    return next(iter([*by_file, *([_BLACK] if black else free)]), _WHITE)
 
 
 def _declare_trimap(table: Table, values: ValueReport, *, border: int) -> None:
@@ -134,9 +179,11 @@ def _declare_trimap(table: Table, values: ValueReport, *, border: int) -> None:
     table.remarks.append(f"{border} lies between the two others in every mask: a border, ignored")
     inside, outside = (value for value in sorted(values.ids) if value != border)
     names = {1: "foreground", 2: "background"} if (inside, outside, border) == (1, 2, 3) else {}
-    for value in (outside, inside) if names else (inside, outside):  # background first, as everywhere
-        table.add(names.get(value, f"class_{value}"), (value,), reason=_share(values, value))
     table.ignored = {border: _share(values, border), IGNORE: "by custom"}
+    table.palette = table.palette or {outside if names else inside: _BLACK}
+    table.ignored_colors = [_color_of_ignored(table)]
+    for value in (outside, inside) if names else (inside, outside):  # background first, as everywhere
+        table.add(names.get(value, f"value_{value}"), (value,), reason=_share(values, value))
 
 
 def _declare_label_ids(table: Table, labels: LabelSpace) -> None:
@@ -175,22 +222,23 @@ def _declare_colors(table: Table, values: ValueReport, *, known: set[int]) -> No
     """A row for each colour that has none, the most frequent first; VOC's void stays ignored."""
     order, index_of = [packed for packed, _ in values.colors.most_common()], _voc_indices(values)
     if index_of:
-        table.remarks.append("the colours are those of VOC's palette; class_7 is its colour number 7")
+        table.remarks.append(_VOC_REMARK)
         order = sorted(index_of, key=lambda packed: index_of[packed])
     for packed in order:
         color = unpacked(packed)
         if packed in known and packed != 0:
             continue
         if color == _VOC_VOID:
-            table.ignored_colors.append(color)
+            if color not in table.ignored_colors:
+                table.ignored_colors.append(color)
             table.remarks.append("(224, 224, 192) is VOC's void: ignored")
             continue
-        if color == _BLACK:
-            if known:
-                continue  # the table says what black is
-            table.ignored_colors.remove(_BLACK)
+        if color == _BLACK and known:
+            continue  # the table says what black is
+        if not known:
+            table.ignored_colors = [ignored for ignored in table.ignored_colors if ignored != color]
         name = "black" if color == _BLACK else f"color_{packed:06x}"
-        name = f"class_{index_of[packed]}" if index_of else name
+        name = f"value_{index_of[packed]}" if index_of else name
         reason = _share(values, color=color)
         hint = "; if it means 'not labelled', move it to ignored_colors" if color == _BLACK else ""
         table.add(name, (), color=color, reason=f"{reason}{hint}")
@@ -233,7 +281,12 @@ def _text(table: Table, scan: Scan, mends: Sequence[str]) -> str:
         lines.append(f"  - {{{fields}}}  # {row.reason or _share(scan.values, *row.values, color=row.color)}")
     reasons = "; ".join(f"{value}: {reason}" for value, reason in table.ignored.items() if reason)
     lines.append(f"ignored_values: {sorted(table.ignored)}{f'  # {reasons}' if reasons else ''}")
-    lines.append(f"ignored_colors: {[list(color) for color in table.ignored_colors]}")
+    drawn = (
+        "  # how ignored pixels are drawn"
+        if scan.labels is None and table.ignored_colors and not scan.values.colors
+        else ""
+    )
+    lines.append(f"ignored_colors: {[list(color) for color in table.ignored_colors]}{drawn}")
     return "\n".join(lines) + "\n"
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from imageseg.checking.copies import Copy, copies_across
 from imageseg.checking.facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
 from imageseg.checking.values import ValueReport, compare
-from imageseg.datasets.base import Listing, Pair, SegmentationDataset
+from imageseg.datasets.base import Pair, SegmentationDataset, find_folder
 from imageseg.datasets.folder import Folder
+from imageseg.datasets.folder_lists import find_lists
 from imageseg.errors import InputError
 from imageseg.images import is_picture
 from imageseg.labels import LabelSpace
@@ -29,6 +30,7 @@ class SplitFiles:
         without_image: masks whose picture is not there.
         twins: two files of one folder that have one name.
         error: why the dataset cannot list the split; empty where it can.
+        listed_in: the user's own file that names the split's pictures; None where folders do.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -36,6 +38,7 @@ class SplitFiles:
     without_image: list[Pair] = field(default_factory=list)
     twins: list[tuple[Path, Path]] = field(default_factory=list)
     error: str = ""
+    listed_in: Path | None = None
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Scan:
         facts: one entry per pair of files, however many splits list it.
         labels: the label table; None where there is none that could be read.
         label_error: why not.
+        label_file: the file of the table, where the user has one of the right or nearly the right name.
         own_masks: whether the masks are the user's own, in whatever encoding they came; else a published set's.
         all_splits: whether every split of the dataset was scanned.
     """
@@ -59,6 +63,7 @@ class Scan:
     facts: list[PairFacts]
     labels: LabelSpace | None
     label_error: str = ""
+    label_file: Path | None = None
     own_masks: bool = False
     all_splits: bool = True
 
@@ -88,6 +93,22 @@ class Scan:
         for facts in self.facts:
             if facts.pair.mask is not None and facts.mask is not None:
                 yield facts.pair.mask, facts.mask
+
+    @cached_property
+    def lying(self) -> tuple[int, int]:
+        """How many pictures and masks lie there, whether they could be paired or not."""
+        pictures, masks = {path for path, _ in self.pictures()}, {path for path, _ in self.masks()}
+        places = [] if self.splits or not self.own_masks else [""]
+        for split, files in self.splits.items():
+            pictures |= {twin for first, twin in files.twins if first in pictures}
+            masks |= {twin for first, twin in files.twins if first in masks}
+            masks |= {pair.mask for pair in files.without_image if pair.mask is not None and pair.mask.is_file()}
+            if files.error and self.own_masks:
+                places.append("" if files.listed_in else split)
+        for place in places:
+            pictures |= _below(find_folder(self.root, [f"images/{place}"]))
+            masks |= _below(find_folder(self.root, [f"masks/{place}"]))
+        return len(pictures), len(masks)
 
     def headers(self) -> Iterator[tuple[Path, Header]]:
         """The header of every file."""
@@ -132,6 +153,7 @@ def scan(
         facts,
         labels,
         label_error,
+        next(filter(Path.is_file, (dataset.root / name for name in ("labels.yaml", "labels.yml"))), None),
         own_masks=isinstance(dataset, Folder),
         all_splits=set(chosen) >= set(there),
     )
@@ -155,15 +177,17 @@ def _splits(dataset: SegmentationDataset) -> tuple[str, ...]:
 
 
 def _files(dataset: SegmentationDataset, split: str, *, known: bool) -> SplitFiles:
+    listed_in = find_lists(dataset.root).get(split) if isinstance(dataset, Folder) else None
     try:
-        return SplitFiles(*dataset.listing(split))
+        listing = dataset.listing(split)
     except InputError as error:
         if not known:
             raise
         listed = _looked_up(dataset.root / "images" / split, dataset.root / "masks" / split)
-        if listed.twins:  # the rest of the split can be scanned all the same
+        if listed.twins and listed_in is None:  # the rest of the split can be scanned all the same
             return listed
-        return SplitFiles(error=error.line())
+        return SplitFiles(error=error.line(), listed_in=listed_in)
+    return SplitFiles(listing.pairs, listing.without_mask, listing.without_image, listed_in=listed_in)
 
 
 def _looked_up(images: Path, masks: Path) -> SplitFiles:
@@ -172,12 +196,17 @@ def _looked_up(images: Path, masks: Path) -> SplitFiles:
         return SplitFiles()
     pictures, labels = _by_stem(images), _by_stem(masks)
     twins = [(paths[0], twin) for found in (pictures, labels) for paths in found.values() for twin in paths[1:]]
-    listing = Listing([], [], [])
+    pairs, without_mask, without_image = list[Pair](), list[Pair](), list[Pair]()
     for stem in sorted({*pictures, *labels}):
         pair = Pair(pictures.get(stem, [images / f"{stem}.jpg"])[0], labels.get(stem, [masks / f"{stem}.png"])[0], stem)
-        kind = 1 if stem not in labels else 2 if stem not in pictures else 0
-        listing[kind].append(pair)
-    return SplitFiles(*listing, twins=twins)
+        kind = without_mask if stem not in labels else without_image if stem not in pictures else pairs
+        kind.append(pair)
+    return SplitFiles(pairs, without_mask, without_image, twins=twins)
+
+
+def _below(folder: Path | None) -> set[Path]:
+    """All pictures in a folder and in those inside it."""
+    return set(filter(is_picture, folder.rglob("*"))) if folder else set()
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

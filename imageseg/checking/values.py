@@ -18,6 +18,11 @@ from imageseg.labels import IGNORE, LabelSpace
 _SMOOTHED_WITH_STRAYS = 0.1
 _SMOOTHED = 0.14
 _FEWEST_STRAYS = 3
+# Of masks of three or four ids, only those are judged whose ids all form areas: a thin line drawn around objects, whatever
+# its id, has pixels of lower and of higher ids side by side. Measured in masks of COCO, CamVid, BDD100K and Cityscapes with
+# the classes merged to three or four: at most 9 in 100, at most 4 in the middle mask of any set; 8 to 18 in Oxford's pets
+# once they were resized with interpolation.
+_SMOOTHED_OF_FEW = 0.07
 
 CITYSCAPES_IDS = tuple(label.values[0] for label in cityscapes_labels.IDS.labels)
 """The labelIds of the 19 scored classes, by train id."""
@@ -41,6 +46,7 @@ class ValueReport:
         shifted: masks whose ids are all one too high for the table.
         label_ids: masks that hold Cityscapes' labelIds where the table wants train ids.
         separator: of exactly three ids, the one that lies between the two others everywhere.
+        palette: id -> its colour in the palette files that agree on it.
     """
 
     ids: Counter[int] = field(default_factory=Counter)
@@ -54,6 +60,7 @@ class ValueReport:
     shifted: list[Path] = field(default_factory=list)
     label_ids: list[Path] = field(default_factory=list)
     separator: int | None = None
+    palette: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def explained(self) -> bool:
@@ -82,7 +89,9 @@ def compare(masks: Iterable[tuple[Path, MaskFacts]], labels: LabelSpace | None) 
         elif labels is not None:
             unknown = [value for value in solid if value.value not in declared_colors(labels)]
             report.unknown_colors.update({path: unknown} if unknown else {})
+    report.smoothed += _smoothed_of_few([(path, mask) for path, mask in masks if path not in report.strays])
     report.separator = _separator(masks, report.ids)
+    report.palette = _palette(masks)
     if labels is not None and of_ids:
         _explain(report, of_ids, labels)
     return report
@@ -167,6 +176,27 @@ def _are_shifted(seen: Counter[int], unknown: set[int], labels: LabelSpace) -> b
         return False
     is_other = labels.names[0].lower() not in _NO_CLASS and seen[0] * (len(labels) + 1) < seen.total()
     return seen[0] == 0 or is_other
+
+
+def _smoothed_of_few(masks: list[tuple[Path, MaskFacts]]) -> list[Path]:
+    """Smoothed masks of three or four ids; none unless half of all such masks are, because whoever resizes resizes all."""
+    few = [
+        (path, mask.pixels)
+        for path, mask in masks
+        if not mask.colored
+        and mask.pixels.distinct in (3, 4)
+        and not any(value.is_thin for value in mask.pixels.values)
+    ]
+    smoothed = [path for path, pixels in few if pixels.blended > _SMOOTHED_OF_FEW]
+    return smoothed if 2 * len(smoothed) >= len(few) else []
+
+
+def _palette(masks: list[tuple[Path, MaskFacts]]) -> dict[int, tuple[int, int, int]]:
+    colors: dict[int, set[tuple[int, int, int]]] = {}
+    for _, mask in masks:
+        for value, color in mask.palette:
+            colors.setdefault(value, set()).add(color)
+    return {value: min(found) for value, found in colors.items() if len(found) == 1}
 
 
 def _separator(masks: list[tuple[Path, MaskFacts]], ids: Counter[int]) -> int | None:

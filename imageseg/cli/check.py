@@ -7,8 +7,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imageseg.cli.dataset_arguments import DatasetParser
+
+if TYPE_CHECKING:
+    from imageseg.checking.scan import Scan
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -33,11 +37,13 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.checking.finding import Severity
     from imageseg.checking.mending import labels_text
     from imageseg.checking.scan import scan
-    from imageseg.cli.check_report import print_report, to_dict
+    from imageseg.cli.check_report import Commands, print_report, to_dict
     from imageseg.cli.progress import file_progress
     from imageseg.errors import InputError
     from imageseg.files import replacing
 
+    if given.workers is not None and given.workers < 1:
+        raise InputError(f"--workers must be 1 or more, found {given.workers}")
     target = Path(given.fix_config) if given.fix_config else None
     if target is not None and target.exists():
         raise InputError(f"{target}: is there already; --fix-config overwrites nothing, so pass another name")
@@ -52,12 +58,27 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(to_dict(scanned, found, written=written)))
     else:
-        command = shlex.join(["imageseg", "check", *_without_output(arguments)])
-        print_report(scanned, found, command=command, written=written)
+        again = shlex.join(["imageseg", "check", *_without_output(arguments)])
+        print_report(scanned, found, Commands(again, _training(scanned, given.dataset_flags)), written=written)
     if target is not None and written is None:
-        why = "a label table" if scanned.own_masks else f"configuration: the label table of {scanned.name} is fixed"
-        print(f"{target}: not written; nothing here can be mended by {why}", file=sys.stderr)
+        print(f"{target}: not written; {_why_no_table(scanned)}", file=sys.stderr)
     return 1 if any(finding.severity is Severity.ERROR for finding in found) else 0
+
+
+def _training(scan: Scan, flags: Sequence[str]) -> str:
+    """The command that trains on the same data: the dataset's flags are those of train's section ``data``."""
+    data = [f"--data.{word.removeprefix('--')}" if word.startswith("--") else word for word in flags]
+    return shlex.join(
+        ["imageseg", "train", "--use", scan.name, "--model", "DeepLabv3_plus", "--data.root", str(scan.root), *data]
+    )
+
+
+def _why_no_table(scan: Scan) -> str:
+    if not scan.own_masks:
+        return f"nothing here can be mended by configuration: the label table of {scan.name} is fixed"
+    if scan.label_error:
+        return "no mask can be read yet, so that nobody knows what it should declare"
+    return "nothing here can be mended by a label table"
 
 
 def _without_output(arguments: Sequence[str]) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imageseg.cli.arguments import OneLineParser, one_line
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
     from imageseg.datasets.base import SegmentationDataset
 
 
@@ -20,8 +22,7 @@ class DatasetParser(OneLineParser):
         super().__init__(
             prog=prog,
             description=description,
-            epilog=f"a dataset's own arguments are flags too: '{prog} VOC --year 2007'; "
-            "'imageseg train --use VOC --model UNet --help' explains them",
+            epilog=f"a dataset's own arguments are flags too, as in '{prog} VOC --year 2007'; '{prog} VOC --help' lists them",
         )
         self.add_argument("use", metavar="DATASET", help="its name, for example VOC, Cityscapes, Folder")
         self.add_argument(
@@ -31,17 +32,33 @@ class DatasetParser(OneLineParser):
     def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, SegmentationDataset]:
         """The command's own values, and the dataset.
 
+        The values have one more, ``dataset_flags``: the words of the dataset's own flags, so that a report can suggest
+        commands on the same data.
+
         Raises:
             InputError: an unknown dataset or flag, or a value of the wrong kind.
         """
+        if {"-h", "--help"} & set(arguments):
+            self._explain(arguments)
         given, flags = self.parse_known_args(list(arguments))
+        given.dataset_flags = flags
         return given, dataset_from(given.use, given.root, flags, program=self.prog)
+
+    def _explain(self, arguments: Sequence[str]) -> NoReturn:
+        """Prints the help, with the flags of the dataset where one is named."""
+        from imageseg.datasets import DATASETS
+
+        print(self.format_help().rstrip())
+        named = next((word for word in arguments if word in DATASETS), None)
+        if named is not None:
+            print(_flags_of(DATASETS[named], usage=argparse.SUPPRESS).format_help().rstrip())
+        self.exit()
 
 
 def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: str) -> SegmentationDataset:
     """The dataset of that name, its other arguments read from flags by the types in its signature."""
     from imageseg.datasets import DATASETS, build_dataset
-    from imageseg.names import NOT_IN_RECIPES, parameters_of
+    from imageseg.names import parameters_of
 
     name, takes = DATASETS.resolve(use), DATASETS[use]
     if not flags:
@@ -53,10 +70,18 @@ def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: s
         raise InputError(f"neither {program} nor {name} has a flag {wrong[0].partition('=')[0]}; {name} {has}")
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False)
-    parser.add_class_arguments(takes, as_group=False, skip={*NOT_IN_RECIPES, "root"})
     try:
-        values = parser.parse_args(list(flags)).as_dict()
+        values = _flags_of(takes, prog=program).parse_args(list(flags)).as_dict()
     except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
         raise InputError(f"{one_line(error)}; see {program} --help") from error
     return build_dataset(name, root, **values)
+
+
+def _flags_of(takes: type[SegmentationDataset], **arguments: Any) -> ArgumentParser:
+    import jsonargparse
+
+    from imageseg.names import NOT_IN_RECIPES
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, **arguments)
+    parser.add_class_arguments(takes, skip={*NOT_IN_RECIPES, "root"})
+    return parser

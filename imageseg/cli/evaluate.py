@@ -18,7 +18,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", help="unset, the one that training would score")
     parser.add_argument("--use", help="another dataset of the same labels; unset, the one of the checkpoint's recipe")
     parser.add_argument(
-        "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, where it lay in training"
+        "--root",
+        "--data.root",
+        dest="root",
+        metavar="FOLDER",
+        help="where the dataset lies; unset, where it lay in training",
     )
     parser.add_argument("--dialect", help="another evaluator's rules (see imageseg score); unset, the dataset's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

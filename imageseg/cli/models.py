@@ -65,7 +65,7 @@ def _print_networks(facts: Sequence[NetworkFacts]) -> None:
     table = _Table("network", "encoder", "output stride", "parameters", "paper", right=("output stride", "parameters"))
     for fact in facts:
         stride = "-" if fact.output_stride is None else str(fact.output_stride)
-        table.add(fact.name, fact.encoder or "its own", stride, _millions(fact.parameters), fact.paper)
+        table.add(fact.name, fact.encoder or "its own", stride, _millions(fact.parameters), fact.paper or "-")
     table.print()
     print("\nparameters with 19 classes and the default encoder; --network.encoder takes others, for example:")
     print("  imageseg models --encoders 'resnet*'")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imageseg.cli.arguments import OneLineParser
-from imageseg.errors import InputError
+from imageseg.errors import InputError, counted
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,6 +29,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--no-overlay", action="store_true", help="write class maps only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="fold normalisations, and bfloat16 where it is hardware; a few pixels between two classes change",
+    )
     given = parser.parse_args(list(arguments))
     pictures = find_pictures(given.pictures)
     kinds = ["", *["_overlay"] * (not given.no_overlay), *["_confidence"] * given.save_confidence]
@@ -37,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.images import read_image
     from imageseg.inference.predictor import Predictor
 
-    predictor = Predictor.from_checkpoint(given.checkpoint, device=given.device)
+    predictor = Predictor.from_checkpoint(given.checkpoint, device=given.device, fast=given.fast)
     skipped = 0
     with file_progress("predict") as progress:
         for done, (picture, target) in enumerate(zip(pictures, targets, strict=True), start=1):
@@ -54,10 +59,9 @@ def run(arguments: Sequence[str]) -> int:
             if given.save_confidence:
                 prediction.save_confidence(_file(target, "_confidence"))
             progress(done, len(pictures))
-    print(
-        f"{len(pictures) - skipped} predictions in {given.output}"
-        + (f", {skipped} pictures skipped" if skipped else "")
-    )
+    made = counted(len(pictures) - skipped, "prediction", "predictions")
+    left_out = f", {counted(skipped, 'picture', 'pictures')} skipped" if skipped else ""
+    print(f"{made} in {given.output}{left_out}; their pixels are class indices ('imageseg score --stored classes')")
     return 3 if skipped else 0
 
 

@@ -61,6 +61,9 @@ def _report(dataset: SegmentationDataset, name: str, *, as_json: bool) -> int:
     else:
         there = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"{name} in {dataset.root}: {there or 'nothing'}")
+        for split, listing in listings.items():
+            if listing.by_choice:
+                print(f"left out of {split}: {listing.by_choice}")
     lister = command("check", name, "--root", dataset.root)
     exit_code = 0
     for split, listing in listings.items():

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from imageseg.cli.stats import RULES, Statistics, pasted
+from imageseg.errors import counted
 from imageseg.labels import LabelSpace
 
 _BAR = 20
@@ -29,8 +30,8 @@ def print_statistics(statistics: Statistics, labels: LabelSpace, *, rule: str) -
     total = counts.valid + counts.ignored
     ignored = counts.ignored / total if total else 0.0
     console.print(
-        f"\n[bold]{escape(statistics.split or '')}[/]: {counts.masks} masks, {_large(counts.valid)} valid pixels, "
-        f"{_percent(ignored)} of all pixels are ignored"
+        f"\n[bold]{escape(statistics.split or '')}[/]: {counted(counts.masks, 'mask', 'masks')}, "
+        f"{_large(counts.valid)} valid pixels, {_percent(ignored)} of all pixels are ignored"
     )
     console.print(_classes(statistics, labels))
     absent = [label.name for label, pixels in zip(labels.labels, counts.pixels, strict=True) if not pixels]
@@ -55,9 +56,11 @@ def _splits(statistics: Statistics) -> Table:
             notes.append(f"objects of {objects.images} images")
         if listing.pairs and not any(pair.mask for pair in listing.pairs):
             notes.append("no masks")
+        if listing.by_choice:
+            notes.append(f"left out: {listing.by_choice}")
         left_out = len(listing.without_mask) + len(listing.without_image)
         if left_out:
-            notes.append(f"{left_out} left out")
+            notes.append(f"{left_out} left out: no partner")
         count = "-" if objects is None else str(objects.count)
         table.add_row(escape(split), str(len(listing.pairs)), count, f"[dim]{', '.join(notes)}[/]")
     return table

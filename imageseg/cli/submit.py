@@ -112,7 +112,8 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     except InputError as error:
         if given.root:  # then the pictures were meant to be compared
             raise
-        notes.append(f"names and sizes were held against the official pattern only, not the pictures: {error.line()}")
+        why = error.line().partition(";")[0]
+        notes.append(f"names and sizes were held against the official pattern alone, as {why}; pass --root to compare")
     with file_progress("check") as progress:
         report = check_pack(
             given.check,

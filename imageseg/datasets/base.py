@@ -32,6 +32,8 @@ class Listing(NamedTuple):
     pairs: list[Pair]
     without_mask: list[Pair]
     without_image: list[Pair]
+    by_choice: str = ""
+    """What the dataset's own arguments leave out, in words."""
 
     def faults(self) -> list[tuple[str, Pair]]:
         """What lacks its partner, as ``2 pictures without mask``, and the first such pair; at most one of each kind."""
@@ -238,5 +240,13 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
             raise InputError(f"{found[path.stem]} and {path} have one name; keep one of them")
         found[path.stem] = path
     if not found:
-        raise InputError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)}){_deeper(folder)}")
     return dict(sorted(found.items()))
+
+
+def _deeper(folder: Path) -> str:
+    """Where the pictures are that were looked for a level too high."""
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if count := sum(map(is_picture, inner.iterdir())):
+            return f"; its folder {inner.name} holds {count}: move {'it' if count == 1 else 'them'} up"
+    return ""

@@ -14,7 +14,7 @@ from imageseg.datasets.coco_annotations import read_instances
 from imageseg.datasets.coco_masks import Crowd, Overlap, paint
 from imageseg.datasets.mask_cache import MaskCache, Record
 from imageseg.datasets.voc import LABELS
-from imageseg.errors import InputError, command
+from imageseg.errors import InputError, command, counted
 from imageseg.images import is_picture
 from imageseg.workers import Progress
 
@@ -100,11 +100,12 @@ class COCO(SegmentationDataset):
             )
         records = cache.records()
         pictures, masks = _names(images), _names(cache.folder)
-        listing = Listing([], [], [])
-        for stem, record in records.items():
+        wanted = {stem: record for stem, record in records.items() if self._is_wanted(split, record)}
+        few = counted(len(records) - len(wanted), "picture shows", "pictures show")
+        by_choice = f"{few} no more than min_pixels={self.min_pixels} of the 20 classes"
+        listing = Listing([], [], [], by_choice if len(wanted) < len(records) else "")
+        for stem, record in wanted.items():
             pair = Pair(images / record.name, cache.folder / f"{stem}.png", stem)
-            if not self._is_wanted(split, record):
-                continue
             if record.name not in pictures:
                 listing.without_image.append(pair)
             elif f"{stem}.png" not in masks:

@@ -163,11 +163,13 @@ def _fetched(place: _Place, progress: Progress | None) -> str:
         except _BrokenError as error:
             failures = failures + 1 if _size(place.part) - before < _BLOCK else 1
             if failures > len(PAUSES):
-                raise InputError(
-                    f"{place.url}: {error}, also when tried again; {_size(place.part)} bytes are kept in {place.part}, and "
-                    "the same command goes on from there"
-                ) from error
+                raise InputError(f"{place.url}: {error}, also when tried again{_kept(place.part)}") from error
             time.sleep(PAUSES[failures - 1])
+
+
+def _kept(part: Path) -> str:
+    size = _size(part)
+    return f"; {size} bytes are kept in {part}, and the same command goes on from there" if size else ""
 
 
 def _fetched_once(place: _Place, progress: Progress | None) -> str:

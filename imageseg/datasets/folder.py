@@ -22,6 +22,8 @@ from imageseg.recipe import read_yaml
 _TABLE = "labels: [{name: road, color: [128, 64, 128], values: [0]}, ...]"
 _EXPECTED = "images/train and images/val with masks of the same names in masks/train and masks/val, or lists train.txt and val.txt"
 
+_MASKS_ELSEWHERE = ("annotations", "annotation", "annot", "labels", "label", "mask")
+
 
 class Folder(SegmentationDataset):
     """Pictures in ``images/<split>``, masks of the same names in ``masks/<split>``, the label table in ``labels.yaml``.
@@ -43,6 +45,7 @@ class Folder(SegmentationDataset):
     def labels(self) -> LabelSpace:  # type: ignore[override]
         """The table in ``labels.yaml``."""
         self._require_root()
+        self._refuse_other_suffix()
         path = self.root / "labels.yaml"
         if not path.is_file():
             propose = command("check", "Folder", "--root", self.root, "--fix-config", path)
@@ -69,7 +72,8 @@ class Folder(SegmentationDataset):
         pictures = sum(map(is_picture, images.iterdir()))
         if not folders and pictures:
             raise InputError(
-                f"{images}: holds {pictures} pictures but no folders train and val; sort them, and their masks, into "
+                f"{images}: holds {pictures} picture{'' if pictures == 1 else 's'} but no folders train and val; sort "
+                "them, and their masks, into "
                 f"images/train, images/val, masks/train, masks/val, or name them in {self.root / 'train.txt'} and val.txt"
             )
         return in_usual_order(folders)
@@ -87,7 +91,7 @@ class Folder(SegmentationDataset):
         if split != "test":
             raise InputError(
                 f"{self.root / 'masks' / split}: no such folder; the masks of the pictures in {images} belong there, under "
-                "the pictures' names"
+                f"the pictures' names{self._misnamed(split)}"
             )
         # Each picture as its own mask for a moment: two of one name, or none at all, are the same errors.
         return Listing([pair._replace(mask=None) for pair in listing_by_stem(images, images).pairs], [], [])
@@ -113,6 +117,18 @@ class Folder(SegmentationDataset):
             raise InputError(
                 f"{self.root} does not exist; Folder wants {_EXPECTED}, and labels.yaml; pass --data.root for another place"
             )
+
+    def _misnamed(self, split: str) -> str:
+        """The folder of the masks, where it has another usual name."""
+        if find_folder(self.root, ["masks"]) is not None:
+            return ""
+        other = find_folder(self.root, [f"{name}/{split}" for name in _MASKS_ELSEWHERE])
+        return f"; {other.parent} has annotations: rename it to masks" if other else ""
+
+    def _refuse_other_suffix(self) -> None:
+        other = self.root / "labels.yml"
+        if other.is_file() and not other.with_suffix(".yaml").is_file():
+            raise InputError(f"{other}: is there; name it labels.yaml")
 
     def _images(self) -> Path:
         images = find_folder(self.root, ["images"])

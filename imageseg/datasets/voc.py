@@ -160,5 +160,5 @@ class VOC(SegmentationDataset):
             candidates,
             dataset=folder,
             expected=f"VOCdevkit/{folder}/{{JPEGImages,SegmentationClass,ImageSets/Segmentation}}",
-            source=f"{_HOST}/voc{self.year}",
+            source=f"{_HOST}/voc{self.year} ('imageseg prepare VOC --year {self.year} --download' fetches it)",
         )

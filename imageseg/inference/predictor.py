@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from imageseg.images import read_image
 from imageseg.labels import LabelSpace
 from imageseg.models import build_untrained
 from imageseg.models.base import Network
+from imageseg.models.folding import folded
+from imageseg.models.processor import has_fast_bfloat16
 from imageseg.prediction import Prediction
 from imageseg.recipe import Recipe
 
@@ -26,19 +29,31 @@ class Predictor:
         labels: what its classes mean.
         device: where to run; "auto" takes CUDA where there is one.
         recipe: what it was trained by, if known.
+        fast: fold normalisations into convolutions, and compute in bfloat16 where the device has it in hardware. Some
+            pixels whose two best classes are nearly equal then change; without, predictions are those of the training.
     """
 
     def __init__(
-        self, network: Network, labels: LabelSpace, *, device: str = "auto", recipe: Recipe | None = None
+        self,
+        network: Network,
+        labels: LabelSpace,
+        *,
+        device: str = "auto",
+        recipe: Recipe | None = None,
+        fast: bool = False,
     ) -> None:
         self.device = _device(device)
+        self._autocast = partial(
+            torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=fast and has_fast_bfloat16(self.device)
+        )
+        network = folded(network) if fast else network
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.labels = labels
         self.recipe = recipe
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, *, device: str = "auto") -> Predictor:
-        """The network of a run's checkpoint.
+    def from_checkpoint(cls, path: str | Path, *, device: str = "auto", fast: bool = False) -> Predictor:
+        """The network of a run's checkpoint; the other arguments are those of the class.
 
         Raises:
             InputError: missing, damaged, or not a checkpoint of a training run.
@@ -52,7 +67,7 @@ class Predictor:
             raise InputError(
                 f"{path}: its weights do not fit {recipe.model} ({' '.join(str(error).split())[:300]})"
             ) from error
-        return cls(network, trained.labels, device=device, recipe=recipe)
+        return cls(network, trained.labels, device=device, recipe=recipe, fast=fast)
 
     def __call__(self, image: npt.NDArray[np.uint8] | str | Path, *, confidence: bool = False) -> Prediction:
         """Predicts one picture.
@@ -69,7 +84,7 @@ class Predictor:
         image = np.require(image, requirements=["C", "W"])
         # (H, W, 3) seen as (1, 3, H, W) is channels_last already.
         images = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             if not confidence:
                 return Prediction(self.network.predict_classes(images)[0].cpu().numpy(), self.labels)
             chosen = self.network(images).float().softmax(dim=1).max(dim=1)

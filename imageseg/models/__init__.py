@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 MODELS: NameTable[Network] = NameTable(
     "network",
     {
+        "FCN": "imageseg.models.fcn:FCN",
+        "DeConvNet": "imageseg.models.deconvnet:DeconvNet",
         "UNet": "imageseg.models.unet:UNet",
+        "UNetClassic": "imageseg.models.unet_classic:UNetClassic",
+        "SegNet": "imageseg.models.segnet:SegNet",
+        "FPN": "imageseg.models.fpn:FPN",
+        "PSPNet": "imageseg.models.pspnet:PSPNet",
+        "DeepLabV3": "imageseg.models.deeplabv3:DeepLabV3",
         "DeepLabv3_plus": "imageseg.models.deeplabv3_plus:DeepLabV3Plus",
+        "UPerNet": "imageseg.models.upernet:UPerNet",
+        "LRASPP": "imageseg.models.lraspp:LRASPP",
+        "SegFormer": "imageseg.models.segformer:SegFormer",
+        "EfficientViT": "imageseg.models.efficientvit:EfficientViTSeg",
+        "ViTLinear": "imageseg.models.vit_linear:ViTLinear",
+        "EoMT": "imageseg.models.eomt:EoMT",
     },
-    planned=("FPN", "FCN", "DeConvNet", "SegNet", "PSPNet", "DeepLabV3"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ class ASPP(nn.Module):
         channels: channels of each branch and of the result.
         rates: the dilation of each 3x3 branch, in feature pixels.
         separable: depthwise separable 3x3 branches (DeepLabV3+).
+        norm_between: of their two convolutions, whether the depthwise one has a normalisation too.
         dropout: on the projection.
     """
 
@@ -35,10 +37,11 @@ class ASPP(nn.Module):
         *,
         rates: Sequence[int] = (6, 12, 18),
         separable: bool = False,
+        norm_between: bool = True,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        dilated = separable_conv_norm_relu if separable else conv_norm_relu
+        dilated = partial(separable_conv_norm_relu, norm_between=norm_between) if separable else conv_norm_relu
         self.convs = nn.ModuleList([conv_norm_relu(in_channels, channels, kernel=1)])
         self.convs.extend(dilated(in_channels, channels, dilation=rate) for rate in rates)
         self.pooled = nn.Sequential(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_BAND = 2**22
-"""Resized logits that are held at once, over all classes and pictures."""
+_BAND = 2**19
+"""Resized logits that a thread holds at once, over all classes and pictures: 2 MB, which a processor's cache can hold."""
 
 
 class Network(nn.Module, ABC):
@@ -122,29 +123,58 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
         return most_likely(logits)
     classes = torch.empty((number, rows, columns), dtype=torch.uint8, device=logits.device)
     factor = rows // height
-    if rows == factor * height and not align_corners:
-        # Then a band of coarse rows, with one more on either side, gives the same rows as the whole.
-        band = max(1, _BAND // (number * channels * columns * factor))
-        for top in range(0, height, band):
-            bottom = min(top + band, height)
-            first, last = max(top - 1, 0), min(bottom + 1, height)
-            resized = resize(logits[:, :, first:last].float(), ((last - first) * factor, columns))
-            kept = resized[:, :, (top - first) * factor : (bottom - first) * factor]
-            classes[:, top * factor : bottom * factor] = most_likely(kept)
-        return classes
-    # Otherwise the two steps of bilinear interpolation by hand, first along the rows, then between them.
-    places = _places(rows, height, align_corners=align_corners)
-    upper = places.floor().long()
-    lower = (upper + 1).clamp(max=height - 1)
-    weight = (places - upper).view(-1, 1).to(logits.device)
-    band = max(1, _BAND // (number * channels * columns))
-    for top in range(0, rows, band):
-        part = slice(top, min(top + band, rows))
+
+    def from_whole_rows(top: int, bottom: int) -> None:
+        first, last = max(top - 1, 0), min(bottom + 1, height)
+        resized = resize(logits[:, :, first:last].float(), ((last - first) * factor, columns))
+        kept = resized[:, :, (top - first) * factor : (bottom - first) * factor]
+        classes[:, top * factor : bottom * factor] = most_likely(kept)
+
+    def between_rows(top: int, bottom: int) -> None:
+        part = slice(top, bottom)
         first, last = int(upper[part][0]), int(lower[part][-1]) + 1
         wide = resize(logits[:, :, first:last].float(), (last - first, columns), align_corners=align_corners)
         above, below = (wide[:, :, (index[part] - first).to(wide.device)] for index in (upper, lower))
         classes[:, part] = most_likely(torch.lerp(above, below, weight[part]))
+
+    if rows == factor * height and not align_corners:
+        # Then a band of coarse rows, with one more on either side, gives the same rows as the whole.
+        _by_bands(from_whole_rows, height, max(1, _BAND // (number * channels * columns * factor)), logits.device)
+    else:
+        # Otherwise the two steps of bilinear interpolation by hand, first along the rows, then between them.
+        places = _places(rows, height, align_corners=align_corners)
+        upper = places.floor().long()
+        lower = (upper + 1).clamp(max=height - 1)
+        weight = (places - upper).view(-1, 1).to(logits.device)
+        _by_bands(between_rows, rows, max(1, _BAND // (number * channels * columns)), logits.device)
     return classes
+
+
+def _by_bands(work: Callable[[int, int], None], rows: int, band: int, device: torch.device) -> None:
+    """Calls ``work(top, bottom)`` for bands of rows; on a processor in as many threads as torch would use.
+
+    One thread per band instead of all threads in each of its small steps: these would mostly wait for each other, and far
+    worse so where other programs use the processor too.
+    """
+    bands = [(top, min(top + band, rows)) for top in range(0, rows, band)]
+    threads = min(torch.get_num_threads(), len(bands))
+    if device.type != "cpu" or threads == 1:
+        for top, bottom in bands:
+            work(top, bottom)
+        return
+    is_inference = torch.is_inference_mode_enabled()
+
+    def alone(top_and_bottom: tuple[int, int]) -> None:
+        torch.set_num_threads(1)
+        with torch.inference_mode(is_inference), torch.no_grad():
+            work(*top_and_bottom)
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(alone, bands):
+                pass
+    finally:
+        torch.set_num_threads(torch.get_num_threads())  # of this thread; some of what the others have set is for all
 
 
 def _places(size: int, source: int, *, align_corners: bool) -> Tensor:

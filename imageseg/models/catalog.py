@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models import MODELS, build_untrained
 from imageseg.models.encoder import Encoder
+from imageseg.models.families import MIT
 from imageseg.models.weights.wheels import path_in_wheel, wheel_of
 
 _CLASSES = 19
@@ -49,7 +50,7 @@ class EncoderFacts:
     output_strides: tuple[int, ...]
     """The coarsest strides that it can have: 32, and those that it dilates to."""
     licence: str | None
-    """Of its pretrained weights; None where timm does not say, or has none."""
+    """Of its pretrained weights; None where timm does not say, or there are none."""
     weights: str
     """Where its pretrained weights are: "here", "package" (installed, or to be), "hub" or "none"."""
 
@@ -73,12 +74,12 @@ def network_facts(name: str) -> NetworkFacts:
 
 
 def encoders_like(pattern: str) -> list[str]:
-    """timm's names that fit a pattern as ``resnet*``.
+    """timm's names, and SegFormer's, that fit a pattern as ``resnet*``.
 
     Raises:
         InputError: none does.
     """
-    known = timm.list_models()
+    known = [*MIT, *timm.list_models()]
     names = [name for name in known if fnmatch(name, pattern)]
     if not names:
         raise InputError(

@@ -12,9 +12,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
+from imageseg.models.families import MIT, needed_multiple, timm_name, timm_settings
 from imageseg.models.weights.wheels import EXTRA, encoder_state_in_wheel, wheel_of
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
@@ -24,7 +26,7 @@ class Encoder(nn.Module):
     """A timm network without its classifier, as a list of feature maps, finest first.
 
     Args:
-        name: timm's name, for example "resnet50".
+        name: timm's name, for example "resnet50", or SegFormer's "mit_b0" to "mit_b5".
         pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
         output_stride: the coarsest stride, 8, 16 or 32. Below 32 the last stages dilate instead of striding.
         first_block: what the first convolutions of a stage that dilates do: "contract" keeps the dilation of the stage
@@ -54,11 +56,7 @@ class Encoder(nn.Module):
             raise InputError(f"first_block must be 'contract' or 'full', found {first_block!r}")
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride must be 8, 16 or 32, found {output_stride}")
-        if not timm.is_model(name):
-            hint = did_you_mean(name, timm.list_models())
-            raise InputError(
-                f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
-            )
+        require_known(name)
         self.name = name
         self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
         self.network.pretrained_cfg.pop("state_dict", None)  # of a package's weights: they are in the network by now
@@ -75,6 +73,7 @@ class Encoder(nn.Module):
             )
         if first_block == "full":
             dilate_first_blocks(self)
+        self._multiple = needed_multiple(name)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -100,9 +99,14 @@ class Encoder(nn.Module):
         """
         count, _, height, width = images.shape
         if self.training:
-            self._require_values(count * -(-height // self.strides[-1]) * -(-width // self.strides[-1]), height, width)
+            values = count * -(-height // self.strides[-1]) * -(-width // self.strides[-1])
+            require_values(values, images, name=self.name, stride=self.strides[-1])
+        padded = images
+        if self._multiple > 1:
+            # Zero is the mean after normalisation.
+            padded = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         try:
-            maps = self.network(images)
+            maps = self._maps(padded)
         except RuntimeError as error:
             # Out of memory is a RuntimeError too; what torch says of sizes that do not fit names them so.
             if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error).lower():
@@ -121,18 +125,40 @@ class Encoder(nn.Module):
         features = [maps[i] for i in self._kept]
         if self._channels_last_axis:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self._multiple > 1:
+            features = [
+                feature[..., : -(-height // stride), : -(-width // stride)]
+                for feature, stride in zip(features, self.strides, strict=True)
+            ]
         if self.training:
             # Some encoders (vgg, convnext) round the size of a map down, where others round up.
-            self._require_values(features[-1][:, 0].numel(), height, width)
+            require_values(features[-1][:, 0].numel(), images, name=self.name, stride=self.strides[-1])
         return features
 
-    def _require_values(self, values: int, height: int, width: int) -> None:
-        if values < 2:
-            enough = 2 * self.strides[-1]
-            raise InputError(
-                f"a single {height} x {width} picture cannot train encoder '{self.name}': batch normalisation needs more than one "
-                f"value per channel; take pictures of {enough} x {enough} or more, or a larger batch"
-            )
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Every map that timm's ``feature_info`` names."""
+        maps: list[Tensor] = self.network(images)
+        return maps
+
+
+def require_values(values: int, images: Tensor, *, name: str, stride: int) -> None:
+    """Refuses to train on a map that is a single value per channel, which has no variance.
+
+    Args:
+        values: per channel of the coarsest map, over the batch.
+        images: that the map is of, (N, C, H, W).
+        name: of the encoder.
+        stride: of the map.
+
+    Raises:
+        InputError: there are fewer than two values.
+    """
+    if values < 2:
+        height, width = images.shape[-2:]
+        raise InputError(
+            f"a single {height} x {width} picture cannot train encoder '{name}': batch normalisation needs more than one "
+            f"value per channel; take pictures of {2 * stride} x {2 * stride} or more, or a larger batch"
+        )
 
 
 def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -142,19 +168,42 @@ def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float,
     return (sum(values) / len(values),) * channels
 
 
+def require_known(name: str) -> None:
+    """Raises:
+    InputError: timm has no network of that name.
+    """
+    if not timm.is_model(timm_name(name)):
+        hint = did_you_mean(name, [*timm.list_models(), *MIT])
+        raise InputError(
+            f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
+        )
+
+
+def timm_network(name: str, *, pretrained: bool, **arguments: Any) -> Any:
+    """timm's network of that name, with the weights that timm names where ``pretrained`` asks for them.
+
+    Raises:
+        InputError: there are no weights, they cannot be had, or they are damaged or another network's.
+    """
+    weights: dict[str, Any] = {"pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {}
+    try:
+        return timm.create_model(timm_name(name), pretrained=pretrained, **weights, **arguments)
+    # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
+    except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
+        raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
+
+
 def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int) -> Any:
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
+    settings = timm_settings(name)
+    config = timm.get_pretrained_cfg(timm_name(name))
+    if config is not None and config.fixed_input_size and "strict_img_size" not in settings:
         raise InputError(
             f"encoder '{name}' takes pictures of one size only; take one without that limit, as convnext_tiny or pvt_v2_b0"
         )
-    weights = (
-        {"pretrained": True, "pretrained_cfg_overlay": _weights_overlay(name)} if pretrained else {"pretrained": False}
-    )
     # Asking even for the default stride would be refused by the encoders that cannot dilate.
     stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **weights, **stride)
+        return timm_network(name, pretrained=pretrained, features_only=True, in_chans=in_channels, **settings, **stride)
     except (TypeError, AssertionError) as error:
         if not stride:
             raise InputError(f"timm cannot make feature maps of '{name}' ({error})") from error
@@ -162,9 +211,6 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
             f"encoder '{name}' cannot dilate to output_stride {output_stride}; take output_stride 32, a network that does not "
             f"dilate (UNet), or an encoder that can: {_DILATING}"
         ) from error
-    # Damaged weights raise UnpicklingError or SafetensorError, weights of another network a RuntimeError of many lines.
-    except (RuntimeError, OSError, AttributeError, UnpicklingError, SafetensorError) as error:
-        raise InputError(f"timm cannot make encoder '{name}' ({' '.join(str(error).split())[:300]})") from error
 
 
 def _weights_overlay(name: str) -> dict[str, Any]:
@@ -177,6 +223,11 @@ def _weights_overlay(name: str) -> dict[str, Any]:
 
     if (state := encoder_state_in_wheel(name)) is not None:
         return {"state_dict": state}
+    if name in MIT:
+        raise InputError(
+            f"encoder '{name}' has no freely licensed pretrained weights; take {MIT[name]}, which has, or pass "
+            "--network.pretrained false"
+        )
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise InputError(f"encoder '{name}' has no pretrained weights; pass --network.pretrained false")

@@ -8,23 +8,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imageseg.models.dilated_conv import DilatedConv2d
+
 
 def conv_norm_relu(in_channels: int, out_channels: int, *, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """A convolution that keeps height and width, batch normalisation, ReLU."""
-    padding = dilation * (kernel // 2)
+    convolution = (
+        DilatedConv2d(in_channels, out_channels, dilation=dilation)
+        if kernel == 3 and dilation > 1
+        else nn.Conv2d(
+            in_channels, out_channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False
+        )
+    )
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False),
+        convolution,
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 
 
-def separable_conv_norm_relu(in_channels: int, out_channels: int, *, dilation: int = 1) -> nn.Sequential:
-    """A depthwise 3x3 and a pointwise convolution, each with batch normalisation and ReLU (DeepLabV3+, section 3.2)."""
+def separable_conv_norm_relu(
+    in_channels: int, out_channels: int, *, dilation: int = 1, norm_between: bool = True
+) -> nn.Sequential:
+    """A depthwise 3x3 and a pointwise convolution, each with batch normalisation and ReLU (DeepLabV3+, section 3.2).
+
+    Without ``norm_between`` the depthwise one has neither, as in segmentation_models_pytorch.
+    """
+    between = [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)] if norm_between else []
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(inplace=True),
+        *between,
         *conv_norm_relu(in_channels, out_channels, kernel=1),
     )
 

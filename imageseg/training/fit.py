@@ -272,6 +272,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # Lightning's own
     # Scores come from counts that are summed over processes before they are logged.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # A frozen encoder stays in evaluation mode.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     # Loader workers: the number is the user's choice, and half of a small machine is few by Lightning's lights.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

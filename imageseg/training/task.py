@@ -15,10 +15,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from imageseg.errors import InputError, unknown_name
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network, most_likely
+from imageseg.models.mask_classifier import MaskClassifier
 from imageseg.sample import Batch
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores
 from imageseg.training.losses import LOSSES, cross_entropy
+from imageseg.training.mask_loss import mask_classification
 from imageseg.training.schedule import SCHEDULES, factor_at
 
 
@@ -34,7 +36,7 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: of convolution and linear weights; normalisation and biases have none.
         schedule: "poly", "cosine" or "constant", per optimiser step.
         warmup_steps: optimiser steps of linear rise before it.
-        loss: "cross_entropy".
+        loss: "cross_entropy", or "mask_classification" for a network that predicts masks (EoMT).
         class_weights: one factor per class, in the order of the labels.
         aux_weight: of the loss of each auxiliary head, where the network has any.
         channels_last: memory order of pictures and weights; the fast one for convolutions nearly everywhere.
@@ -51,14 +53,14 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: float = 1e-4,
         schedule: Literal["poly", "cosine", "constant"] = "poly",
         warmup_steps: int = 0,
-        loss: Literal["cross_entropy"] = "cross_entropy",
+        loss: Literal["cross_entropy", "mask_classification"] = "cross_entropy",
         class_weights: list[float] | None = None,
         aux_weight: float = 0.4,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         for kind, name, table in (
-            ("loss", loss, LOSSES),
+            ("loss", loss, (*LOSSES, _MASK_LOSS)),
             ("schedule", schedule, SCHEDULES),
             ("optimizer", optimizer, _OPTIMIZERS),
         ):
@@ -72,6 +74,11 @@ class SegmentationTask(pl.LightningModule):
             raise InputError(
                 f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
             )
+        if loss == _MASK_LOSS and not isinstance(network, MaskClassifier):
+            raise InputError(
+                f"loss '{loss}' needs a network that predicts masks, found {type(network).__name__}; "
+                "take EoMT, or pass --task.loss cross_entropy"
+            )
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.labels = labels
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -83,7 +90,8 @@ class SegmentationTask(pl.LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.warmup_steps = warmup_steps
-        self.loss = LOSSES[loss]
+        self.loss_name = loss
+        self.loss = LOSSES.get(loss, cross_entropy)  # on pixels
         self.aux_weight = aux_weight
         self.class_weights: Tensor | None
         self.register_buffer(
@@ -96,12 +104,15 @@ class SegmentationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, auxiliary heads included."""
-        logits, aux = self.network.forward_with_aux(self._images(batch))
-        loss = self.loss(logits, batch["mask"], self.class_weights)
-        for aux_logits in aux:
-            loss = loss + self.aux_weight * self.loss(aux_logits, batch["mask"], self.class_weights)
+        loss = self._mask_loss(batch) if self.loss_name == _MASK_LOSS else self._pixel_loss(batch)
         self.log("train/loss", loss.detach())
         return loss
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tells a network that trains on masks how far the training is."""
+        if self.loss_name == _MASK_LOSS:
+            assert isinstance(self.network, MaskClassifier)
+            self.network.anneal(self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Counts one batch; gives its (N, H, W) classes to the callbacks."""
@@ -167,6 +178,18 @@ class SegmentationTask(pl.LightningModule):
     def _trainable(self) -> Iterator[nn.Parameter]:
         return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
 
+    def _pixel_loss(self, batch: Batch) -> Tensor:
+        logits, aux = self.network.forward_with_aux(self._images(batch))
+        loss = self.loss(logits, batch["mask"], self.class_weights)
+        for aux_logits in aux:
+            loss = loss + self.aux_weight * self.loss(aux_logits, batch["mask"], self.class_weights)
+        return loss
+
+    def _mask_loss(self, batch: Batch) -> Tensor:
+        assert isinstance(self.network, MaskClassifier)
+        predictions = self.network.mask_predictions(self._images(batch))
+        return mask_classification(predictions, batch["mask"], self.class_weights)
+
     def _images(self, batch: Batch) -> Tensor:
         return batch["image"].contiguous(memory_format=self.memory_format)
 
@@ -213,5 +236,7 @@ class SegmentationTask(pl.LightningModule):
             rank_zero_only=False,
         )
 
+
+_MASK_LOSS = "mask_classification"
 
 _OPTIMIZERS: dict[str, Any] = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}

@@ -1,7 +1,9 @@
 """Facts about files: what is read from headers, what from pixels, and that nothing a file holds raises."""
 
 import random
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,31 @@ def test_sixteen_bits_of_colour_are_seen(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), photo(1).astype(np.uint16) * 257)
     assert picture_facts(path).header.mode == "16-bit RGB"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_the_palette_of_the_values_that_occur(suffix: str, tmp_path: Path) -> None:
+    stored = np.zeros((8, 9), np.uint8)
+    stored[2:5] = 7
+    picture = Image.fromarray(stored)
+    picture.putpalette([value % 256 for value in range(3, 771)])  # value v has (3v + 3, 3v + 4, 3v + 5)
+    path = tmp_path / f"mask{suffix}"
+    picture.save(path)
+    facts = mask_facts(path, read_mask)
+    assert facts.palette == ((0, (3, 4, 5)), (7, (24, 25, 26)))
+    Image.fromarray(stored).save(path)
+    assert mask_facts(path, read_mask).palette == ()
+
+
+def test_a_palette_too_short_for_a_value_leaves_it_out(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + bytes([0] * 6 + [7] * 2) for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"PLTE", bytes([9, 9, 9, 8, 8, 8])), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    facts = mask_facts(path, read_mask)
+    assert (facts.error, [value.value for value in facts.pixels.values]) == ("", [0, 7])
+    assert facts.palette == ((0, (9, 9, 9)),)

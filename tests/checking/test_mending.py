@@ -3,17 +3,27 @@
 import numpy as np
 import pytest
 import yaml
-from planting import PLANTERS, Tree
+from PIL import Image
+from planting import COLORS, PLANTERS, Tree
 
 from imageseg.checking.faults import findings
 from imageseg.checking.finding import Severity
 from imageseg.checking.mending import distant_color, labels_text
 from imageseg.checking.scan import scan
 from imageseg.datasets import build_dataset
-from imageseg.labels import LabelSpace
+from imageseg.labels import LabelSpace, voc_color
 
 MENDABLE = (
-    *("no_table", "broken_table", "binary", "binary_with_foreground_only", "some_binary", "shifted", "ade_style"),
+    *(
+        "no_table",
+        "broken_table",
+        "misnamed_table",
+        "binary",
+        "binary_with_foreground_only",
+        "some_binary",
+        "shifted",
+        "ade_style",
+    ),
     *(
         "label_ids",
         "unknown_ids",
@@ -44,6 +54,7 @@ def test_the_check_is_clean_once_the_table_is_used(tree: Tree, name: str) -> Non
     labels = space(text)
     assert all("  # " in row for row in str(text).splitlines() if row.startswith("  - "))
     (tree.root / "labels.yaml").write_text(str(text))
+    (tree.root / "labels.yml").unlink(missing_ok=True)
     dataset = build_dataset("Folder", tree.root)
     left = [finding.code for finding in findings(scan(dataset, workers=1)) if finding.severity is not Severity.NOTE]
     assert left == []
@@ -55,7 +66,7 @@ def test_the_check_is_clean_once_the_table_is_used(tree: Tree, name: str) -> Non
 def test_what_no_table_mends_gets_none(tree: Tree, name: str) -> None:
     PLANTERS[name](tree)
     if name == "instance_ids":  # could be classes; whoever reads the finding knows
-        assert "class_26001" in space(proposal(tree)).names
+        assert "value_26001" in space(proposal(tree)).names
     else:
         assert proposal(tree) is None
 
@@ -97,7 +108,7 @@ def test_label_ids_get_cityscapes_values(tree: Tree) -> None:
 
 def test_unknown_ids_are_added_and_void_is_ignored(tree: Tree) -> None:
     PLANTERS["unknown_ids"](tree)
-    assert space(proposal(tree)).names == ["road", "car", "person", "class_9", "class_77"]
+    assert space(proposal(tree)).names == ["road", "car", "person", "value_9", "value_77"]
 
 
 def test_an_undeclared_zero_below_all_ids_is_ignored(tree: Tree) -> None:
@@ -120,11 +131,91 @@ def test_pet_trimaps_become_background_foreground_and_an_ignored_border(tree: Tr
     assert 3 in labels.ignored_values
 
 
+def paint(tree: Tree, colors: dict[int, tuple[int, int, int]]) -> None:
+    """The masks with a palette."""
+    palette = np.zeros((256, 3), np.uint8)
+    for value, color in colors.items():
+        palette[value] = color
+    for name in tree.names():
+        picture = Image.fromarray(tree.stored(name))
+        picture.putpalette(palette.tobytes())
+        picture.save(tree.mask(name))
+
+
+def test_a_table_takes_the_colours_of_the_masks_own_palette(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    paint(tree, {0: (250, 250, 250), 1: (10, 200, 30), 2: (200, 10, 30), 255: (1, 2, 3)})
+    text = proposal(tree)
+    labels = space(text)
+    assert [label.color for label in labels.labels] == [(250, 250, 250), (10, 200, 30), (200, 10, 30)]
+    assert labels.ignored_colors == ((1, 2, 3),)
+    assert "VOC" not in str(text)
+
+
+def test_vocs_palette_is_named(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    paint(tree, {value: voc_color(value) for value in (0, 1, 2, 255)})
+    text = proposal(tree)
+    labels = space(text)
+    assert [label.color for label in labels.labels] == [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    assert labels.ignored_colors == ((224, 224, 192),)  # not black, which is a class
+    assert "# The colours are those of VOC's palette" in str(text)
+
+
+@pytest.mark.parametrize("alike", [{0: (0, 0, 0), 1: (1, 1, 1), 2: (2, 2, 2), 255: (255, 255, 255)}, {}])
+def test_a_palette_whose_colours_look_alike_is_of_no_use(alike: dict[int, tuple[int, int, int]], tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    paint(tree, alike)
+    colors = np.array([label.color for label in space(proposal(tree)).labels])
+    assert min(np.abs(colors[a] - colors[b]).sum() for a, b in ((0, 1), (0, 2), (1, 2))) > 100
+
+
+def test_palettes_that_do_not_agree_leave_a_value_to_us(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    paint(tree, {0: (0, 0, 0), 1: (200, 10, 30), 2: (0, 0, 200), 255: (255, 255, 255)})
+    picture = Image.open(tree.mask("val_0"))
+    palette = list(picture.getpalette() or ())
+    palette[3:6] = [30, 200, 10]
+    picture.putpalette(palette)
+    picture.save(tree.mask("val_0"))
+    first, second, third = space(proposal(tree)).labels
+    assert (first.color, third.color) == ((0, 0, 0), (0, 0, 200))
+    assert second.color not in ((200, 10, 30), (30, 200, 10))
+
+
+def test_black_is_the_background_and_no_ignored_colour(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    labels = space(proposal(tree))
+    assert (labels.names[0], labels.labels[0].color) == ("value_0", (0, 0, 0))
+    assert labels.ignored_colors == ((255, 255, 255),)
+    assert (255, 255, 255) not in [label.color for label in labels.labels]
+
+
+def test_black_draws_an_ignored_zero(tree: Tree) -> None:
+    (tree.root / "labels.yaml").unlink()
+    tree.map_values({0: 1, 1: 2, 2: 4, 255: 3})
+    labels = space(proposal(tree))
+    assert labels.names == ["value_1", "value_2", "value_3", "value_4"]
+    assert labels.ignored_colors == ((0, 0, 0),)
+    assert (0, 0, 0) not in [label.color for label in labels.labels]
+
+
+def test_an_undeclared_value_takes_its_colour_in_the_palette(tree: Tree) -> None:
+    tree.map_values({2: 77})
+    paint(tree, {0: (250, 250, 250), 1: (10, 200, 30), 77: (200, 10, 30), 255: (1, 2, 3)})
+    labels = space(proposal(tree))
+    assert labels.names == ["road", "car", "person", "value_77"]
+    assert labels.labels[3].color == (200, 10, 30)
+    assert labels.labels[0].color == COLORS[0]  # what the user's table says stays
+    assert labels.ignored_colors == ((0, 0, 0),)
+
+
 def test_colours_of_masks_become_rows_and_black_is_a_class_until_told_otherwise(tree: Tree) -> None:
     PLANTERS["rgb"](tree)
     (tree.root / "labels.yaml").unlink()
     labels = space(proposal(tree))
     assert {label.color for label in labels.labels} == {(10, 200, 10), (200, 10, 10), (10, 10, 200), (0, 0, 0)}
+    assert labels.ignored_colors == ()
 
 
 @pytest.mark.parametrize("name", ["yes", "a: b", "traffic light", "1.5", "x,y", "#1", "null"])

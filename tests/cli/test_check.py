@@ -1,13 +1,18 @@
 """imageseg check as a user runs it: quiet when clean, clear when not, JSON for programs, and nothing overwritten."""
 
 import json
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from fakes import write_coco, write_fake
 from planting import PLANTERS, Tree, clean_tree
 
 from imageseg.cli import main
+from imageseg.cli.arguments import recipe_from
+from imageseg.datasets import build_dataset
 from imageseg.labels import LabelSpace
 
 
@@ -90,6 +95,113 @@ def test_fix_config_writes_a_table_that_ends_the_error(tree: Tree, capsys: pytes
     assert LabelSpace.from_dict(yaml.safe_load(table.read_text())).labels[0].values == (1,)
     table.replace(tree.root / "labels.yaml")
     assert check(tree) == 0
+
+
+def test_fix_config_says_what_it_wrote_and_not_what_to_write(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS["no_table"](tree)
+    PLANTERS["missing_mask"](tree)
+    table = tree.root / "labels.yaml"
+    assert check(tree, "--fix-config", str(table)) == 1
+    report = capsys.readouterr().out
+    assert f"\nwrote {table}: mends no_label_table\n" in report
+    assert "--fix-config" not in report
+    assert "no label table;" not in report
+    assert f"Next: read {table}, name its classes, mend missing_mask by hand, then check again:" in " ".join(
+        report.split()
+    )
+
+
+def test_a_wrong_table_is_mended_by_hand_unless_asked_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS["broken_table"](tree)
+    assert check(tree) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "Next: mend wrong_label_table by hand, then check again; --json lists every file:"
+    assert lines[-1] == f"  imageseg check Folder --root {tree.root} --workers 1"
+    table = tree.root / "new.yaml"
+    assert check(tree, "--fix-config", str(table)) == 1
+    report = capsys.readouterr().out
+    assert f"wrote {table}: mends wrong_label_table" in report
+    assert "by hand" not in report
+    assert table.is_file()
+
+
+def test_fix_config_without_a_readable_mask_promises_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS["no_table_and_no_readable_mask"](tree)
+    target = tree.root / "labels.yaml"
+    assert check(tree, "--fix-config", str(target)) == 1
+    captured = capsys.readouterr()
+    assert (
+        captured.err == f"{target}: not written; no mask can be read yet, so that nobody knows what it should declare\n"
+    )
+    assert "nothing that can be read" not in captured.out
+    assert "Next: mend jpeg_mask, no_label_table by hand" in captured.out
+
+
+def test_the_next_commands_carry_the_flags_of_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "a set"
+    arguments = write_fake("COCO", root)
+    build_dataset("COCO", **(arguments | {"overlap": "void"})).prepare(replace=True)
+    flags = ["--overlap", "void", *(f"--{key}={value}" for key, value in arguments.items() if key != "root")]
+    assert main(["check", "COCO", "--root", str(root), *flags, "--workers", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    data = [word if word == "void" else f"--data.{word.removeprefix('--')}" for word in flags]
+    assert shlex.split(last) == [
+        *("imageseg", "train", "--use", "COCO", "--model", "DeepLabv3_plus", "--data.root", str(root), *data)
+    ]
+    recipe = recipe_from(shlex.split(last)[2:], program="imageseg train")  # and train takes them
+    assert (recipe.data["root"], recipe.data["overlap"]) == (str(root), "void")
+    next(root.rglob("*.jpg")).write_bytes(b"")
+    assert main(["check", "COCO", "--root", str(root), *flags, "--workers", "1"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(last) == ["imageseg", "check", "COCO", "--root", str(root), *flags, "--workers", "1"]
+
+
+def test_a_check_of_one_split_speaks_of_that_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS["palette"](tree)
+    assert check(tree, "--split", "val") == 0
+    assert "Next: nothing in val stops a training:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("plant", ["no_val", "valid", "lists_of_pictures_alone"])
+def test_what_stops_a_training_is_an_error(plant: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS[plant](tree)
+    assert check(tree) == 1
+    assert "nothing here stops" not in capsys.readouterr().out
+
+
+def test_a_split_that_was_not_listed_has_no_number(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTERS["folder_without_pictures"](tree)
+    assert check(tree) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("1 error in 18 pictures, 18 masks, 3 classes (12 train, 6 val, test not listed)")
+
+
+def test_no_numbers_where_nothing_was_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_coco(tmp_path, prepared=False)
+    assert main(["check", "COCO", "--root", str(tmp_path)]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"COCO in {tmp_path}: 1 error, 21 classes (train not listed, val not listed)"
+
+
+def test_one_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = clean_tree(tmp_path / "tree")
+    assert check(tree, "--split", "val") == 0
+    for name in tree.names()[13:]:
+        tree.image(name).unlink()
+        tree.mask(name).unlink()
+    stored = np.full((48, 64), 255, np.uint8)
+    stored[0, 0] = 1
+    tree.store("val_0", stored)
+    capsys.readouterr()
+    check(tree, "--split", "val")
+    report = capsys.readouterr().out
+    assert "in 1 picture, 1 mask, 3 classes (1 val)" in report
+    assert "1 of 3072 pixels has a label" in report
+
+
+def test_no_workers_are_refused(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "Folder", "--root", str(tree.root), "--workers", "0"]) == 2
+    assert "--workers must be 1 or more, found 0" in capsys.readouterr().err
 
 
 def test_fix_config_overwrites_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ def test_every_network_is_listed_with_paper_and_parameters(capsys: pytest.Captur
     for name in imageseg.MODELS:
         (row,) = re.findall(rf"^{re.escape(name)} .*", text, flags=re.M)
         assert re.search(r"\d+\.\d\d M", row), row
-        assert re.search(r"arXiv:\d{4}\.\d{4,5}", row), row
+        # A linear layer on frozen features is nobody's network.
+        assert re.search(r"arXiv:\d{4}\.\d{4,5}", row) or name == "ViTLinear", row
     assert re.search(r"^UNet +resnet50 +- +32\.52 M +Ronneberger et al\. 2015, arXiv:1505\.04597$", text, flags=re.M)
 
 
@@ -89,6 +90,8 @@ def test_where_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_patterns_and_names() -> None:
     assert encoders_like("resnet50") == ["resnet50"]
+    assert encoders_like("mit_*") == [f"mit_b{size}" for size in range(6)]
+    assert (encoder_facts("mit_b0").weights, encoder_facts("mit_b0").output_strides) == ("none", (32,))
     assert set(encoders_like("convnext_*")) <= set(timm.list_models())
     with pytest.raises(InputError, match=r"no encoder like 'resnt50' \(did you mean 'resnet50'\?\)"):
         encoders_like("resnt50")

@@ -51,3 +51,18 @@ def test_files_without_partner_are_said_and_change_the_exit_code(
 
 def test_no_workers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--workers must be 1 or more, found 0" in printed(capsys, ["COCO", "--workers", "0"], code=2)[1]
+
+
+def test_a_mirror_without_download_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["VOC", "--root", str(tmp_path), "--mirror", "http://localhost:1/"]
+    assert "--mirror says where --download fetches from; pass both" in printed(capsys, arguments, code=2)[1]
+
+
+def test_help_explains_the_datasets_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, there in ((["COCO", "--help"], True), (["--help"], False)):
+        with pytest.raises(SystemExit) as left:
+            main(["prepare", *arguments])
+        assert left.value.code == 0
+        told = capsys.readouterr().out
+        assert "--download" in told
+        assert ("--crowd {class,ignore,skip}" in told) is there

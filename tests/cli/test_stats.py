@@ -73,7 +73,7 @@ def test_the_tables(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = [" ".join(line.split()) for line in lines]
     for row in ("train 1 2", "val 1 -", "test 1 - no masks", "trainval 2 2 objects of 1 images"):
         assert row in tables
-    assert "train: 1 masks, 19 valid pixels, 20.8 % of all pixels are ignored" in tables
+    assert "train: 1 mask, 19 valid pixels, 20.8 % of all pixels are ignored" in tables
     assert next(row for row in tables if row.startswith("car ")).startswith("car 5.3 % █ 100.0 % 2.000")
     assert next(row for row in tables if row.startswith("bus ")) == "bus 0 % 0 % - - -"
     assert "No pixel is aeroplane, bicycle, bird, boat, bottle or 13 more: a weight of 1 stands for it below." in tables

@@ -246,7 +246,7 @@ def test_without_the_dataset_the_official_rules_hold(
     out, error = told(capsys, ["--check", "cityscapes_test.zip", "--use", "Cityscapes"], code=1)
     assert "the number of predictions is wrong: 3 pictures, and the test split has 1525" in out
     assert "(64 x 32 instead of 2048 x 1024)" in out
-    assert "names and sizes were held against the official pattern only" in error
+    assert "names and sizes were held against the official pattern alone" in error
     arguments = ["--check", "cityscapes_test.zip", "--use", "Cityscapes", "--root", "nowhere"]
     assert "nowhere does not exist" in refused(capsys, arguments)
 

@@ -193,6 +193,8 @@ def test_the_filter_is_of_train_and_by_more_than(tmp_path):
     assert counts(min_pixels=0) == [1, 1]
     assert counts(min_pixels=2) == [1, 1]
     assert counts(min_pixels=3) == [0, 1]
+    too_little = COCO(**{**arguments, "min_pixels": 3}).listing("train")
+    assert too_little.by_choice == "2 pictures show no more than min_pixels=3 of the 20 classes"
     assert counts(min_pixels=10, filter_val=True) == [0, 0]
     assert counts(min_pixels=9, filter_val=True) == [0, 1]
     del arguments["min_pixels"]

@@ -103,6 +103,13 @@ def test_no_label_table(tmp_path):
         Folder(str(tmp_path)).samples("train")
 
 
+def test_a_label_table_of_another_suffix_is_named(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "labels.yaml").rename(tmp_path / "labels.yml")
+    with pytest.raises(InputError, match=r"labels\.yml: is there; name it labels\.yaml$"):
+        Folder(str(tmp_path)).samples("train")
+
+
 def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path):
     samples = Folder(**write_folder(tmp_path)).samples("train")
     mask = tmp_path / "masks/train/train_1.png"
@@ -130,7 +137,7 @@ def test_undeclared_values_are_counted(tmp_path):
     with pytest.raises(InputError) as caught:
         samples[0]
     message = one_line(caught)
-    assert message.startswith(f"{mask}: value 12 (1 pixels), value 99 (3 pixels) are not in the label table")
+    assert message.startswith(f"{mask}: value 12 (1 pixel), value 99 (3 pixels) are not in the label table")
     assert "classes 7, 24, 25, 26; ignored 0" in message
 
 

@@ -126,6 +126,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
     ):
         make(cache, stop="005.jpg")
     assert not cache.is_whole()
+    assert cache.trouble() == "holds 5 masks, not all"
     assert cache.exists()
     assert make(cache, log=tmp_path / "log") == [(done, 12) for done in range(6, 13)]
     assert (tmp_path / "log").read_text().split() == [square.name for square in SQUARES[5:]]
@@ -172,6 +173,7 @@ def test_other_choices_start_anew_and_leave_nothing_of_the_old(tmp_path, interru
     make(old, squares=[*SQUARES, Square("old.jpg", 9)])
     new = cache_in(tmp_path / "masks", overlap="void")
     assert not new.is_whole()
+    assert new.trouble() == "holds masks of other choices: overlap first (not void)"
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
             make(new, replace=True, stop="005.jpg")
@@ -182,6 +184,14 @@ def test_other_choices_start_anew_and_leave_nothing_of_the_old(tmp_path, interru
     assert new.is_whole()
     assert not old.is_whole()
     assert values(new.folder) == ALL
+
+
+def test_whoever_replaces_masks_is_told(tmp_path, caplog):
+    make(cache_in(tmp_path / "masks", overlap="first"))
+    make(cache_in(tmp_path / "masks", overlap="void"), replace=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'masks'}: held masks of other choices: overlap first (not void); they are made anew"
+    ]
 
 
 def test_other_annotations_start_anew(tmp_path):

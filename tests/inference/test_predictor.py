@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from imageseg.errors import InputError
+from imageseg.inference import predictor as predictor_module
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import Label, LabelSpace
 from imageseg.models.base import Network
@@ -47,6 +48,23 @@ def test_classes_are_the_networks_argmax_at_the_pictures_size(path: Path, write_
     assert predictor.recipe is not None
     assert predictor.recipe.model == "UNet"
     assert not predictor.network.training
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_fast_folds_and_takes_bfloat16_where_it_is_hardware(
+    *, hardware: bool, path: Path, write_run: WriteCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(path, LABELS)
+    monkeypatch.setattr(predictor_module, "has_fast_bfloat16", lambda device: hardware)
+    plain, fast = (Predictor.from_checkpoint(path, device="cpu", fast=fast) for fast in (False, True))
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fast.network.modules())
+    seen: list[torch.dtype] = []
+    fast.network.classifier.register_forward_hook(lambda _, __, logits: seen.append(logits.dtype))  # type: ignore[operator, union-attr]
+    sure, quick = plain(IMAGE, confidence=True), fast(IMAGE, confidence=True)
+    assert seen == [torch.bfloat16 if hardware else torch.float32]
+    assert quick.confidence is not None
+    assert quick.confidence.dtype == np.float32
+    assert (sure.classes == quick.classes).mean() > (0.9 if hardware else 0.999)
 
 
 def test_weights_are_taken_over_bit_by_bit(path: Path, write_run: WriteCheckpoint) -> None:

@@ -31,7 +31,7 @@ def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def randomize() -> Randomize:
-    """Gives every batch normalisation statistics and weights of its own.
+    """Gives every batch normalisation statistics and weights of its own, and every layer normalisation weights.
 
     As initialised, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
     normalisations are swapped or missing, or whose branches are dead, would go unnoticed.
@@ -45,6 +45,9 @@ def randomize() -> Randomize:
                 assert layer.running_var is not None
                 layer.running_mean.normal_(0, 0.1, generator=generator)
                 layer.running_var.uniform_(0.5, 1.5, generator=generator)
+                nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
+                nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
+            elif isinstance(layer, nn.LayerNorm) and layer.elementwise_affine:
                 nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
                 nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
         return module

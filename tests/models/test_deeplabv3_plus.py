@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.aspp import ASPP
+from imageseg.models.base import resize
 from imageseg.models.deeplabv3_plus import DeepLabV3Plus
 
 Randomize = Callable[[nn.Module], nn.Module]
@@ -54,7 +58,7 @@ def test_the_head_has_the_parameters_of_the_paper(separable: bool, output_stride
         ("resnet101", 19, True, 45.69e6),
         ("resnet101", 21, False, 59_344_309),
     ],
-)  # shared/reference/models.md, sections 1 and 2.7
+)
 def test_parameter_counts(encoder: str, num_classes: int, separable: bool, count: float) -> None:
     with torch.device("meta"):
         network = DeepLabV3Plus(num_classes, encoder=encoder, pretrained=False, separable=separable)
@@ -165,3 +169,73 @@ def _paper(state: dict[str, Tensor], low: Tensor, high: Tensor, *, rates: tuple[
     for index in range(2):
         maps = three(maps, f"decoder.{index}")
     return F.conv2d(maps, state["classifier.weight"], state["classifier.bias"])
+
+
+SMP: dict[str, Any] = {
+    "separable": True,
+    "norm_between": False,
+    "aspp_conv": True,
+    "decoder_convs": 1,
+    "rates": (12, 24, 36),
+    "first_block": "full",
+    "align_corners": True,
+}
+"""What segmentation_models_pytorch's network is in ours."""
+
+
+def _name_from_smp(theirs: str) -> str:
+    ours = re.sub(r"^encoder\.", "encoder.network.", theirs)
+    ours = re.sub(r"^decoder\.aspp\.0\.convs\.4\.(\d)", lambda m: f"aspp.pooled.{int(m[1]) - 1}", ours)
+    ours = re.sub(r"^decoder\.aspp\.0\.convs\.([123])\.0\.([01])", r"aspp.convs.\1.\2", ours)
+    ours = re.sub(r"^decoder\.aspp\.0\.convs\.([123])\.1", r"aspp.convs.\1.2", ours)
+    ours = re.sub(r"^decoder\.aspp\.0\.", "aspp.", ours)
+    ours = re.sub(r"^decoder\.aspp\.1\.", "aspp_conv.", ours)
+    ours = re.sub(r"^decoder\.aspp\.2\.", "aspp_conv.2.", ours)
+    ours = re.sub(r"^decoder\.block1\.", "reduce.", ours)
+    ours = re.sub(r"^decoder\.block2\.0\.([01])", r"decoder.0.\1", ours)
+    ours = re.sub(r"^decoder\.block2\.1\.", "decoder.0.2.", ours)
+    return ours.replace("segmentation_head.0.", "classifier.")
+
+
+@pytest.mark.parametrize(("encoder", "output_stride"), [("resnet50", 16), ("resnet101", 8)])
+def test_logits_are_those_of_segmentation_models_pytorch(
+    encoder: str, output_stride: int, randomize: Randomize
+) -> None:
+    theirs = smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=7, encoder_output_stride=output_stride)
+    randomize(theirs.double().eval())
+    images = torch.randn(1, 3, 128, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    state = {_name_from_smp(name): value for name, value in theirs.state_dict().items()}
+    wrong: list[dict[str, Any]] = [{"first_block": "contract"}, {"align_corners": False}, {"rates": (6, 12, 18)}]
+    differences = []
+    for other in ({}, *(wrong if output_stride == 16 else wrong[:1])):
+        arguments = {**SMP, "encoder": encoder, "output_stride": output_stride, **other}
+        ours = DeepLabV3Plus(7, pretrained=False, **arguments).double().eval()
+        ours.load_state_dict(state)
+        with torch.no_grad():
+            # Theirs takes pictures that are normalised already.
+            logits = resize(ours.coarse_logits(images), (128, 96), align_corners=ours.align_corners)
+            expected = theirs(images)
+        differences.append(float((logits - expected).abs().max() / expected.abs().max()))
+    assert differences[0] < 1e-10
+    assert min(differences[1:]) > 1e-3
+
+
+def test_the_form_of_segmentation_models_pytorch_has_its_parameters() -> None:
+    with torch.device("meta"):
+        theirs = smp.DeepLabV3Plus("resnet50", encoder_weights=None, classes=19)
+        ours = DeepLabV3Plus(19, encoder="resnet50", pretrained=False, **SMP)
+    assert _count(ours) == _count(theirs)
+    assert round(_count(ours) / 1e6, 2) == 26.68
+
+
+def test_one_plain_convolution_after_joining_as_in_vainfs_weights() -> None:
+    """Their tree: classifier.project to 48 channels, classifier.aspp, classifier.classifier: 304 to 256, and to classes."""
+    with torch.device("meta"):
+        network = DeepLabV3Plus(21, encoder="resnet50", pretrained=False, decoder_convs=1)
+    shapes = [tuple(layer.weight.shape) for layer in network.decoder.modules() if isinstance(layer, nn.Conv2d)]
+    assert shapes == [(256, 304, 3, 3)]
+
+
+def test_pictures_may_have_other_numbers_of_channels() -> None:
+    network = _network(in_channels=4, channels=16).eval()
+    assert network(torch.zeros(1, 4, 33, 47)).shape == (1, 5, 33, 47)

@@ -18,6 +18,7 @@ import torch
 from imageseg.errors import InputError
 from imageseg.models.deeplabv3_plus import DeepLabV3Plus
 from imageseg.models.encoder import Encoder
+from imageseg.models.vit import ViTEncoder
 
 UNREACHABLE = urllib.error.URLError(OSError(101, "Network is unreachable"))
 
@@ -115,7 +116,7 @@ def test_encoders_that_the_refusal_names_do_dilate() -> None:
             assert Encoder(name, pretrained=False, output_stride=8).strides[-1] == 8
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "coatnet_0_224"])
 def test_an_encoder_for_one_size_of_picture_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}' takes pictures of one size only"):
         Encoder(name, pretrained=False)
@@ -160,6 +161,23 @@ def test_weights_come_from_the_cache(
     assert asked[0] == ("timm/test_resnet.r160_in1k", "model.safetensors")
     assert len(found) > 50
     assert all(torch.equal(value, weights[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3"])
+def test_weights_of_a_plain_vit_come_from_the_cache_without_what_classifies(
+    name: str, tmp_path: Path, cache: Callable[[Path | None], list[tuple[str, str]]]
+) -> None:
+    weights = timm.create_model(name, pretrained=False).state_dict()
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
+    cache(tmp_path / "weights.safetensors")
+    found = ViTEncoder(name, pretrained=True).network.state_dict()
+    assert len(found) > 50
+    for key, value in found.items():
+        theirs = key.replace("norm.", "fc_norm.") if key not in weights else key
+        assert torch.equal(value, weights[theirs]), key
+    cache(None)
+    with pytest.raises(InputError, match=f"weights of encoder '{name}' are not on this machine"):
+        ViTEncoder(name)
 
 
 def test_weights_neither_here_nor_reachable_are_refused_in_one_line(

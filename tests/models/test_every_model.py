@@ -22,23 +22,76 @@ from imageseg.models.layers import PooledBatchNorm
 from imageseg.names import parameters_of
 
 CLASSES = 5
-ENCODERS: dict[str, tuple[str, ...]] = {}
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "DeConvNet": ("vgg11_bn",),
+    "EfficientViT": ("resnet18", "efficientvit_b0"),
+    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
+    "FCN": ("vgg11", "resnet18"),
+    "FCN caffe": ("vgg11",),
+    "FCN d6": ("resnet18",),
+    "FCN dilated": ("mobilenetv3_small_050",),
+    "LRASPP": ("mobilenetv3_small_050", "resnet18"),
+    "SegFormer": ("pvt_v2_b0", "convnext_atto", "resnet18"),
+    "SegNet": ("vgg11_bn",),
+    "UNetClassic": ("resnet18",),  # it has none of its own; this one's mean and standard deviation are ImageNet's
+    "UPerNet": ("resnet18", "pvt_v2_b0", "convnext_atto"),
+    "ViTLinear": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),
+}
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
-ARGUMENTS: dict[str, dict[str, Any]] = {}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DeConvNet": {"bottleneck": "lite"},  # with the paper's it has 200 million parameters, and takes 224 x 224 or more
+    "DeepLabV3": {"output_stride": 8, "channels": 64},  # at 16, 64 x 64 pictures would come to 4 x 4 logits
+    "EoMT": {"num_queries": 12},
+    "FCN": {"channels": 64},
+    "PSPNet": {"channels": 64},
+    "SegFormer": {"channels": 32},
+    "UNetClassic": {"channels": (8, 16, 32, 64, 128)},
+    "UPerNet": {"channels": 32, "aux_channels": 16},
+}
 """Arguments that make a network small enough to test."""
-CASES = [
-    (model, encoder)
-    for model in imageseg.MODELS
-    for encoder in ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
-]
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "FCN caffe": ("FCN", {"variant": "16s", "pad": "caffe", "channels": 64}),
+    "FCN dilated": ("FCN", {"variant": "dilated", "aux": True}),
+    "FCN d6": ("FCN", {"variant": "d6"}),
+}
+"""Further forms of a network that differ enough to be tested as one of their own: the network and its arguments."""
+MOVABLE: dict[str, dict[str, Any]] = {"PSPNet": {"bins": (1,)}, "UPerNet": {"bins": (1,)}}
+"""Arguments without which logits would not move along with a picture: means over fixed cells of it do not."""
+BFLOAT16_ERROR = {
+    # A pool of nearly equal values takes another one in bfloat16, and unpooling then puts it one pixel aside.
+    "SegNet": 0.3,
+    "DeConvNet": 0.3,
+}
+"""The relative error of logits in bfloat16 that is inherent to a network, where it may exceed 0.1."""
+WITHOUT_TRANSLATION = {
+    "ViTLinear": "a ViT sees a patch's position in the picture",
+    "EoMT": "a ViT sees a patch's position in the picture",
+}
+"""Networks whose logits do not move along with the picture, and why."""
+LEARNT_TO = {"ViTLinear": 0.88}
+"""The mIoU that is enough on two pictures learnt by heart, not 0.95: 4 x 4 logits, enlarged 16 times, miss some of the borders."""
+WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalises every token by itself, so a single value is enough"}
+"""Networks that train on a picture of any size, and why."""
+
+
+def _encoders(model: str) -> tuple[str, ...]:
+    return ENCODERS.get(model, ("resnet18", "mobilenetv3_small_050"))
+
+
+CASES = [(model, encoder) for model in (*imageseg.MODELS, *FORMS) for encoder in _encoders(model)]
 
 
 @functools.cache
-def _built(model: str, encoder: str) -> Network:
+def _built(model: str, encoder: str, **further: Any) -> Network:
     torch.manual_seed(0)
-    takes = parameters_of(imageseg.MODELS[model])
-    chosen = {"encoder": encoder, "pretrained": False, **ARGUMENTS.get(model, {})}
-    return imageseg.build_model(model, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
+    name, arguments = FORMS.get(model, (model, ARGUMENTS.get(model, {})))
+    takes = parameters_of(imageseg.MODELS[name])
+    chosen = {"encoder": encoder, "pretrained": False, **arguments, **further}
+    network = imageseg.build_model(name, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
+    for layer in network.modules():  # FCN's score layers start at zero, through which nothing would be seen
+        if isinstance(layer, nn.Conv2d) and not layer.weight.any():
+            nn.init.normal_(layer.weight, std=0.01)
+    return network
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -158,6 +211,8 @@ def test_a_state_dict_carries_everything_over(network: Network, case: tuple[str,
     other = copy.deepcopy(_built(*case)).eval()
     images = _images(1, 40, 56)
     with torch.no_grad():
+        for parameter in network.parameters():  # a VGG has no normalisation that would tell both apart
+            parameter.mul_(1.1)
         expected = network(images)
         assert not torch.equal(other(images), expected)
         other.load_state_dict(copy.deepcopy(network.state_dict()))
@@ -173,14 +228,14 @@ def test_memory_order_does_not_matter(network: Network) -> None:
     assert _relative(found, expected) < 1e-4
 
 
-def test_bfloat16_agrees_where_the_network_is_sure(network: Network) -> None:
+def test_bfloat16_agrees_where_the_network_is_sure(network: Network, case: tuple[str, str]) -> None:
     images = _images(2, 64, 64)
     with torch.no_grad():
         expected = network(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = network(images).float()
     assert not torch.equal(found, expected), "autocast did nothing"
-    assert (found - expected).norm() / expected.norm() < 0.1
+    assert (found - expected).norm() / expected.norm() < BFLOAT16_ERROR.get(case[0], 0.1)
     best, second = expected.topk(2, dim=1).values.unbind(dim=1)
     sure = best - second >= (best - second).median()
     assert (found.argmax(1) == expected.argmax(1))[sure].float().mean() > 0.97
@@ -194,8 +249,11 @@ def test_an_exported_program_agrees(network: Network) -> None:
         assert _relative(program(other), network(other)) < 1e-5
 
 
-def test_a_moved_picture_moves_the_logits(fresh: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_picture_moves_the_logits(case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A patch moved by 32 pixels on an empty canvas: maps that leave the pixel grid would not move along exactly."""
+    if case[0] in WITHOUT_TRANSLATION:
+        pytest.skip(WITHOUT_TRANSLATION[case[0]])
+    fresh = copy.deepcopy(_built(*case, **MOVABLE.get(case[0], {})))
     for layer in fresh.modules():
         if isinstance(layer, nn.BatchNorm2d):  # keeps zero zero, so that the canvas has no border
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -234,13 +292,16 @@ def test_no_layer_and_no_parameter_is_used_twice(fresh: Network) -> None:
     assert len(set(parameters)) == len(parameters)
 
 
-def test_every_parameter_gets_a_gradient(network: Network) -> None:
+def test_every_parameter_that_trains_gets_a_gradient(network: Network) -> None:
     network.train()
     logits, auxiliary = network.forward_with_aux(_images(2, 64, 96))
     mask = torch.randint(0, CLASSES, (2, 64, 96), generator=torch.Generator().manual_seed(2))
     torch.stack([F.cross_entropy(maps, mask) for maps in (logits, *auxiliary)]).sum().backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
-    assert idle == []
+    trained = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None or not bool((gradient != 0).any())] == []
+    assert trained
+    frozen = [p.grad for p in network.parameters() if not p.requires_grad]
+    assert all(gradient is None for gradient in frozen)
 
 
 def test_the_first_loss_is_that_of_a_uniform_guess(fresh: Network) -> None:
@@ -263,8 +324,10 @@ def test_a_batch_of_one_trains_and_warns_at_most_once(fresh: Network) -> None:
 
 
 def test_a_single_picture_too_small_to_train_on_is_refused_with_the_size_that_is_enough(
-    fresh: Network, monkeypatch: pytest.MonkeyPatch
+    fresh: Network, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if case[0] in WITHOUT_BATCH_STATISTICS:
+        pytest.skip(WITHOUT_BATCH_STATISTICS[case[0]])
     monkeypatch.setattr(PooledBatchNorm, "_warned", True)
     with pytest.raises(ValueError, match=r"8 x 8.*take pictures of (\d+) x \1 or more") as refused:
         fresh.train()(_images(1, 8, 8))
@@ -280,14 +343,15 @@ def test_training_is_deterministic(fresh: Network) -> None:
     gradients = []
     for network in (fresh, copy.deepcopy(fresh)):
         torch.manual_seed(5)
-        F.cross_entropy(network.train()(images), mask).backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
+        logits, auxiliary = network.train().forward_with_aux(images)
+        torch.stack([F.cross_entropy(maps, mask) for maps in (logits, *auxiliary)]).sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters() if parameter.requires_grad])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("model", imageseg.MODELS)
 def test_two_pictures_are_learnt_by_heart(model: str) -> None:
-    network = copy.deepcopy(_built(model, CASES[-1][1]))
+    network = copy.deepcopy(_built(model, _encoders(model)[-1]))
     mask = torch.randint(0, CLASSES, (2, 4, 4), generator=torch.Generator().manual_seed(4))
     mask = mask.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)  # (2, 64, 64)
     colors = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30], [128, 128, 128]])
@@ -295,17 +359,17 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
     images = (colors[mask].permute(0, 3, 1, 2) + noise).to(torch.uint8)
     assert _miou(network, images, mask) < 0.5
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    losses, miou = [], 0.0
-    while miou <= 0.95 and len(losses) < 100:
-        for _ in range(20):
+    losses, miou, enough = [np.inf], 0.0, LEARNT_TO.get(model, 0.95)
+    while (miou <= enough or losses[-1] >= 0.3 * losses[1]) and len(losses) <= 100:
+        for _ in range(10):
             loss = F.cross_entropy(network.train()(images), mask)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
         miou = _miou(network, images, mask)
-    assert miou > 0.95
-    assert losses[-1] < 0.3 * losses[0]
+    assert miou > enough
+    assert losses[-1] < 0.3 * losses[1]
 
 
 def _miou(network: Network, images: Tensor, mask: Tensor) -> float:

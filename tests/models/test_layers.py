@@ -164,6 +164,28 @@ def test_classes_in_bands_are_those_of_the_whole(
     assert torch.equal(classes, most_likely(resize(logits, size, align_corners=align_corners)))
 
 
+@pytest.mark.parametrize("size", [(64, 96), (97, 131)])
+def test_classes_do_not_depend_on_the_number_of_threads(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_BAND", 700)
+    logits = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(3)
+    with torch.inference_mode():
+        classes = classes_at(logits, size)
+    assert torch.get_num_threads() == 3
+    assert torch.equal(classes, most_likely(resize(logits, size)))
+
+
+def test_a_fault_in_a_band_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(logits: torch.Tensor) -> torch.Tensor:
+        raise MemoryError(logits.shape)
+
+    monkeypatch.setattr(base, "_BAND", 700)
+    monkeypatch.setattr(base, "most_likely", failing)
+    torch.set_num_threads(2)
+    with pytest.raises(MemoryError):
+        classes_at(torch.zeros(1, 5, 8, 12), (64, 96))
+
+
 def test_classes_of_half_precision_are_taken_in_float32() -> None:
     logits = torch.randn(1, 7, 6, 9, generator=torch.Generator().manual_seed(1)).bfloat16()
     for size in ((24, 36), (23, 31)):

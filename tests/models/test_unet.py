@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imageseg.errors import InputError
 from imageseg.models.unet import UNet
 
 Randomize = Callable[[nn.Module], nn.Module]
 
 
-def _reference(encoder: str, num_classes: int) -> nn.Module:
-    return smp.Unet(encoder_name=encoder, encoder_weights=None, classes=num_classes, decoder_attention_type=None)
+def _reference(encoder: str, num_classes: int, **arguments: Any) -> nn.Module:
+    network: nn.Module = smp.Unet(encoder_name=encoder, encoder_weights=None, classes=num_classes, **arguments)
+    return network
 
 
 def _our_name(theirs: str) -> str:
@@ -25,7 +28,11 @@ def _our_name(theirs: str) -> str:
         return f"encoder.network.{rest}"
     if part == "segmentation_head":
         return rest.replace("0.", "classifier.", 1)
-    _, block, conv, layer, kind = rest.split(".")  # blocks.<i>.conv<1 or 2>.<layer>.<kind>
+    _, block, conv, *within, layer, kind = rest.split(".")  # blocks.<i>.conv<1 or 2>.<layer>.<kind>
+    if conv.startswith("attention"):  # blocks.<i>.attention<1 or 2>.attention.<c or s>SE.<layer>.<kind>
+        channel, shift = within[-1] == "cSE", 1 if within[-1] == "cSE" else 0  # theirs counts the pooling as a layer
+        place = "before" if conv.endswith("1") else "after"
+        return f"{place}.{block}.{'channel' if channel else 'place'}.{int(layer) - shift}.{kind}"
     return f"blocks.{block}.{int(conv.removeprefix('conv')) - 1}.{layer}.{kind}"
 
 
@@ -89,7 +96,7 @@ def test_the_comparison_notices_a_missing_normalisation(pair: tuple[UNet, nn.Mod
 
 @pytest.mark.parametrize(
     ("encoder", "millions"), [("resnet18", 14.33), ("resnet34", 24.44), ("resnet50", 32.52)]
-)  # shared/reference/models.md, section 1
+)  # segmentation_models_pytorch's own, in millions
 def test_parameter_counts(encoder: str, millions: float) -> None:
     with torch.device("meta"):
         ours = sum(parameter.numel() for parameter in UNet(19, encoder=encoder, pretrained=False).parameters())
@@ -111,3 +118,40 @@ def test_decoder_channels_set_the_widths() -> None:
     network = UNet(3, encoder="resnet18", pretrained=False, decoder_channels=(40, 30, 20, 12, 6))
     assert [block[1][0].out_channels for block in network.blocks] == [40, 30, 20, 12, 6]  # type: ignore[index]
     assert network.classifier.in_channels == 6
+
+
+@pytest.mark.parametrize(("attention", "upsample"), [("scse", "nearest"), (None, "bilinear"), ("scse", "bilinear")])
+def test_options_equal_the_references(attention: Any, upsample: Any, randomize: Randomize, images: Tensor) -> None:
+    theirs = _reference("resnet18", 7, decoder_attention_type=attention, decoder_interpolation=upsample)
+    randomize(theirs).double().eval()
+    ours = UNet(7, encoder="resnet18", pretrained=False, attention=attention, upsample=upsample).double().eval()
+    weights = {_our_name(name): value for name, value in theirs.state_dict().items()}
+    unused = [name for name in weights if name.startswith("before.4.")]  # the last step of theirs joins no skip
+    assert len(unused) == (6 if attention else 0)
+    ours.load_state_dict({name: value for name, value in weights.items() if name not in unused}, strict=True)
+    with torch.no_grad():
+        assert _relative(ours.coarse_logits(images), theirs(images)) < 1e-10
+        ours.upsample = "nearest" if upsample == "bilinear" else "bilinear"
+        assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "another interpolation went unnoticed"
+        ours.upsample = upsample
+        if attention:
+            ours.before[0], ours.after[0] = nn.Identity(), nn.Identity()
+            assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "missing attention went unnoticed"
+
+
+def test_every_parameter_of_the_attention_gets_a_gradient() -> None:
+    network = UNet(3, encoder="resnet18", pretrained=False, attention="scse")
+    network(torch.randint(0, 256, (2, 3, 64, 64))).square().sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+def test_other_numbers_of_channels() -> None:
+    network = UNet(3, encoder="resnet18", pretrained=False, in_channels=1).eval()
+    assert network(torch.zeros(1, 1, 64, 64)).shape == (1, 3, 64, 64)
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(InputError, match="attention must be 'scse' or none, found 'cbam'"):
+        UNet(3, encoder="resnet18", pretrained=False, attention="cbam")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="upsample must be 'nearest' or 'bilinear', found 'cubic'"):
+        UNet(3, encoder="resnet18", pretrained=False, upsample="cubic")  # type: ignore[arg-type]

@@ -124,6 +124,18 @@ def _fault(loader: DataLoader[Sample]) -> str:
     raise AssertionError("no fault was raised")
 
 
+def test_the_best_is_scored_on_the_split_that_is_there(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    dataset = build_dataset("Folder", str(tmp_path))
+    assert Loading().scored_split(dataset) == dataset.scored_split == "val"
+    assert Loading(test_split="train").scored_split(dataset) == "train"
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "val").rename(tmp_path / kind / "valid")
+    dataset = build_dataset("Folder", str(tmp_path))
+    assert "val" not in dataset.splits
+    assert Loading(val_split="valid").scored_split(dataset) == "valid"
+
+
 @pytest.mark.parametrize(("processors", "workers"), [(None, 0), (1, 0), (6, 3), (64, 8)])
 def test_workers_unless_set_are_half_of_the_processors(
     monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int

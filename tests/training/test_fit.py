@@ -1,5 +1,6 @@
 """Whole runs on a handful of painted streets: what they leave, that they repeat, and that they go on where they were."""
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -16,8 +17,10 @@ from imageseg.checkpoint import read_checkpoint, write_checkpoint
 from imageseg.cli import main
 from imageseg.datasets.voc import VOC
 from imageseg.images import write_image
+from imageseg.models.base import Network
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
+from imageseg.training.task import SegmentationTask
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +244,30 @@ def test_adamw_clipping_and_bf16_train(scenes: str, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in weights(trained).values() if value.is_floating_point())
 
 
+def test_a_network_that_cannot_be_pretrained_trains_resumes_and_predicts(scenes: str, tmp_path: Path) -> None:
+    """It has neither an encoder to choose nor weights to fetch."""
+    values = recipe(scenes, tmp_path, "scratch", max_steps=2, val_every=1).to_dict()
+    values |= {"model": "UNetClassic", "network": {"channels": [4, 8, 8]}}
+    trained = train(Recipe.from_dict(values))
+    assert imageseg.Predictor.from_checkpoint(trained.checkpoint)(np.zeros((33, 47, 3), np.uint8)).classes.shape == (
+        33,
+        47,
+    )
+    checkpoint = str(trained.folder / "checkpoints" / "last.ckpt")
+    values["trainer"] |= {"name": None, "resume": checkpoint, "max_steps": 3}
+    resumed: list[bool] = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = SegmentationTask.__init__
+
+        def watched(task: SegmentationTask, network: Network, *arguments: object, **named: object) -> None:
+            resumed.append(network.pretrained)
+            made(task, network, *arguments, **named)
+
+        monkeypatch.setattr(SegmentationTask, "__init__", functools.wraps(made)(watched))
+        train(Recipe.from_dict(values))
+    assert resumed == [False], "the encoder would go on with a tenth of its learning rate"
+
+
 def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path) -> None:
     trained = train(recipe(scenes, tmp_path, "epochs", max_steps=None, val_every=None, max_epochs=1))
     assert read_checkpoint(trained.folder / "checkpoints" / "last.ckpt")["global_step"] == 4  # 10 samples by 3
@@ -250,7 +277,7 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
     ("change", "message"),
     [
         ({"network": {"encoder": "resnet10t", "output": 8}}, "no argument 'output'.*did you mean 'output_stride'"),
-        ({"model": "DeepLabV3"}, "DeepLabV3 is not in this version yet"),
+        ({"model": "DeepLabV9"}, r"no network is called 'DeepLabV9' \(did you mean 'DeepLabV3'\?\)"),
         ({"trainer": {"precision": "bf17"}}, "trainer: Precision 'bf17' is invalid"),
         ({"trainer": {"max_steps": 0}}, "trainer.max_steps must be 1 or more, found 0"),
         ({"trainer": {"seed": -1}}, "trainer.seed must be 0 to 4294967295, found -1"),
@@ -345,3 +372,27 @@ def test_a_run_does_not_replace_the_masks_of_another(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds masks of other choices: overlap first \(not void\).*data\.masks"):
         train(Recipe("COCO", "UNet", data={"root": root, "overlap": "void", "min_pixels": -1}))
     assert {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "task"),
+    [
+        ("ViTLinear", {"layers": (2, 5)}, {}),
+        (
+            "EoMT",
+            {"num_queries": 4, "num_blocks": 2},
+            {"loss": "mask_classification", "optimizer": "adamw", "lr": 1e-3},
+        ),
+    ],
+)
+def test_runs_of_networks_on_plain_vits_repeat(
+    scenes: str, tmp_path: Path, model: str, network: dict, task: dict
+) -> None:
+    """Also with weights that are frozen, and with masked attention, which is drawn."""
+    network = {"encoder": "test_vit", "pretrained": False, **network}
+    given = replace(recipe(scenes, tmp_path, "whole", task=task), model=model, network=network)
+    whole = train(given)
+    again = train(replace(given, trainer=given.trainer | {"name": "again"}))
+    assert_equal_runs(whole, again)
+    evaluated = imageseg.evaluate(Recipe.from_yaml(whole.folder / "config.yaml"), whole.checkpoint)
+    assert evaluated.miou == whole.scores.miou

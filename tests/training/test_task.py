@@ -1,9 +1,13 @@
 """SegmentationTask: its groups, its scores, and the arguments that it refuses."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from imageseg import InputError, Label, LabelSpace, build_model
+from imageseg.training.losses import cross_entropy
+from imageseg.training.mask_loss import mask_classification
 from imageseg.training.task import SegmentationTask
 
 LABELS = LabelSpace((Label("road", (128, 64, 128), (0,)), Label("sky", (70, 130, 180), (1,))))
@@ -56,9 +60,60 @@ def test_auxiliary_losses_are_weighted_and_added(monkeypatch: pytest.MonkeyPatch
     assert task.training_step(batch, 0).item() == pytest.approx(expected.item())
 
 
+def make_mask_task(**arguments) -> SegmentationTask:
+    network = build_model("EoMT", 2, encoder="test_vit", pretrained=False, num_queries=3, num_blocks=2)
+    return SegmentationTask(network, LABELS, **arguments)
+
+
+def test_a_frozen_encoder_is_in_no_group_and_stays_in_evaluation_mode() -> None:
+    task = SegmentationTask(build_model("ViTLinear", 2, encoder="test_vit", pretrained=False), LABELS).train()
+    groups = {group["name"]: len(group["params"]) for group in task.parameter_groups()}
+    assert groups == {"head": 1, "head_no_decay": 3}
+    assert task.network.norm.training
+    assert not any(module.training for module in task.network.encoder.modules())
+
+
+def test_masks_are_trained_on_where_the_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = {
+        "image": torch.randint(0, 256, (2, 3, 32, 40), dtype=torch.uint8),
+        "mask": torch.randint(0, 2, (2, 32, 40), dtype=torch.uint8),
+    }
+    for loss in ("mask_classification", "cross_entropy"):
+        task = make_mask_task(loss=loss, class_weights=[1.0, 3.0]).train()
+        monkeypatch.setattr(task, "log", lambda *_: None)
+        on_masks = mask_classification(task.network.mask_predictions(batch["image"]), batch["mask"], task.class_weights)
+        on_pixels = cross_entropy(task.network(batch["image"]), batch["mask"], task.class_weights)
+        expected = on_masks if loss == "mask_classification" else on_pixels
+        assert task.training_step(batch, 0).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert on_masks.item() != pytest.approx(on_pixels.item(), rel=0.1)
+
+
+def test_the_course_of_the_training_reaches_masked_attention() -> None:
+    for loss, expected in (("mask_classification", [0.0, 1.0]), ("cross_entropy", [0.0, 0.0])):
+        task = make_mask_task(loss=loss)
+        task.trainer = SimpleNamespace(global_step=5, estimated_stepping_batches=10, strategy=None)
+        task.on_train_batch_start({}, 0)
+        assert task.network.mask_probabilities == expected
+
+
+def test_validation_of_a_task_on_masks_measures_pixels() -> None:
+    task = make_mask_task(loss="mask_classification").eval()
+    batch = {
+        "image": torch.randint(0, 256, (1, 3, 33, 20), dtype=torch.uint8),
+        "mask": torch.randint(0, 2, (1, 33, 20), dtype=torch.uint8),
+    }
+    with torch.no_grad():
+        classes = task.validation_step(batch, 0)["classes"]
+        assert torch.equal(classes, task.network.predict_classes(batch["image"]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            {"loss": "mask_classification"},
+            "needs a network that predicts masks, found UNet; take EoMT, or pass --task.loss cross_",
+        ),
         ({"loss": "cros_entropy"}, "did you mean 'cross_entropy'"),
         ({"schedule": "step"}, "there are poly, cosine, constant"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),

@@ -1,0 +1,82 @@
+"""PSPNet (Zhao et al. 2017, arXiv:1612.01105): a pyramid of pooled features beside the last map of a dilated encoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from imageseg.models.base import Network
+from imageseg.models.encoder import Encoder
+from imageseg.models.fcn_head import FCNHead
+from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.pyramid import PyramidPooling
+
+
+class PSPNet(Network):
+    """PSPNet: means over grids of 1, 2, 3 and 6 cells a side join the map that they were taken from (section 3.2).
+
+    Args:
+        num_classes: the number of logits per pixel.
+        encoder: timm's name of the encoder. The authors' has three 3x3 convolutions as its stem: "resnet50s".
+        pretrained: start from the encoder's published weights.
+        in_channels: of the pictures.
+        output_stride: the encoder's coarsest stride; 8 in the paper.
+        bins: cells along height and width of each grid.
+        pyramid_channels: of each grid; unset, the encoder's divided among the grids, as in the paper.
+        channels: of the 3x3 convolution that joins map and grids.
+        dropout: before the classifiers.
+        aux: an auxiliary head on the stage before the last, for ``forward_with_aux`` (section 3.3; its loss weighs 0.4).
+        first_block: the encoder's dilation policy: "contract" as timm's weights, "full" as in the authors' code.
+        align_corners: of every resize, and of the last step to the picture; True in the authors' code.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        encoder: str = "resnet50",
+        pretrained: bool = True,
+        in_channels: int = 3,
+        output_stride: int = 8,
+        bins: tuple[int, ...] = (1, 2, 3, 6),
+        pyramid_channels: int | None = None,
+        channels: int = 512,
+        dropout: float = 0.1,
+        aux: bool = True,
+        first_block: Literal["contract", "full"] = "contract",
+        align_corners: bool = False,
+    ) -> None:
+        body = Encoder(
+            encoder,
+            pretrained=pretrained,
+            output_stride=output_stride,
+            first_block=first_block,
+            in_channels=in_channels,
+        )
+        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
+        if not bins or min(bins) < 1:
+            raise ValueError(f"bins must be one or more numbers of at least 1, found {bins}")
+        self.encoder = body
+        width = body.channels[-1]
+        self.pyramid = PyramidPooling(
+            width, pyramid_channels or width // len(bins), bins=bins, align_corners=align_corners
+        )
+        self.bottleneck = nn.Sequential(*conv_norm_relu(self.pyramid.out_channels, channels), nn.Dropout2d(dropout))
+        for part in (self.pyramid, self.bottleneck):
+            initialize_head(part)
+        self.classifier = classifier(channels, num_classes)
+        self.auxiliary = FCNHead(body.channels[-2], num_classes, dropout=dropout) if aux else None
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """Logits at the output stride."""
+        return self._decode(self.encoder(images))
+
+    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits at the output stride, and those of the auxiliary head."""
+        features = self.encoder(images)
+        return self._decode(features), [] if self.auxiliary is None else [self.auxiliary(features[-2])]
+
+    def _decode(self, features: list[Tensor]) -> Tensor:
+        logits: Tensor = self.classifier(self.bottleneck(self.pyramid(features[-1])))
+        return logits

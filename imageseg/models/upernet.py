@@ -1,0 +1,106 @@
+"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling on the coarsest map, a feature pyramid, one head on all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imageseg.models.base import Network, resize
+from imageseg.models.encoder import Encoder
+from imageseg.models.fcn_head import FCNHead
+from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.pyramid import PyramidPooling
+
+
+class UPerNet(Network):
+    """UPerNet with one classifier on all levels of its pyramid, the paper's head for objects (section 3).
+
+    The choice for ConvNeXt, Swin and every other encoder with maps at strides 4 to 32.
+
+    Args:
+        num_classes: the number of logits per pixel.
+        encoder: timm's name of the encoder.
+        pretrained: start from the encoder's published weights.
+        in_channels: of the pictures.
+        channels: of the pyramids and the head; 512 as in the paper's code, 256 at half the parameters.
+        bins: cells of the pooled grids along each side.
+        level_norm: a layer normalisation on each of the encoder's maps; unset, for encoders that do not end in one.
+        aux: an auxiliary head on the map before the coarsest.
+        aux_channels: of the auxiliary head.
+        dropout: before both classifiers.
+        align_corners: of the last step, from stride 4 to the picture; the steps inside never do.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        encoder: str = "resnet50",
+        pretrained: bool = True,
+        in_channels: int = 3,
+        channels: int = 512,
+        bins: tuple[int, ...] = (1, 2, 3, 6),
+        level_norm: bool | None = None,
+        aux: bool = True,
+        aux_channels: int = 256,
+        dropout: float = 0.1,
+        align_corners: bool = False,
+    ) -> None:
+        body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
+        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
+        self.encoder = body
+        self.levels = [body.deepest(stride) for stride in sorted(set(body.strides)) if stride >= 4]
+        widths = [body.channels[level] for level in self.levels]
+        normed = _leaves_maps_unnormalised(body) if level_norm is None else level_norm
+        self.norms = nn.ModuleList(_LevelNorm(width) if normed else nn.Identity() for width in widths)
+        self.pyramid = PyramidPooling(widths[-1], channels, bins=bins)
+        self.bottleneck = conv_norm_relu(self.pyramid.out_channels, channels)
+        self.laterals = nn.ModuleList(conv_norm_relu(width, channels, kernel=1) for width in widths[:-1])
+        self.smooth = nn.ModuleList(conv_norm_relu(channels, channels) for _ in self.laterals)
+        self.fuse = conv_norm_relu(len(widths) * channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        for part in (self.pyramid, self.bottleneck, self.laterals, self.smooth, self.fuse):
+            initialize_head(part)
+        self.classifier = classifier(channels, num_classes)
+        self.auxiliary = FCNHead(widths[-2], num_classes, channels=aux_channels, dropout=dropout) if aux else None
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """Logits at stride 4."""
+        return self._decode(self.encoder(images))
+
+    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits at stride 4, and the auxiliary head's at stride 16."""
+        features = self.encoder(images)
+        auxiliary = [] if self.auxiliary is None else [self.auxiliary(features[self.levels[-2]])]
+        return self._decode(features), auxiliary
+
+    def _decode(self, features: list[Tensor]) -> Tensor:
+        maps = [norm(features[level]) for level, norm in zip(self.levels, self.norms, strict=True)]
+        merged = [self.bottleneck(self.pyramid(maps[-1]))]  # finest first, once the loop is through
+        for lateral, fine in zip(reversed(self.laterals), reversed(maps[:-1]), strict=True):
+            merged.insert(0, lateral(fine) + resize(merged[0], fine.shape[-2:]))
+        smooth = [conv(level) for conv, level in zip(self.smooth, merged[:-1], strict=True)] + merged[-1:]
+        joined = torch.cat([resize(level, smooth[0].shape[-2:]) for level in smooth], dim=1)
+        logits: Tensor = self.classifier(self.dropout(self.fuse(joined)))
+        return logits
+
+
+class _LevelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, input: Tensor) -> Tensor:
+        last = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return last.permute(0, 3, 1, 2)
+
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def _leaves_maps_unnormalised(encoder: Encoder) -> bool:
+    """Whether the last layer with weights is no normalisation: so in ConvNeXt and Swin, whose blocks add to a running sum."""
+    with_weights = [layer for layer in encoder.modules() if list(layer.parameters(recurse=False))]
+    return not isinstance(with_weights[-1], _NORMS)

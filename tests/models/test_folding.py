@@ -1,0 +1,111 @@
+"""A folded network predicts the same with no normalisation left behind a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import imageseg
+from imageseg.models.base import Network
+from imageseg.models.folding import folded
+
+Randomize = Callable[[nn.Module], nn.Module]
+
+
+class _Small(Network):
+    """A network around any module, with an encoder that is nothing."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(2)
+        self.encoder = nn.Identity()
+        self.body = body
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        return logits
+
+
+class _TwoTakers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.conv(images)
+        result: Tensor = self.norm(found) + found.mean(dim=(2, 3), keepdim=True)
+        return result
+
+
+class _OneNormTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.norm(self.first(images)) + self.norm(self.second(images))
+        return result
+
+
+def _norms(network: nn.Module) -> int:
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def _same(ours: Network, theirs: Network, *, tolerance: float = 1e-5) -> None:
+    images = torch.randint(0, 256, (2, 3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, expected = ours(images), theirs(images)
+    assert float((found - expected).abs().max() / expected.abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+@pytest.mark.parametrize("model", ["UNet", "DeepLabv3_plus"])
+def test_all_normalisations_fold(model: str, encoder: str, randomize: Randomize) -> None:
+    network = imageseg.build_model(model, 4, encoder=encoder, pretrained=False).eval()
+    randomize(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    quick = folded(network)
+    assert _norms(quick) == 0 < _norms(network)
+    _same(quick, network)
+    assert before.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_the_comparison_notices_a_normalisation_that_is_left_out(randomize: Randomize) -> None:
+    network = _Small(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))).eval()
+    randomize(network)
+    without = folded(network)
+    without.body[0].bias = None  # type: ignore[index]
+    with pytest.raises(AssertionError):
+        _same(without, network)
+
+
+@pytest.mark.parametrize("body", [_TwoTakers, _OneNormTwice])
+def test_what_is_used_twice_stays(body: type[nn.Module], randomize: Randomize) -> None:
+    network = _Small(body()).eval()
+    randomize(network)
+    quick = folded(network)
+    assert _norms(quick) == 1
+    _same(quick, network)
+
+
+@pytest.mark.parametrize(("kernel", "padding", "dilation"), [(3, 1, 1), (3, 0, 2), (5, 2, 1)])
+def test_a_deconvolution_of_stride_one_becomes_a_convolution(
+    kernel: int, padding: int, dilation: int, randomize: Randomize
+) -> None:
+    layer = nn.ConvTranspose2d(3, 2, kernel, padding=padding, dilation=dilation)
+    network = _Small(nn.Sequential(layer, nn.BatchNorm2d(2))).eval()
+    randomize(network)
+    quick = folded(network)
+    assert not any(isinstance(part, nn.ConvTranspose2d | nn.BatchNorm2d) for part in quick.modules())
+    _same(quick, network)
+
+
+@pytest.mark.parametrize("layer", [nn.ConvTranspose2d(3, 2, 2, stride=2), nn.ConvTranspose2d(3, 2, 1, padding=1)])
+def test_other_deconvolutions_stay(layer: nn.Module) -> None:
+    network = _Small(layer).eval()
+    quick = folded(network)
+    assert any(isinstance(part, nn.ConvTranspose2d) for part in quick.modules())
+    _same(quick, network, tolerance=1e-9)
