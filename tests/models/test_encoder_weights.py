@@ -115,8 +115,6 @@ def test_another_shape_is_named(tmp_path: Path) -> None:
 
 
 def test_segformers_encoders_are_found_under_their_authors_names(tmp_path: Path) -> None:
-    if "SegFormer" not in imageseg.MODELS:
-        pytest.skip("SegFormer is not here yet")
     theirs = smp.encoders.get_encoder("mit_b0", weights=None).state_dict()
     path = _saved(
         {**theirs, "head.weight": torch.ones(1000, 256), "head.bias": torch.ones(1000)}, tmp_path / "mit_b0.pth"

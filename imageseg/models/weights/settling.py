@@ -79,10 +79,6 @@ def settled(
         may |= {"encoder": found} if found else {}
     result, notes, conflicts = dict(arguments), [], []
     for name, value in {**may, **must}.items():
-        if name not in takes:
-            raise InputError(
-                f"{source.name} presumes {name} {_shown(value)}, which {network.__name__} does not have yet"
-            )
         given = arguments.get(name, takes[name].default)
         if _same(given, value):
             continue
