@@ -35,6 +35,7 @@ class Case:
     wrong: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of ours, where the file does not tell."""
+    tolerance: float = 1e-10
 
 
 def _smp(kind: str, encoder: str, **arguments: Any) -> Callable[[], nn.Module]:
@@ -66,7 +67,13 @@ CASES = {
         "DeepLabV3", _torchvision("deeplabv3_resnet50", aux_loss=True), FULL, {"aux": True}
     ),
     "torchvision's DeepLabV3, aligned": Case("DeepLabV3", _torchvision("deeplabv3_resnet50"), ALIGNED),
-    "torchvision's DeepLabV3 on MobileNetV3": Case("DeepLabV3", _torchvision("deeplabv3_mobilenet_v3_large"), CONTRACT),
+    "torchvision's DeepLabV3 on MobileNetV3": Case(
+        # Its epsilon goes into variances of single precision.
+        "DeepLabV3",
+        _torchvision("deeplabv3_mobilenet_v3_large"),
+        CONTRACT,
+        tolerance=1e-6,
+    ),
     "torchvision's FCN": Case("FCN", _torchvision("fcn_resnet50", aux_loss=True), FULL, {"aux": True}),
     "torchvision's LRASPP": Case("LRASPP", _torchvision("lraspp_mobilenet_v3_large"), {"norm_epsilon": None}),
 }
@@ -110,7 +117,7 @@ def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
     images = torch.randint(0, 256, (1, 3, 96, 128), generator=torch.Generator().manual_seed(3)).double()
     with torch.no_grad():
         expected = _logits(theirs, ours.normalize(images))
-        assert _relative(ours(images), expected) < 1e-6  # files are in single precision, and so are their epsilons
+        assert _relative(ours(images), expected) < case.tolerance
     assert ours.pretrained
     (loaded,) = [line for line in lines if "loaded" in line]
     whole = re.search(r"(\d+) of (\d+) tensors loaded", loaded)
