@@ -19,6 +19,8 @@ COMMANDS = {
     "train": "train a network on a dataset, then score the best checkpoint",
     "evaluate": "score a checkpoint on a split",
     "predict": "predict pictures with a checkpoint: class maps and overlays",
+    "models": "list the networks, and encoders for them",
+    "convert": "turn weights of other libraries into a checkpoint of ours",
     "score": "score folders of predictions as any benchmark's own evaluator does",
     "submit": "pack predictions for a benchmark's server, or check a pack",
 }

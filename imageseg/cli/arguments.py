@@ -110,6 +110,26 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
     return recipe
 
 
+def network_arguments_from(flags: Sequence[str], model: str, *, program: str) -> dict[str, Any]:
+    """The arguments of a network that ``--network.*`` flags describe, with every default written out.
+
+    Raises:
+        InputError: a flag that the network lacks, or a value of the wrong kind.
+    """
+    import jsonargparse
+
+    from imageseg.models import MODELS
+
+    classes_of: dict[str, list[Any]] = {"network": [MODELS[model]]}
+    _check_flags(list(flags), classes_of, model)
+    parser = _typed_parser(classes_of, program)
+    try:
+        values: dict[str, Any] = parser.parse_args(list(flags)).as_dict()["network"]
+    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
+        raise InputError(one_line(error)) from error
+    return values
+
+
 def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
     import jsonargparse
 

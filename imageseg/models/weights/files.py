@@ -1,0 +1,202 @@
+"""Reading a file of weights: tensors by name, out of whatever wrapping they come in; nothing in it is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from imageseg.errors import InputError
+
+_WRAPPINGS = ("state_dict", "model_state", "model_state_dict", "model", "network", "net", "params")
+"""Under which a training script keeps the tensors: Lightning and mmsegmentation, VainF, pytorch-fcn and others."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+"""What DataParallel, torch.compile and a LightningModule's attribute put before every name."""
+_OUR_TENSOR = re.compile(r"\d+\.checkpoint\.state_dict\.network\.(.+)")
+"""How a checkpoint of ours names the network's tensors; imageseg.checkpoint writes it."""
+_CODE = re.compile(r"GLOBAL ([\w.]+)")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Tensors by name, and what else the file says of them."""
+
+    path: str
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] | None = None
+    model: str | None = None
+    """The name of our network, where the file is a checkpoint of ours."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of that network, or what a config.json beside the file says."""
+
+
+def read_weights(path: str | Path) -> WeightFile:
+    """The tensors of a .safetensors, .pth, .pt, .bin or .ckpt file, or of a folder as ``save_pretrained`` writes it.
+
+    Raises:
+        InputError: missing, damaged, without tensors, or only to be read by running code.
+    """
+    path = Path(path)
+    arguments = _described(path) if path.is_dir() else {}
+    file = _file_in(path)
+    if _is_safetensors(file):
+        found = _read_safetensors(file)
+    else:
+        tree = _read_pickle(file)
+        found = WeightFile(str(path), _tensors_in(tree, file), _class_names(tree))
+    tensors = _without_prefix(found.tensors)
+    return WeightFile(str(path), tensors, found.class_names, found.model, arguments | found.arguments)
+
+
+def _file_in(path: Path) -> Path:
+    if path.is_dir():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(
+            f"{path}: is a folder without model.safetensors or pytorch_model.bin; name the file of weights"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights")
+    return path
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """The encoder that a config.json of ``save_pretrained`` names, as timm calls it."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    name = config.get("encoder_name") if isinstance(config, dict) else None
+    return {"encoder": name.removeprefix("tu-")} if isinstance(name, str) else {}
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> WeightFile:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: is damaged, or no safetensors file ({_short(error)})") from error
+    ours = {match[1]: tensors[name] for name in tensors if (match := _OUR_TENSOR.fullmatch(name))}
+    if not ours:
+        return WeightFile(str(path), tensors)
+    record = _our_record(metadata.get("tree", "{}"), path)
+    names = tuple(label["name"] for label in record["labels"]["labels"])
+    recipe = record["recipe"]
+    return WeightFile(str(path), ours, names, recipe["model"], recipe["network"])
+
+
+def _our_record(tree: str, path: Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of its run; plain values only, since its tensors are elsewhere."""
+    try:
+        record: dict[str, Any] = _plain(dict(json.loads(tree)["dict"])["imageseg"])
+        _ = record["labels"]["labels"], record["recipe"]["model"], record["recipe"]["network"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({error})") from error
+    return record
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tuple" in value:
+        return tuple(_plain(item) for item in value["tuple"])
+    return {key: _plain(item) for key, item in value["dict"]}
+
+
+class _Inert:
+    """Stands in for an object that training scripts put beside the tensors; it takes its values and forgets them."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+_BESIDE_TENSORS = [
+    "argparse.Namespace",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32")),
+]
+"""What the checkpoints of well-known projects hold besides tensors. Not one of these is called: _Inert takes their place."""
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        # The stand-in is one class for all: torch looks it up by the name in the file.
+        with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE_TENSORS]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    except UnpicklingError as error:
+        if code := _CODE.search(str(error)):
+            raise InputError(
+                f"{path}: can only be read by running code ({code[1]}), which is not done; ask for a file of tensors alone, "
+                "as torch.save(model.state_dict(), file) or safetensors write it"
+            ) from error
+        raise InputError(f"{path}: is no file of weights, or is damaged ({_short(error)})") from error
+    # What the unpickler raises on arbitrary bytes is arbitrary too.
+    except Exception as error:
+        raise InputError(f"{path}: is no file of weights, or is damaged ({_short(error)})") from error
+
+
+def _tensors_in(tree: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(tree, Mapping):
+        for inner in (tree, *(tree[name] for name in _WRAPPINGS if isinstance(tree.get(name), Mapping))):
+            tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
+            if tensors:
+                return tensors
+    found = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
+    raise InputError(f"{path}: holds no tensors by name, found {found or 'nothing'}")
+
+
+def _class_names(tree: Any) -> tuple[str, ...] | None:
+    """Of mmsegmentation's ``meta``, in the spelling of its versions 0 and 1."""
+    meta = tree.get("meta") if isinstance(tree, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None
+    names = meta.get("CLASSES")
+    if names is None and isinstance(meta.get("dataset_meta"), Mapping):
+        names = meta["dataset_meta"].get("classes")
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else None
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same without a prefix that nearly every name has; what lacks it (a loss's own weights) stays as it is."""
+    for prefix in _PREFIXES:
+        with_it = [name for name in tensors if name.startswith(prefix)]
+        if len(with_it) > 0.9 * len(tensors):
+            shorter = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            return _without_prefix(shorter) if len(shorter) == len(tensors) else tensors
+    return tensors
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,287 @@
+"""What becomes of a file's tensors: counted, refused where the encoder is another, carried over by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import imageseg
+from imageseg import InputError
+from imageseg.models import begins_pretrained, build_untrained, with_settings_of_weights
+from imageseg.models.weights.files import WeightFile
+from imageseg.models.weights.matching import load
+from imageseg.models.weights.pixels import Pixels, renormalized
+from imageseg.models.weights.settling import encoder_of
+from imageseg.models.weights.sources import Source
+from imageseg.models.weights.tables import SOURCES
+
+SMALL = {"encoder": "resnet10t", "pretrained": False, "decoder_channels": (8, 8, 8, 8, 8)}
+NAMES = ("sky", "road", "tree")
+
+
+@pytest.fixture
+def theirs(randomize: Callable[[nn.Module], nn.Module]) -> dict[str, Tensor]:
+    """A state dict of SMP's Unet with three classes."""
+    network = smp.Unet("tu-resnet10t", encoder_weights=None, classes=3, decoder_channels=(8, 8, 8, 8, 8))
+    return randomize(network).state_dict()
+
+
+def _file(state: Any, folder: Path, **beside: Any) -> str:
+    torch.save({"state_dict": state, **beside}, folder / "weights.pth")
+    return str(folder / "weights.pth")
+
+
+def _built(path: str, num_classes: int, **arguments: Any) -> tuple[Any, list[str]]:
+    lines: list[str] = []
+    given = {**SMALL, **arguments, "weights": path}
+    class_names = given.pop("class_names", None)
+    network = imageseg.build_model("UNet", num_classes, class_names=class_names, say=lines.append, **given)
+    return network, lines
+
+
+def test_everything_is_loaded_and_counted(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    network, (line,) = _built(_file(theirs, tmp_path), 3)
+    assert line.endswith("weights.pth: SMP's Unet; 122 of 122 tensors loaded (encoder 70 of 70)")
+    assert network.pretrained
+    assert torch.equal(network.classifier.weight, theirs["segmentation_head.0.weight"])
+
+
+def test_other_classes_get_another_classifier_and_keep_the_decoder(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    network, (line,) = _built(_file(theirs, tmp_path), 5)
+    assert "120 of 122 tensors loaded" in line
+    assert "classifier made anew for other classes" in line
+    assert network.classifier.weight.shape == (5, 8, 3, 3)
+    assert network.classifier.weight.std() < 0.02, "begins near a uniform guess"
+    assert torch.equal(network.blocks[4][1][0].weight, theirs["decoder.blocks.4.conv2.0.weight"])
+
+
+@pytest.mark.parametrize("ours", [("Tree", "car", "sky", "road", "person"), ("tree", "sky", "water")])
+def test_rows_of_classes_are_carried_over_by_name(
+    ours: tuple[str, ...], theirs: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = _file(theirs, tmp_path, meta={"CLASSES": NAMES})
+    network, (line,) = _built(path, len(ours), class_names=list(ours))
+    common = [name.lower() for name in ours if name.lower() in NAMES]
+    assert f"{len(common)} classes carried over by name" in line
+    for row, name in enumerate(ours):
+        kept = network.classifier.weight[row], network.classifier.bias[row]
+        if name.lower() in NAMES:
+            there = NAMES.index(name.lower())
+            expected = theirs["segmentation_head.0.weight"][there], theirs["segmentation_head.0.bias"][there]
+            assert all(torch.equal(one, other) for one, other in zip(kept, expected, strict=True))
+        else:
+            assert kept[1] == 0
+
+
+def test_the_same_classes_keep_the_whole_classifier(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    path = _file(theirs, tmp_path, meta={"CLASSES": NAMES})
+    for names in (NAMES, None):
+        network, (line,) = _built(path, 3, class_names=names)
+        assert "122 of 122" in line
+        assert torch.equal(network.classifier.weight, theirs["segmentation_head.0.weight"])
+
+
+@pytest.mark.parametrize(("classes", "carried"), [(4, True), (3, False)])
+def test_names_of_published_weights_are_taken_on_trust_only_for_other_numbers_of_classes(
+    classes: int, carried: bool
+) -> None:
+    network = build_untrained("UNet", classes, SMALL)
+    with torch.no_grad():
+        state = build_untrained("UNet", 3, SMALL).state_dict()
+    published = Source("somebody's", "UNet", (), (("", ""),), class_names=NAMES)
+    names = ["road", "house", "sky", "river"][:classes]
+    loaded = load(network, WeightFile("file.pth", state), published, class_names=names)
+    assert loaded.carried == (2 if carried else 0)
+    assert loaded.complete == (not carried)
+    assert torch.equal(network.classifier.weight[0], state["classifier.weight"][1 if carried else 0])
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto"])
+def test_another_encoder_is_refused(encoder: str, theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tensors of the encoder fit.*--network\.encoder") as refused:
+        _built(_file(theirs, tmp_path), 3, encoder=encoder)
+    assert "\n" not in refused.value.line()
+
+
+def test_a_smaller_encoder_of_the_family_is_refused_though_it_could_be_filled(tmp_path: Path) -> None:
+    state = smp.Unet("resnet34", encoder_weights=None, classes=3).state_dict()
+    with pytest.raises(InputError, match="100 of 100 tensors of the encoder fit, and 80 of the file's are without use"):
+        _built(_file(state, tmp_path), 3, encoder="resnet18", decoder_channels=(256, 128, 64, 32, 16))
+
+
+def test_a_twentieth_of_the_encoder_may_be_missing(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    names = [name for name in theirs if name.startswith("encoder.") and not name.endswith("num_batches_tracked")]
+    kept = {name: value for name, value in theirs.items() if name not in names[:3]}
+    assert "3 not in the file (encoder." in _built(_file(kept, tmp_path), 3)[1][0]
+    kept = {name: value for name, value in theirs.items() if name not in names[:4]}
+    with pytest.raises(InputError, match="only 66 of 70"):
+        _built(_file(kept, tmp_path), 3)
+
+
+def test_what_does_not_fit_is_named(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    theirs["criterion.weight"] = torch.ones(3)
+    _, (line,) = _built(_file(theirs, tmp_path), 3, decoder_channels=(8, 8, 8, 8, 16))
+    assert "of another shape (blocks.4.0.0.weight, ...)" in line
+    assert line.endswith("1 of the file without use (criterion.weight)")
+
+
+def test_another_network_is_refused_by_name(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SMP's Unet, which is our UNet and not DeepLabv3_plus; pass --model UNet"):
+        imageseg.build_model("DeepLabv3_plus", 3, weights=_file(theirs, tmp_path))
+
+
+def test_a_classifier_is_sent_to_the_other_flag(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"without a decode head .*--network\.encoder_weights"):
+        _built(_file({"conv1.weight": torch.ones(3), "fc.bias": torch.ones(3)}, tmp_path), 3)
+
+
+def test_unknown_names_are_answered_with_what_is_known(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"its names \(body\.weight, \.\.\.\) are none .*torchvision's DeepLabV3"):
+        _built(_file({"body.weight": torch.ones(3)}, tmp_path), 3)
+
+
+@pytest.mark.parametrize("name", [source.name for source in SOURCES if source.refusal])
+def test_networks_that_are_not_ours_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    keys = {
+        "SMP's PSPNet": ("encoder.conv1.weight", "decoder.psp.blocks.0.pool.1.0.weight"),
+        "mmsegmentation's PSPNet on ResNet-18 or 34": (
+            "backbone.layer1.0.conv1.weight",
+            "decode_head.psp_modules.0.1.conv.weight",
+        ),
+        "mmsegmentation's DeepLabV3 or V3+": ("backbone.conv1.weight", "decode_head.aspp_modules.0.conv.weight"),
+        "mmsegmentation's SegFormer head": ("backbone.layers.0.weight", "decode_head.fusion_conv.conv.weight"),
+        "mmsegmentation's FCN": ("backbone.conv1.weight", "decode_head.conv_cat.conv.weight"),
+    }[name]
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: its? "):
+        _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
+
+
+def test_weights_of_ours_come_back_with_their_settings(tmp_path: Path) -> None:
+    network = imageseg.build_model("DeepLabv3_plus", 3, encoder="resnet10t", pretrained=False, decoder_convs=1)
+    path = _file(network.state_dict(), tmp_path)
+    lines: list[str] = []
+    again = imageseg.build_model(
+        "DeepLabv3_plus", 3, weights=path, encoder="resnet10t", decoder_convs=1, say=lines.append
+    )
+    assert "tensors by our own names" in lines[0]
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_a_preset_takes_the_place_of_defaults_and_is_told(theirs: dict[str, Tensor]) -> None:
+    source = Source("somebody's", "DeepLabv3_plus", (), (), preset={"decoder_convs": 1, "rates": (2, 4)})
+    settled, notes = _settled(source, {})
+    assert settled["decoder_convs"] == 1
+    assert settled["rates"] == [2, 4]
+    assert notes == ["decoder_convs 1", "rates '[2, 4]'"]
+    assert _settled(source, settled)[1] == [], "what is settled once, stays"
+    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 3\); leave these flags out"):
+        _settled(source, {"decoder_convs": 3})
+
+
+def test_habits_give_way_to_the_user() -> None:
+    source = Source("somebody's", "DeepLabv3_plus", (), (), habits={"output_stride": 8, "dropout": 0.5})
+    assert _settled(source, {"dropout": 0.3}) == ({"dropout": 0.3, "output_stride": 8}, ["output_stride 8"])
+
+
+def _settled(source: Source, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    from imageseg.models.weights.settling import settled
+
+    file = WeightFile("file.pth", {"decoder.weight": torch.ones(1)})
+    return settled(imageseg.MODELS["DeepLabv3_plus"], arguments, file, source)
+
+
+def test_settings_are_for_the_recipe_too(tmp_path: Path) -> None:
+    state = smp.Unet("resnet34", encoder_weights=None, classes=3).state_dict()
+    lines: list[str] = []
+    path = _file(state, tmp_path)
+    settled = with_settings_of_weights("unet", {"encoder": "resnet50", "weights": path}, say=lines.append)
+    assert settled == {"encoder": "resnet34", "weights": path}
+    assert "sets --network.encoder resnet34" in lines[0]
+    assert with_settings_of_weights("unet", {"encoder": "resnet50"}) == {"encoder": "resnet50"}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "resnet50s",
+        "resnet50c",
+        "resnet50d",
+        "wide_resnet50_2",
+        *("vgg11", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19_bn"),
+    ],
+)
+def test_an_encoder_is_known_by_its_shapes(encoder: str) -> None:
+    with torch.device("meta"):
+        state = imageseg.build_model("UNet", 2, encoder=encoder, pretrained=False).state_dict()
+    assert encoder_of(state, Source("ours", "UNet", (), (("", ""),))) == encoder
+
+
+@pytest.mark.parametrize("encoder", ["resnet10t", "seresnet50", "convnext_atto", "resnet50t"])
+def test_an_encoder_of_another_family_is_not_guessed(encoder: str) -> None:
+    with torch.device("meta"):
+        state = imageseg.build_model("UNet", 2, encoder=encoder, pretrained=False).state_dict()
+    assert encoder_of(state, Source("ours", "UNet", (), (("", ""),))) is None
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_pixels_of_another_normalisation_go_into_the_first_convolution(order: str, has_bias: bool) -> None:
+    """Against the convolution on pictures that were normalised as theirs are."""
+    network = build_untrained("UNet", 2, SMALL)
+    pixels = Pixels(order, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 3.0))
+    state = {"encoder.a.weight": torch.randn(4, 3, 3, 3)}
+    if has_bias:
+        state["encoder.a.bias"] = torch.randn(4)
+    else:
+        state["encoder.b.running_mean"] = torch.randn(4)
+    ours = renormalized(state, network, pixels)
+    images = torch.randint(0, 256, (1, 3, 9, 11)).float()
+    swapped = images if order == "rgb" else images.flip(1)
+    their_view = (swapped - torch.tensor(pixels.mean).view(1, 3, 1, 1)) / torch.tensor(pixels.std).view(1, 3, 1, 1)
+
+    def after(state: dict[str, Tensor], view: Tensor) -> Tensor:
+        maps = F.conv2d(view, state["encoder.a.weight"], state.get("encoder.a.bias"))
+        return maps if has_bias else maps - state["encoder.b.running_mean"].view(1, -1, 1, 1)
+
+    expected = after(state, their_view)
+    assert torch.allclose(after(ours, network.normalize(images)), expected, rtol=1e-4, atol=1e-2)
+    assert not torch.allclose(after(state, network.normalize(images)), expected, rtol=1e-2, atol=1.0)
+
+
+def test_another_epsilon_goes_into_the_variance() -> None:
+    network = build_untrained("UNet", 2, SMALL)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    file = WeightFile("file.pth", state)
+    load(network, file, Source("ours", "UNet", (), (("", ""),), encoder_eps=1e-3))
+    found = network.state_dict()
+    for name, value in state.items():
+        if name.endswith("running_var"):
+            offset = 1e-3 - 1e-5 if name.startswith("encoder.") else 0
+            assert torch.allclose(found[name], value + offset, atol=1e-7), name
+
+
+def test_both_files_at_once_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--network\.weights holds an encoder too"):
+        imageseg.build_model("UNet", 2, weights="a", encoder_weights="b")
+
+
+def test_what_begins_pretrained() -> None:
+    assert begins_pretrained({"pretrained": True})
+    assert begins_pretrained({"pretrained": False, "weights": "file"})
+    assert begins_pretrained({"encoder_weights": "file"})
+    assert not begins_pretrained({"pretrained": False, "weights": None})
+    assert not begins_pretrained({"channels": 3})
