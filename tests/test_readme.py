@@ -12,7 +12,7 @@ import yaml
 from fakes import write_fake
 from PIL import Image
 
-from imageseg import DATASETS, LabelSpace, build_dataset
+from imageseg import DATASETS, MODELS, LabelSpace, build_dataset
 from imageseg.cli import main
 from imageseg.images import image_size
 
@@ -112,6 +112,10 @@ def test_the_commands_for_data_work(command: str, shelf: Path, capsys: pytest.Ca
 def test_every_dataset_is_in_the_table() -> None:
     rows = [line for line in README.splitlines() if line.startswith("| `")]
     assert [re.findall(r"`(\w+)`", row)[0] for row in rows if row.count("|") == 6] == list(DATASETS)
+
+
+def test_every_network_is_named() -> None:
+    assert all(f"`{name}`" in README for name in MODELS)
 
 
 def test_the_label_table_is_one() -> None:
