@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import imageseg
 from imageseg.models.base import Network
+from imageseg.models.folding import folded
 from imageseg.models.layers import PooledBatchNorm
 from imageseg.names import parameters_of
 
@@ -247,6 +248,39 @@ def test_an_exported_program_agrees(network: Network) -> None:
     other = _images(1, 64, 96, seed=1)
     with torch.no_grad():
         assert _relative(program(other), network(other)) < 1e-5
+
+
+@pytest.mark.parametrize("model", [*imageseg.MODELS, *FORMS])
+def test_a_compiled_network_agrees(model: str, randomize: Callable[[nn.Module], nn.Module]) -> None:
+    """Traced and differentiated ahead of time, but run by torch's own kernels: no compiler is needed."""
+    network = randomize(copy.deepcopy(_built(model, _encoders(model)[0]))).eval()
+    compiled = torch.compile(network, backend="aot_eager")
+    images = _images(1, 64, 72)
+    with torch.no_grad():
+        assert _relative(compiled(images), network(images)) < 1e-5
+    torch.compiler.reset()
+
+
+def test_a_folded_network_agrees(network: Network, case: tuple[str, str]) -> None:
+    quick = folded(network)
+    in_use = [layer for name, layer in quick.named_modules() if not name.startswith("auxiliary")]
+    norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in in_use)
+    assert norms == (case[0] == "ViTLinear"), "only ViTLinear normalises what no convolution made"
+    images = _images(2, 97, 65)
+    with torch.no_grad():
+        assert _relative(quick(images), network(images)) < 1e-4
+
+
+@pytest.mark.parametrize("in_channels", [1, 5])
+@pytest.mark.parametrize("model", [*imageseg.MODELS, *FORMS])
+def test_pictures_may_have_any_number_of_channels(model: str, in_channels: int) -> None:
+    network = _built(model, _encoders(model)[-1], in_channels=in_channels).eval()
+    images = torch.randint(0, 256, (1, in_channels, 64, 65), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = network(images)
+        images[:, -1] = 255 - images[:, -1]
+        assert not torch.equal(network(images), logits), "the last channel went unseen"
+    assert logits.shape == (1, CLASSES, 64, 65)
 
 
 def test_a_moved_picture_moves_the_logits(case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
