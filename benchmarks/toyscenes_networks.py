@@ -22,6 +22,9 @@ USUAL = (
     "--task.weight_decay 0.01 --task.warmup_steps 20 --task.class_weights [1,1,1,1.5,1,1,4,4] --trainer.val_every 100"
 )
 
+# For networks that work at the picture's full size with many channels.
+LIGHT = "--data.crop_size [96,128] --data.batch_size 4 --trainer.precision bf16-mixed"
+
 
 class Trained(NamedTuple):
     """How a network is trained, and what it must reach."""
@@ -33,11 +36,11 @@ class Trained(NamedTuple):
 
 
 NETWORKS = {
-    "FCN": Trained("--network.encoder vgg11_bn --network.channels 256", 0.4),
-    "DeConvNet": Trained("--network.encoder vgg11_bn --network.bottleneck lite", 0.4),
+    "FCN": Trained(f"--network.encoder vgg11_bn --network.channels 256 {LIGHT}", 0.4),
+    "DeConvNet": Trained(f"--network.encoder vgg11_bn --network.bottleneck lite {LIGHT}", 0.4),
     "UNet": Trained("--network.encoder resnet10t", 0.5),
-    "UNetClassic": Trained("--network.channels [16,32,64,128,256]", 0.5),
-    "SegNet": Trained("--network.encoder vgg11_bn", 0.4),
+    "UNetClassic": Trained(f"--network.channels [16,32,64,128,256] {LIGHT}", 0.5),
+    "SegNet": Trained(f"--network.encoder vgg11_bn {LIGHT}", 0.4),
     "FPN": Trained("--network.encoder resnet10t", 0.5),
     "PSPNet": Trained("--network.encoder resnet10t --network.channels 128", 0.4),
     "DeepLabV3": Trained("--network.encoder resnet10t --network.output_stride 8 --network.channels 64", 0.4),
