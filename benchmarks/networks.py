@@ -56,21 +56,30 @@ NETWORKS = (
     Twins("UNet", {"encoder": "resnet50"}, partial(_smp, "Unet", "resnet50")),
     Twins("UNetClassic", {}),
     Twins("SegNet", {"encoder": "vgg16_bn"}),
-    Twins("FPN", {"encoder": "resnet50", "smooth": False}, partial(_smp, "FPN", "resnet50")),
+    Twins("FPN", {"encoder": "resnet50", "smooth": False, "align_corners": True}, partial(_smp, "FPN", "resnet50")),
     Twins("PSPNet", {"encoder": "resnet50"}),
     Twins("DeepLabV3", {"encoder": "resnet50", "output_stride": 8}, partial(_torchvision, "deeplabv3_resnet50")),
     Twins(
         "DeepLabv3_plus",
-        {"encoder": "resnet50", "separable": True, "norm_between": False, "aspp_conv": True, "decoder_convs": 1},
+        {
+            "encoder": "resnet50",
+            "separable": True,
+            "norm_between": False,
+            "aspp_conv": True,
+            "decoder_convs": 1,
+            "rates": (12, 24, 36),
+            "first_block": "full",
+            "align_corners": True,
+        },
         partial(_smp, "DeepLabV3Plus", "resnet50"),
     ),
     Twins(
         "UPerNet",
-        {"encoder": "resnet50", "channels": 256, "aux": False, "level_norm": True},
+        {"encoder": "resnet50", "channels": 256, "aux": False, "level_norm": True, "align_corners": True},
         partial(_smp, "UPerNet", "resnet50"),
     ),
     Twins("LRASPP", {"encoder": "mobilenetv3_large_100"}, partial(_torchvision, "lraspp_mobilenet_v3_large")),
-    Twins("SegFormer", {"encoder": "mit_b0"}, partial(_smp, "Segformer", "mit_b0")),
+    Twins("SegFormer", {"encoder": "mit_b0", "align_corners": True}, partial(_smp, "Segformer", "mit_b0")),
     Twins("EfficientViT", {"encoder": "efficientvit_b1"}),
     Twins("ViTLinear", {"encoder": "vit_small_patch16_dinov3"}),
     Twins("EoMT", {"encoder": "vit_small_patch16_dinov3", "num_blocks": 3}),
@@ -86,6 +95,9 @@ def main() -> None:
     parser.add_argument("--no-training", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    known = {twins.model for twins in NETWORKS}
+    if unknown := set(given.names) - known:
+        parser.error(f"no network is called {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     torch.set_num_threads(given.threads)
     warnings.filterwarnings("ignore", message="batch size 1")
     rows = []

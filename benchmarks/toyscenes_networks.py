@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--root", default="data/ToyScenes", help="where the scenes are or will be painted")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if unknown := set(given.names) - set(NETWORKS):
+        parser.error(f"no network is called {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
     below = False
     found = []
     for name in given.names or NETWORKS:

@@ -35,6 +35,9 @@ MODELS: NameTable[Network] = NameTable(
     },
 )
 
+_MAY_BE_ZERO = ("layers",)
+"""Whole-number arguments of networks that are not sizes or counts, but indices."""
+
 
 def tell(line: str) -> None:
     """Prints what became of a file of weights to standard error."""
@@ -105,9 +108,14 @@ def with_settings_of_weights(
 
 
 def _built(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
+    for argument, value in arguments.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if argument not in _MAY_BE_ZERO and any(type(number) is int and number < 1 for number in numbers):
+            raise InputError(f"{MODELS.resolve(name)}: {argument} must be 1 or more, found {value}")
     try:
         return MODELS[name](num_classes, **arguments)
     except InputError:
         raise
-    except (ValueError, TypeError) as error:  # a dropout of 2, a list where a number belongs
+    # A dropout of 2, a list where a number belongs, more groups than channels.
+    except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{MODELS.resolve(name)}: {error}") from error

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imageseg.errors import InputError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -47,8 +49,8 @@ class Network(nn.Module, ABC):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, found {num_classes}")
+        if not 1 <= num_classes <= 255:
+            raise ValueError(f"num_classes must be from 1 to 255, found {num_classes}")  # 255 is the ignored index
         self.num_classes = num_classes
         self.pretrained = pretrained
         self.align_corners = align_corners
@@ -64,13 +66,15 @@ class Network(nn.Module, ABC):
         """Logits for every pixel.
 
         Args:
-            images: (N, 3, H, W) RGB, uint8 or floating point on the same scale of 0 to 255; any H, W and N.
+            images: (N, 3, H, W) RGB, uint8 or floating point on the same scale of 0 to 255; any N, and any H and W that the
+                encoder can take: all from 32 on, and for most (ResNets) below.
 
         Returns:
             (N, num_classes, H, W) logits.
 
         Raises:
-            InputError: in training, a single picture so small that batch statistics are undefined.
+            InputError: another number of channels; a picture smaller than the encoder can take (32 x 32 is enough for all);
+                in training, a single picture so small that batch statistics are undefined.
         """
         logits = self.coarse_logits(self.normalize(images))
         return resize(logits, images.shape[-2:], align_corners=self.align_corners)
@@ -93,7 +97,13 @@ class Network(nn.Module, ABC):
         return classes_at(logits, images.shape[-2:], align_corners=self.align_corners)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Pictures of 0 to 255 to the range that the encoder was trained on; keeps the memory order."""
+        """Pictures of 0 to 255 to the range that the encoder was trained on; keeps the memory order.
+
+        Raises:
+            InputError: no (N, C, H, W) with as many channels as the network takes.
+        """
+        if images.dim() != 4 or images.shape[1] != self.mean.shape[1]:
+            raise InputError(f"the network takes (N, {self.mean.shape[1]}, H, W) pictures, found {tuple(images.shape)}")
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 

@@ -62,7 +62,7 @@ def network_facts(name: str) -> NetworkFacts:
     defaults = {key: parameter.default for key, parameter in inspect.signature(network).parameters.items()}
     with torch.device("meta"):
         built = build_untrained(name, _CLASSES, {})
-    paper = _PAPER.search(sys.modules[network.__module__].__doc__ or "")
+    paper = _PAPER.search(f"{sys.modules[network.__module__].__doc__} {network.__doc__}")
     encoder = defaults.get("encoder") or getattr(built.encoder, "name", None)
     return NetworkFacts(
         MODELS.resolve(name),

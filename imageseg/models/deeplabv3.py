@@ -63,7 +63,9 @@ class DeepLabV3(Network):
         if multi_grid is not None:
             set_multi_grid(body, multi_grid)
         self.encoder = body
-        self.aspp = ASPP(body.channels[-1], channels, rates=rates or rates_for(output_stride), dropout=dropout)
+        self.aspp = ASPP(
+            body.channels[-1], channels, rates=rates_for(output_stride) if rates is None else rates, dropout=dropout
+        )
         self.conv = conv_norm_relu(channels, channels) if head_conv else nn.Identity()
         for part in (self.aspp, self.conv):
             initialize_head(part)

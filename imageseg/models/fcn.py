@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -61,7 +61,17 @@ class FCN(Network):
     ) -> None:
         skips = _SKIPS.get(variant)
         name = encoder or ("vgg16" if skips is not None else "resnet50")
-        _check(name, variant=variant, pad=pad, output_stride=output_stride, aux=aux)
+        _check(name, variant=variant, pad=pad)
+        _check_unused(
+            variant,
+            {
+                "output_stride": output_stride not in (None, 32),
+                "aux": aux,
+                "first_block": first_block != "contract",
+            }
+            if skips is not None
+            else {"at_once": at_once, "channels": channels != 4096},
+        )
         body = Encoder(
             name,
             pretrained=pretrained,
@@ -235,7 +245,7 @@ def _is_vgg(encoder: str) -> bool:
     return encoder.startswith("vgg")
 
 
-def _check(encoder: str, *, variant: str, pad: str, output_stride: int | None, aux: bool) -> None:
+def _check(encoder: str, *, variant: str, pad: str) -> None:
     if variant not in (*_SKIPS, *_OUTPUT_STRIDES):
         raise InputError(f"variant must be one of {', '.join((*_SKIPS, *_OUTPUT_STRIDES))}, found {variant!r}")
     if pad not in ("same", "caffe"):
@@ -245,9 +255,18 @@ def _check(encoder: str, *, variant: str, pad: str, output_stride: int | None, a
             f"pad 'caffe' is for variants {', '.join(_SKIPS)} on a VGG, found variant '{variant}' on encoder '{encoder}'; "
             "leave it out, or take encoder vgg16"
         )
-    if variant in _SKIPS and (aux or output_stride not in (None, 32)):
-        given = "an auxiliary head" if aux else f"output_stride {output_stride}"
-        raise InputError(f"variant '{variant}' does not take {given}; leave it out, or take variant 'dilated' or 'd6'")
+
+
+def _check_unused(variant: str, given: Mapping[str, bool]) -> None:
+    """Raises:
+    InputError: an argument is given that the variant has no use for.
+    """
+    for argument, is_given in given.items():
+        if is_given:
+            others = ("dilated", "d6") if variant in _SKIPS else tuple(_SKIPS)
+            raise InputError(
+                f"variant '{variant}' does not take {argument}; leave it out, or take variant {' or '.join(others)}"
+            )
 
 
 def _adapt_vgg(encoder: Encoder, *, border: int) -> None:

@@ -40,6 +40,8 @@ class LRASPP(Network):
         body = make(encoder, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
         super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
         self.encoder = body
+        if norm_epsilon is not None and norm_epsilon <= 0:
+            raise ValueError(f"norm_epsilon must be more than 0, found {norm_epsilon}")
         if norm_epsilon is not None:
             for layer in body.modules():
                 if isinstance(layer, nn.BatchNorm2d):

@@ -55,12 +55,10 @@ class PSPNet(Network):
             in_channels=in_channels,
         )
         super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        if not bins or min(bins) < 1:
-            raise ValueError(f"bins must be one or more numbers of at least 1, found {bins}")
         self.encoder = body
         width = body.channels[-1]
         self.pyramid = PyramidPooling(
-            width, pyramid_channels or width // len(bins), bins=bins, align_corners=align_corners
+            width, pyramid_channels or width // max(len(bins), 1), bins=bins, align_corners=align_corners
         )
         self.bottleneck = nn.Sequential(*conv_norm_relu(self.pyramid.out_channels, channels), nn.Dropout2d(dropout))
         for part in (self.pyramid, self.bottleneck):

@@ -27,6 +27,10 @@ class PyramidPooling(nn.Module):
     def __init__(
         self, in_channels: int, channels: int, *, bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = False
     ) -> None:
+        if not bins or min(bins) < 1 or channels < 1:
+            raise ValueError(
+                f"bins must be one or more numbers of at least 1, no more than the channels, found {tuple(bins)}"
+            )
         super().__init__()
         self.bins = tuple(bins)
         self.align_corners = align_corners

@@ -46,6 +46,10 @@ class UNet(Network):
             raise InputError(f"attention must be 'scse' or none, found {attention!r}")
         if upsample not in ("nearest", "bilinear"):
             raise InputError(f"upsample must be 'nearest' or 'bilinear', found {upsample!r}")
+        if len(decoder_channels) != 5:
+            raise InputError(
+                f"decoder_channels must be 5 numbers, of strides 16, 8, 4, 2 and 1, found {decoder_channels}"
+            )
         body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
         super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
         self.encoder = body

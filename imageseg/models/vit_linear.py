@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from imageseg.errors import InputError
 from imageseg.models.base import Network
+from imageseg.models.encoder import require_values
 from imageseg.models.layers import classifier
 from imageseg.models.vit import ViTEncoder
 
@@ -51,12 +51,7 @@ class ViTLinear(Network):
             InputError: in training, a single picture of a single patch.
         """
         maps = torch.cat(self.encoder(images), dim=1)  # (N, layers * channels, H / patch, W / patch)
-        if self.training and maps[:, 0].numel() < 2:
-            height, width = images.shape[-2:]
-            enough = 2 * self.encoder.patch
-            raise InputError(
-                f"a single {height} x {width} picture cannot train ViTLinear: batch normalisation needs more than one value "
-                f"per channel; take pictures of {enough} x {enough} or more, or a larger batch"
-            )
+        if self.training:
+            require_values(maps[:, 0].numel(), images, name=self.encoder.name, stride=self.encoder.patch)
         logits: Tensor = self.encoder.unpad(self.classifier(self.norm(maps)), images.shape[-2:])
         return logits

@@ -40,6 +40,7 @@ from imageseg.training.checkpointing import (
 )
 from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
+from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
 from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.progress import TrainingProgress
@@ -112,6 +113,10 @@ def train(recipe: Recipe) -> TrainedRun:
 
 
 def _network(recipe: Recipe, labels: LabelSpace, training: Training) -> Network:
+    if recipe.network.get("in_channels", 3) != 3:
+        raise InputError(
+            f"network.in_channels is {recipe.network['in_channels']}, and all pictures here have 3; leave it out"
+        )
     if training.resume is None:
         return build_model(recipe.model, len(labels), class_names=labels.names, say=_say(), **recipe.network)
     # The checkpoint holds the weights: neither published ones nor files of them are needed again.
@@ -203,12 +208,11 @@ def _trainer(
             devices=training.devices,
             num_nodes=training.num_nodes,
             strategy=training.strategy,
-            sync_batchnorm=training.sync_batchnorm,
             deterministic=("warn" if _has_accelerator(training) else True) if training.deterministic else None,
             log_every_n_steps=training.log_every_n_steps,
             logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
             callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(), *([SyncedNorms()] if training.sync_batchnorm else [])],
             enable_progress_bar=training.progress_bar,
             enable_model_summary=False,
             use_distributed_sampler=False,

@@ -17,6 +17,8 @@ from imageseg.models.mask_classifier import MaskPrediction
 _CLASS_WEIGHT = 2.0
 _BINARY_WEIGHT = 5.0
 _DICE_WEIGHT = 5.0
+_NOWHERE = -100
+"""The class of queries in pictures without a label. 255 could be a class here: "no object" comes after up to 255 of them."""
 _NO_OBJECT_WEIGHT = 0.1
 """Of the class "no object" in the classification of queries, which most queries have."""
 
@@ -50,7 +52,7 @@ def mask_classification(
 def _loss(prediction: MaskPrediction, mask: Tensor, class_weights: Tensor | None) -> Tensor:
     classes, masks = prediction.classes.float(), prediction.masks.float()
     nothing = classes.shape[2] - 1
-    wanted = mask.new_full(classes.shape[:2], IGNORE, dtype=torch.long)  # (N, Q), ignored in pictures without a label
+    wanted = mask.new_full(classes.shape[:2], _NOWHERE, dtype=torch.long)  # (N, Q), ignored in pictures without a label
     binary = dice = masks.sum() * 0  # so that there is a gradient where there is no mask
     found = 0
     for n, labels in enumerate(mask):
@@ -72,8 +74,8 @@ def _loss(prediction: MaskPrediction, mask: Tensor, class_weights: Tensor | None
         weights[:nothing] = class_weights.float()
     weights[nothing] = _NO_OBJECT_WEIGHT
     flat = wanted.flatten()
-    total = F.cross_entropy(classes.flatten(0, 1), flat, weights, ignore_index=IGNORE, reduction="sum")
-    share = weights[flat.where(flat != IGNORE, nothing)].where(flat != IGNORE, 0.0).sum()
+    total = F.cross_entropy(classes.flatten(0, 1), flat, weights, ignore_index=_NOWHERE, reduction="sum")
+    share = weights[flat.where(flat != _NOWHERE, nothing)].where(flat != _NOWHERE, 0.0).sum()
     classification = total / share.clamp(min=torch.finfo(torch.float32).tiny)
     return _CLASS_WEIGHT * classification + (_BINARY_WEIGHT * binary + _DICE_WEIGHT * dice) / max(found, 1)
 

@@ -154,10 +154,12 @@ class SegmentationTask(pl.LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Named groups; every trainable parameter is in one of them."""
         encoder = {id(parameter) for parameter in self.network.encoder.parameters()}
+        # Not those of positions, tokens and queries, which have as many dimensions.
+        decaying = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
         groups: dict[str, dict[str, Any]] = {}
         for parameter in self._trainable():
             part = "encoder" if id(parameter) in encoder else "head"
-            decays = parameter.dim() > 1
+            decays = id(parameter) in decaying
             name = part if decays else f"{part}_no_decay"
             group = groups.setdefault(
                 name,

@@ -37,6 +37,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[tuple
             raise UNREACHABLE
 
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", look_up)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr("urllib.request.urlopen", unreachable)
         return asked
 
@@ -91,7 +92,7 @@ def test_normalisation_is_that_of_the_weights() -> None:
     encoder = Encoder("test_resnet", pretrained=False)
     assert (encoder.mean, encoder.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     network = DeepLabV3Plus(2, encoder="test_resnet", pretrained=False)
-    assert network.normalize(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)).unique().tolist() == [-1, 1]
+    assert network.normalize(torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)).unique().tolist() == [-1, 1]
 
 
 def test_an_unknown_name_is_answered_with_a_close_one() -> None:
@@ -190,6 +191,18 @@ def test_weights_neither_here_nor_reachable_are_refused_in_one_line(
     assert "Network is unreachable" in line
     assert line.endswith("connect once, or pass --network.pretrained false")
     assert "\n" not in line
+
+
+def test_who_forbids_the_network_is_asked_no_question(
+    cache: Callable[[Path | None], list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache(None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(
+        InputError, match="not on this machine, and HF_HUB_OFFLINE forbids to fetch them; unset it once"
+    ):
+        Encoder("resnet18")
 
 
 def test_a_hub_that_answers_with_an_error_status_is_reachable(

@@ -254,7 +254,7 @@ def test_an_exported_program_agrees(network: Network) -> None:
 def test_a_compiled_network_agrees(model: str, randomize: Callable[[nn.Module], nn.Module]) -> None:
     """Traced and differentiated ahead of time, but run by torch's own kernels: no compiler is needed."""
     network = randomize(copy.deepcopy(_built(model, _encoders(model)[0]))).eval()
-    compiled = torch.compile(network, backend="aot_eager")
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
     images = _images(1, 64, 72)
     with torch.no_grad():
         assert _relative(compiled(images), network(images)) < 1e-5

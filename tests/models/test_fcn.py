@@ -386,9 +386,15 @@ def test_they_are_taken_where_they_fit(
         ({"pad": "caffe", "variant": "d6"}, "on a VGG, found variant 'd6' on encoder 'resnet50'"),
         (
             {"aux": True},
-            "variant '8s' does not take an auxiliary head; leave it out, or take variant 'dilated' or 'd6'",
+            "variant '8s' does not take aux; leave it out, or take variant dilated or d6",
         ),
-        ({"output_stride": 16}, "variant '8s' does not take output_stride 16"),
+        ({"output_stride": 16}, "variant '8s' does not take output_stride"),
+        ({"first_block": "full"}, "variant '8s' does not take first_block"),
+        (
+            {"variant": "d6", "at_once": True},
+            "variant 'd6' does not take at_once; leave it out, or take variant 32s or 16s or 8s",
+        ),
+        ({"variant": "dilated", "channels": 64}, "variant 'dilated' does not take channels"),
         ({"variant": "dilated", "encoder": "vgg16"}, "encoder 'vgg16' cannot dilate to output_stride 8"),
     ],
     ids=str,

@@ -126,9 +126,9 @@ def test_the_first_of_equal_logits_is_the_class() -> None:
     assert np.array_equal(classes.numpy(), logits.numpy().argmax(axis=1))
 
 
-@pytest.mark.parametrize("num_classes", [0, -3])
-def test_a_network_needs_a_class(num_classes: int) -> None:
-    with pytest.raises(InputError, match=f"num_classes must be at least 1, found {num_classes}"):
+@pytest.mark.parametrize("num_classes", [0, -3, 256])
+def test_a_network_needs_a_class_and_an_index_for_what_is_ignored(num_classes: int) -> None:
+    with pytest.raises(InputError, match=f"num_classes must be from 1 to 255, found {num_classes}"):
         imageseg.build_model("UNet", num_classes, encoder="resnet18", pretrained=False)
 
 
@@ -137,6 +137,38 @@ def test_an_argument_that_a_network_lacks_is_refused() -> None:
         imageseg.build_model("UNet", 2, output_stride=16)
     with pytest.raises(InputError, match=r"no argument 'encodr' \(did you mean 'encoder'\?\)"):
         imageseg.build_model("unet", 2, encodr="resnet18")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("DeepLabV3", {"channels": -5}, "DeepLabV3: channels must be 1 or more, found -5"),
+        ("DeepLabV3", {"rates": (6, 0)}, r"DeepLabV3: rates must be 1 or more, found \(6, 0\)"),
+        ("DeepLabv3_plus", {"decoder_convs": 0}, "decoder_convs must be 1 or more, found 0"),
+        ("UPerNet", {"bins": (1, 0)}, "UPerNet: bins must be 1 or more"),
+        (
+            "PSPNet",
+            {"bins": tuple(range(1, 600))},
+            "PSPNet: bins must be one or more numbers of at least 1, no more than",
+        ),
+        ("LRASPP", {"norm_epsilon": -1.0}, "norm_epsilon must be more than 0, found -1.0"),
+        ("UNet", {"decoder_channels": (64, 32)}, r"decoder_channels must be 5 numbers.* found \(64, 32\)"),
+        ("UNet", {"dropout": 2}, "UNet has no argument 'dropout'"),
+        ("DeepLabV3", {"dropout": 2}, "DeepLabV3: dropout probability"),
+        ("UNet", {"encoder": None}, "timm has no encoder 'None'"),
+    ],
+)
+def test_arguments_that_make_no_network_are_one_line(model: str, arguments: dict[str, object], message: str) -> None:
+    usual = {"encoder": "resnet18", "pretrained": False}
+    with pytest.raises(InputError, match=message):
+        imageseg.build_model(model, 2, **usual | arguments)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
+def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    network = imageseg.build_model("UNet", 2, encoder="resnet18", pretrained=False)
+    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) pictures, found"):
+        network(torch.zeros(shape))
 
 
 def test_one_class_is_possible() -> None:

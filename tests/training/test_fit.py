@@ -289,6 +289,10 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
         ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be 0 or more"),
         ({"network": {"encoder": "resnet10t", "pretrained": False, "dropout": 2.0}}, "DeepLabv3_plus: dropout"),
+        (
+            {"network": {"encoder": "resnet10t", "in_channels": 4}},
+            "network.in_channels is 4, and all pictures here have 3",
+        ),
     ],
 )
 def test_wrong_recipes_are_refused_before_anything_is_written(

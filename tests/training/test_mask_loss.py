@@ -225,3 +225,13 @@ def test_two_pictures_are_learnt_by_heart() -> None:
         losses.append(float(loss.detach()))
     assert miou() > 0.95
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("num_classes", [254, 255])
+def test_queries_without_a_mask_learn_to_say_so_whatever_the_number_of_classes(num_classes: int) -> None:
+    """With 255 classes "no object" has the index that stands for ignored pixels elsewhere."""
+    classes = torch.zeros(1, 5, num_classes + 1, requires_grad=True)
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    mask_classification([MaskPrediction(classes, torch.zeros(1, 5, 4, 4), (8, 8))], mask).backward()
+    assert classes.grad is not None
+    assert (classes.grad.abs().sum(dim=2) > 0).all()

@@ -37,6 +37,19 @@ def test_the_encoder_has_its_own_rate_and_only_weights_decay() -> None:
     assert all(parameter.dim() == 1 for parameter in groups["encoder_no_decay"]["params"])
 
 
+def test_positions_tokens_and_queries_do_not_decay() -> None:
+    network = build_model("EoMT", 2, encoder="test_vit", pretrained=False, num_queries=4, num_blocks=2)
+    task = SegmentationTask(network, LABELS, weight_decay=0.25)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decaying = {names[id(p)] for group in task.parameter_groups() if group["weight_decay"] for p in group["params"]}
+    assert decaying
+    assert (
+        not {name for name in names.values() if "pos_embed" in name or "cls_token" in name or "queries" in name}
+        & decaying
+    )
+    assert {name for name in decaying if not name.endswith("weight")} == set()
+
+
 @pytest.mark.parametrize(("pretrained", "factor"), [(False, 1.0), (True, 0.1)])
 def test_auto_slows_a_pretrained_encoder_only(pretrained: bool, factor: float) -> None:
     network = build_model("UNet", 2, encoder="resnet10t", pretrained=False)
