@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import imageseg
 from imageseg import InputError
 from imageseg.models import begins_pretrained, build_untrained, with_settings_of_weights
+from imageseg.models.base import Network
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.matching import load
 from imageseg.models.weights.pixels import Pixels, renormalized
@@ -237,29 +238,62 @@ def test_an_encoder_of_another_family_is_not_guessed(encoder: str) -> None:
     assert encoder_of(state, Source("ours", "UNet", (), (("", ""),))) is None
 
 
+class _Small(Network):
+    """Two convolutions, whose names are not in the order of the layers."""
+
+    def __init__(self, *, has_bias: bool) -> None:
+        super().__init__(2)
+        self.encoder = nn.ModuleDict(
+            {
+                "z": nn.Conv2d(3, 4, 3, bias=has_bias),
+                **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
+                "b": nn.Conv2d(4, 3, 3, bias=has_bias),
+                "a": nn.BatchNorm2d(3),
+            }
+        )
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        for layer in self.encoder.children():
+            images = layer(images)
+        return images
+
+
+@pytest.mark.parametrize("by_alphabet", [True, False])
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_pixels_of_another_normalisation_go_into_the_first_convolution(order: str, has_bias: bool) -> None:
-    """Against the convolution on pictures that were normalised as theirs are."""
-    network = build_untrained("UNet", 2, SMALL)
+def test_pixels_of_another_normalisation_go_into_the_first_convolution(
+    order: str, has_bias: bool, by_alphabet: bool, randomize: Callable[[nn.Module], nn.Module]
+) -> None:
+    """Against the network on pictures that were normalised as theirs are; safetensors sorts names by the alphabet."""
+    network = _Small(has_bias=has_bias)
+    randomize(network).double().eval()
     pixels = Pixels(order, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 3.0))
-    state = {"encoder.a.weight": torch.randn(4, 3, 3, 3)}
-    if has_bias:
-        state["encoder.a.bias"] = torch.randn(4)
-    else:
-        state["encoder.b.running_mean"] = torch.randn(4)
-    ours = renormalized(state, network, pixels)
-    images = torch.randint(0, 256, (1, 3, 9, 11)).float()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randint(0, 256, (1, 3, 9, 11)).double()
     swapped = images if order == "rgb" else images.flip(1)
     their_view = (swapped - torch.tensor(pixels.mean).view(1, 3, 1, 1)) / torch.tensor(pixels.std).view(1, 3, 1, 1)
+    with torch.no_grad():
+        expected, unchanged = network.coarse_logits(their_view), network.coarse_logits(network.normalize(images))
+        names = sorted(state) if by_alphabet else list(state)
+        network.load_state_dict(renormalized({name: state[name] for name in names}, network, pixels))
+        assert torch.allclose(network.coarse_logits(network.normalize(images)), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(unchanged, expected, rtol=1e-2, atol=1.0)
+
+
+def test_pictures_of_one_channel_have_their_normalisation_too() -> None:
+    network = build_untrained("UNetClassic", 2, {"channels": (4, 8), "in_channels": 1}).double()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    pixels = Pixels("bgr", mean=(0, 0, 0), std=(255, 255, 255))
+    images = torch.rand(1, 1, 9, 11).double() * 255
+    ours = renormalized(state, network, pixels)
 
     def after(state: dict[str, Tensor], view: Tensor) -> Tensor:
-        maps = F.conv2d(view, state["encoder.a.weight"], state.get("encoder.a.bias"))
-        return maps if has_bias else maps - state["encoder.b.running_mean"].view(1, -1, 1, 1)
+        maps = F.conv2d(view, state["encoder.0.0.weight"])
+        return maps - state["encoder.0.1.running_mean"].view(1, -1, 1, 1)
 
-    expected = after(state, their_view)
-    assert torch.allclose(after(ours, network.normalize(images)), expected, rtol=1e-4, atol=1e-2)
-    assert not torch.allclose(after(state, network.normalize(images)), expected, rtol=1e-2, atol=1.0)
+    assert torch.allclose(after(ours, network.normalize(images)), after(state, images / 255), atol=1e-6)
+    three = build_untrained("UNetClassic", 2, {"channels": (4, 8)})
+    assert renormalized(state, three, pixels) is state, "another shape, which the caller reports"
 
 
 def test_another_epsilon_goes_into_the_variance() -> None:

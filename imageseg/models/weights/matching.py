@@ -192,7 +192,18 @@ def bare(name: str) -> str:
 def _by_order(names: list[str], ours: Mapping[str, Tensor]) -> dict[str, str | None]:
     """Pairs the encoder's tensors one by one, for networks that two libraries build alike and name differently."""
     wanted = [name for name in ours if name.startswith("encoder.") and not name.endswith(COUNTER)]
-    return dict(zip(names, wanted, strict=True)) if len(names) == len(wanted) else {}
+    return dict(zip(sorted(names, key=_place), wanted, strict=True)) if len(names) == len(wanted) else {}
+
+
+_ENDS = ("weight", "bias", "running_mean", "running_var")
+"""The order in which torch lists a layer's tensors."""
+
+
+def _place(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts names as torch lists the tensors of numbered layers; safetensors lists them by the alphabet, 10 before 2."""
+    *layers, end = name.split(".")
+    within = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in layers)
+    return (*within, (2, _ENDS.index(end) if end in _ENDS else len(_ENDS), end))
 
 
 def _with_eps(found: dict[str, Tensor], network: Network, eps: float) -> dict[str, Tensor]:
