@@ -110,6 +110,42 @@ def test_a_checkpoint_of_ours_tells_its_network_and_classes(tmp_path: Path) -> N
     assert found.arguments["decoder_channels"] == (8, 8, 8, 8, 8)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"recipe": {"model": "UNet", "network": {}}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": [{"color": [1, 2, 3]}]}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": ["sky"]}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": 3}},
+        {"recipe": {"model": "UNet", "network": [1]}, "labels": {"labels": []}},
+        {"recipe": {"model": 3, "network": {}}, "labels": {"labels": []}},
+        {"recipe": "UNet", "labels": {"labels": []}},
+        [],
+    ],
+)
+def test_a_damaged_record_is_said_to_be(record: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ours.ckpt"
+    write_checkpoint({"imageseg": record, "state_dict": {f"network.{n}": v for n, v in TENSORS.items()}}, path)
+    with pytest.raises(InputError, match=r"ours\.ckpt: looks like a checkpoint of imageseg, but its record is damaged"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("tree", ["", "{", "[]", "3", '{"dict": 3}', '{"dict": [["imageseg", {"a": 1}]]}', "[" * 5000])
+def test_a_damaged_tree_is_said_to_be(tree: str, tmp_path: Path) -> None:
+    tensors = {f"0.checkpoint.state_dict.network.{name}": value for name, value in TENSORS.items()}
+    safetensors.torch.save_file(tensors, tmp_path / "ours.ckpt", metadata={"tree": tree})
+    with pytest.raises(InputError, match="record is damaged"):
+        read_weights(tmp_path / "ours.ckpt")
+
+
+def test_numbered_classes_are_no_names(tmp_path: Path) -> None:
+    labels = LabelSpace((Label("class 0", (1, 2, 3)), Label("class 1", (4, 5, 6))))
+    record = {"recipe": Recipe("VOC", "UNet").to_dict(), "labels": labels.to_dict()}
+    path = tmp_path / "ours.ckpt"
+    write_checkpoint({"imageseg": record, "state_dict": {f"network.{n}": v for n, v in TENSORS.items()}}, path)
+    assert read_weights(path).class_names is None
+
+
 class _Planted:
     """Creates a file when it is unpickled."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
-from imageseg import InputError
+from imageseg import InputError, Label, LabelSpace, Recipe
+from imageseg.checkpoint import write_checkpoint
 from imageseg.models import begins_pretrained, build_untrained, with_settings_of_weights
 from imageseg.models.base import Network
+from imageseg.models.weights.building import build_loaded
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.matching import load
 from imageseg.models.weights.pixels import Pixels, renormalized
@@ -94,12 +97,10 @@ def test_the_same_classes_keep_the_whole_classifier(theirs: dict[str, Tensor], t
 def test_names_of_published_weights_are_taken_on_trust_only_for_other_numbers_of_classes(
     classes: int, carried: bool
 ) -> None:
-    network = build_untrained("UNet", classes, SMALL)
-    with torch.no_grad():
-        state = build_untrained("UNet", 3, SMALL).state_dict()
+    state = build_untrained("UNet", 3, SMALL).state_dict()
     published = Source("somebody's", "UNet", (), (("", ""),), class_names=NAMES)
     names = ["road", "house", "sky", "river"][:classes]
-    loaded = load(network, WeightFile("file.pth", state), published, class_names=names)
+    network, loaded = build_loaded(WeightFile("file.pth", state), published, classes, SMALL, class_names=names)
     assert loaded.carried == (2 if carried else 0)
     assert loaded.complete == (not carried)
     assert torch.equal(network.classifier.weight[0], state["classifier.weight"][1 if carried else 0])
@@ -183,8 +184,16 @@ def test_a_preset_takes_the_place_of_defaults_and_is_told(theirs: dict[str, Tens
     assert settled["rates"] == [2, 4]
     assert notes == ["decoder_convs 1", "rates '[2, 4]'"]
     assert _settled(source, settled)[1] == [], "what is settled once, stays"
-    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 3\); leave these flags out"):
-        _settled(source, {"decoder_convs": 3})
+    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 2\); leave these out"):
+        _settled(source, {"decoder_convs": 2})
+
+
+def test_a_default_that_was_given_contradicts_as_any_other_value() -> None:
+    source = Source("somebody's", "DeepLabv3_plus", (), (), preset={"decoder_convs": 1}, habits={"output_stride": 8})
+    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 2\)"):
+        _settled(source, {"decoder_convs": 2})
+    assert _settled(source, {"output_stride": 16})[0]["output_stride"] == 16
+    assert _settled(source, {"decoder_convs": None})[0]["decoder_convs"] == 1, "None is as good as nothing given"
 
 
 def test_habits_give_way_to_the_user() -> None:
@@ -203,10 +212,62 @@ def test_settings_are_for_the_recipe_too(tmp_path: Path) -> None:
     state = smp.Unet("resnet34", encoder_weights=None, classes=3).state_dict()
     lines: list[str] = []
     path = _file(state, tmp_path)
-    settled = with_settings_of_weights("unet", {"encoder": "resnet50", "weights": path}, say=lines.append)
+    settled = with_settings_of_weights("unet", {"weights": path}, say=lines.append)
     assert settled == {"encoder": "resnet34", "weights": path}
     assert "sets --network.encoder resnet34" in lines[0]
     assert with_settings_of_weights("unet", {"encoder": "resnet50"}) == {"encoder": "resnet50"}
+
+
+def _checkpoint(network: Any, arguments: dict[str, Any], folder: Path, *, model: str) -> str:
+    labels = LabelSpace(tuple(Label(name, (index, 0, 0)) for index, name in enumerate(NAMES)))
+    record = {"recipe": Recipe("VOC", model, network=arguments).to_dict(), "labels": labels.to_dict()}
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    write_checkpoint({"imageseg": record, "state_dict": state}, folder / "ours.ckpt")
+    return str(folder / "ours.ckpt")
+
+
+TRAINED = {"encoder": "resnet10t", "channels": 16, "bins": [1, 2], "aux": False, "dropout": 0.1, "output_stride": 8}
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> str:
+    """A checkpoint of ours without an auxiliary head."""
+    network = imageseg.build_model("PSPNet", 3, pretrained=False, **TRAINED)
+    return _checkpoint(network, TRAINED, tmp_path, model="PSPNet")
+
+
+def test_a_checkpoint_of_ours_sets_what_its_weights_are_made_for(ours: str) -> None:
+    settled = with_settings_of_weights("PSPNet", {"weights": ours}, say=lambda _: None)
+    takes = inspect.signature(imageseg.MODELS["PSPNet"]).parameters
+    assert all(settled.get(name, takes[name].default) == value for name, value in TRAINED.items())
+    with pytest.raises(InputError, match=r"presume --network\.bins '\[1, 2\]' \(found '\[1, 3\]'\)"):
+        imageseg.build_model("PSPNet", 3, weights=ours, bins=(1, 3))
+
+
+def test_what_may_change_between_trainings_is_the_users(ours: str) -> None:
+    lines: list[str] = []
+    network = imageseg.build_model("PSPNet", 3, weights=ours, aux=True, dropout=0.7, output_stride=16, say=lines.append)
+    assert "7 not in the file (auxiliary.0.weight, ...)" in lines[-1]
+    assert network.auxiliary is not None
+    assert network.encoder.strides[-1] == 16
+    assert 0.7 in [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)]
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "message"),
+    [
+        ("PSPNet", {"pyramids": 3}, r"ours\.ckpt: is of a PSPNet with an argument 'pyramids', which this version"),
+        ("PSPNet9", {}, r"ours\.ckpt: is of network 'PSPNet9', which this version"),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_refused(
+    model: str, argument: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    network = build_untrained("UNetClassic", 3, {"channels": (4, 8)})
+    path = _checkpoint(network, argument, tmp_path, model=model)
+    with pytest.raises(InputError, match=message) as refused:
+        imageseg.build_model("PSPNet", 3, weights=path)
+    assert "\n" not in refused.value.line()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +361,7 @@ def test_another_epsilon_goes_into_the_variance() -> None:
     network = build_untrained("UNet", 2, SMALL)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     file = WeightFile("file.pth", state)
-    load(network, file, Source("ours", "UNet", (), (("", ""),), encoder_eps=1e-3))
+    load(network, file, Source("ours", "UNet", (), (("", ""),), encoder_eps=1e-3), besides={})
     found = network.state_dict()
     for name, value in state.items():
         if name.endswith("running_var"):

@@ -15,6 +15,7 @@ from imageseg.models.weights import WeightFiles
 from imageseg.models.weights.encoder_file import load_encoder
 from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
+from imageseg.models.weights.rows import classes_of, rows_besides
 from imageseg.models.weights.settling import recognised, settled
 from imageseg.models.weights.sources import Source
 from imageseg.names import arguments_for, parameters_of
@@ -61,13 +62,14 @@ def build_loaded(
         InputError: fewer than 95 % of the encoder's tensors fit.
     """
     network = build_untrained(source.model, num_classes, arguments)
-    loaded = load(network, file, source, class_names=class_names)
+    besides = rows_besides(source.model, arguments)
+    loaded = load(network, file, source, besides=besides, class_names=class_names)
     network.pretrained = True
     return network, loaded
 
 
 def settings(model: str, arguments: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
-    """All arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
+    """The given arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
     own = arguments_for(MODELS[model], arguments)
     return {**arguments, **settled_for(arguments["weights"], model, own, say=say)[2]}
 
@@ -86,10 +88,8 @@ def settled_for(
 def classes_in(file: WeightFile, source: Source, arguments: Mapping[str, Any]) -> int | None:
     """How many classes a file's classifier tells apart; None where it has none."""
     with torch.device("meta"):
-        two, three = (build_untrained(source.model, count, arguments).state_dict() for count in (2, 3))
-    of_classes = {name for name, value in two.items() if value.shape != three[name].shape}
-    found = renamed(file, source, two)[0]
-    return next((int(value.shape[0]) for name, value in found.items() if name in of_classes), None)
+        ours = build_untrained(source.model, 2, arguments).state_dict()
+    return classes_of(renamed(file, source, ours)[0], rows_besides(source.model, arguments))
 
 
 def has_auxiliary(file: WeightFile, source: Source) -> bool:

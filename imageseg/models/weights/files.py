@@ -95,20 +95,33 @@ def _read_safetensors(path: Path) -> WeightFile:
     ours = {match[1]: tensors[name] for name in tensors if (match := _OUR_TENSOR.fullmatch(name))}
     if not ours:
         return WeightFile(str(path), tensors)
-    record = _our_record(metadata.get("tree", "{}"), path)
-    names = tuple(label["name"] for label in record["labels"]["labels"])
-    recipe = record["recipe"]
-    return WeightFile(str(path), ours, names, recipe["model"], recipe["network"])
-
-
-def _our_record(tree: str, path: Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of its run; plain values only, since its tensors are elsewhere."""
     try:
-        record: dict[str, Any] = _plain(dict(json.loads(tree)["dict"])["imageseg"])
-        _ = record["labels"]["labels"], record["recipe"]["model"], record["recipe"]["network"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({error})") from error
-    return record
+        names, model, arguments = _our_record(metadata.get("tree", "{}"))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({type(error).__name__}: {error})"
+        ) from error
+    return WeightFile(str(path), ours, names, model, arguments)
+
+
+def _our_record(tree: str) -> tuple[tuple[str, ...] | None, str, dict[str, Any]]:
+    """Classes, network and arguments that a checkpoint of ours tells; plain values only, since its tensors are elsewhere."""
+    record = _plain(dict(json.loads(tree)["dict"])["imageseg"])
+    names = tuple(label["name"] for label in record["labels"]["labels"])
+    model, arguments = record["recipe"]["model"], record["recipe"]["network"]
+    if (
+        not isinstance(model, str)
+        or not isinstance(arguments, dict)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError("a name or the network's arguments are of another kind")
+    # Numbered ones stand for names that nobody knew when the file was converted.
+    return (None if names == numbered_classes(len(names)) else names), model, arguments
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """What classes are called whose names nobody knows."""
+    return tuple(f"class {index}" for index in range(count))
 
 
 def _plain(value: Any) -> Any:
