@@ -114,8 +114,9 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
         network = {name: value for name, value in recipe.network.items() if name in given}
         recipe = replace(recipe, network=network)
     if print_config:
-        network = with_settings_of_weights(recipe.model, recipe.network)
-        print(completed(replace(recipe, network=network)).to_text(), end="")
+        if recipe.trainer["resume"] is None:
+            recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network))
+        print(completed(recipe).to_text(), end="")
         sys.exit(0)
     return recipe
 

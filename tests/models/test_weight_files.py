@@ -42,6 +42,13 @@ def _saved(tree: Any, folder: Path) -> Path:
         {"state_dict": {f"module.network.{name}": value for name, value in TENSORS.items()}},
         {"model": TENSORS, "args": argparse.Namespace(lr=0.1)},
         {"state_dict": TENSORS, "scores": np.arange(3.0), "folder": Path("runs")},
+        {"best_acc1": torch.tensor(0.7), "state_dict": TENSORS},
+        {"best_acc1": torch.tensor(0.7), "weights": TENSORS, "scaler": {"scale": torch.ones(1)}},
+        {
+            "ema": {f"ema.{name}": value for name, value in (TENSORS | {"decay": torch.ones(1)}).items()},
+            "model": TENSORS,
+        },
+        {"model": {"state_dict": TENSORS}, "epoch": torch.tensor(3)},
     ],
     ids=lambda tree: next(iter(tree)),
 )
@@ -220,5 +227,8 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
 def test_no_file_and_no_tensors_say_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
         read_weights(tmp_path / "nowhere.pth")
+    nested = {"epoch": 1, "optimizer": {"lr": 0.1}, "models": {"student": {"a": torch.ones(1)}}}
+    with pytest.raises(InputError, match=r"holds no tensors by name, also not in its mappings optimizer, models$"):
+        read_weights(_saved(nested, tmp_path))
     with pytest.raises(InputError, match="holds no tensors by name, found epoch, lr"):
         read_weights(_saved({"epoch": 1, "lr": 0.1}, tmp_path))

@@ -11,8 +11,9 @@ import torch
 from imageseg.errors import InputError
 from imageseg.models import MODELS, build_untrained
 from imageseg.models.base import Network
+from imageseg.models.fcn import FCN, FCNSkipHead
 from imageseg.models.weights import WeightFiles
-from imageseg.models.weights.encoder_file import load_encoder
+from imageseg.models.weights.encoder_file import fully_connected_of, load_encoder
 from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
 from imageseg.models.weights.rows import classes_of, rows_besides
@@ -40,7 +41,7 @@ def build_from(
     if files.weights is not None and files.encoder_weights is not None:
         raise InputError("--network.weights holds an encoder too; pass it or --network.encoder_weights, not both")
     if files.encoder_weights is not None:
-        return _with_encoder_of(files.encoder_weights, model, num_classes, arguments)
+        return _with_encoder_of(files.encoder_weights, model, num_classes, arguments, say=say)
     assert files.weights is not None
     file, source, arguments = settled_for(files.weights, model, arguments, say=say)
     network, loaded = build_loaded(file, source, num_classes, arguments, class_names=class_names)
@@ -102,7 +103,7 @@ def _names(model: str, arguments: Mapping[str, Any]) -> set[str]:
         return set(build_untrained(model, 2, arguments).state_dict())
 
 
-def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
+def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any], *, say: Say) -> Network:
     if "encoder" not in parameters_of(MODELS[model]):
         raise InputError(
             f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights"
@@ -113,5 +114,21 @@ def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping
     with torch.device("meta"):
         full = set(timm.create_model(name, pretrained=False).state_dict()) if timm.is_model(name) else set()
     load_encoder(network.encoder, file, name=name, full=full)
+    if isinstance(network, FCN) and isinstance(network.head, FCNSkipHead) and network.head.fc6 is not None:
+        _fill_fully_connected(network.head, file, say=say)
     network.pretrained = True
     return network
+
+
+def _fill_fully_connected(head: FCNSkipHead, file: WeightFile, *, say: Say) -> None:
+    """FCN has VGG's fully connected layers in its head."""
+    layers = fully_connected_of(file)
+    if layers is None:
+        say(f"{file.path}: has no fully connected layers, so that FCN's (head.fc6, head.fc7) begin at random")
+        return
+    theirs = [tuple(layer.weight.shape) for layer in layers]
+    ours = [tuple(head.state_dict()[f"{name}.weight"].shape) for name in ("fc6", "fc7")]
+    if ours != theirs:
+        say(f"{file.path}: its fully connected layers are {theirs} and FCN's {ours}, which begin at random")
+        return
+    head.take_fully_connected(layers)

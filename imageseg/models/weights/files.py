@@ -181,13 +181,30 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _tensors_in(tree: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(tree, Mapping):
-        for inner in (tree, *(tree[name] for name in _WRAPPINGS if isinstance(tree.get(name), Mapping))):
-            tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
-            if tensors:
-                return tensors
-    found = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
-    raise InputError(f"{path}: holds no tensors by name, found {found or 'nothing'}")
+    if found := _unwrapped(tree):
+        return found
+    mappings = (
+        [str(name) for name, inner in tree.items() if isinstance(inner, Mapping)] if isinstance(tree, Mapping) else []
+    )
+    if mappings:
+        raise InputError(f"{path}: holds no tensors by name, also not in its mappings {', '.join(mappings[:5])}")
+    shown = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
+    raise InputError(f"{path}: holds no tensors by name, found {shown or 'nothing'}")
+
+
+def _unwrapped(tree: Any, depth: int = 3) -> dict[str, Tensor]:
+    """The tensors of a known wrapping, else of whatever mapping has most: a score beside them may be a tensor too."""
+    if not isinstance(tree, Mapping) or depth == 0:
+        return {}
+    for name in _WRAPPINGS:
+        if found := _unwrapped(tree.get(name), depth - 1):
+            return found
+    by_place = (
+        {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
+        for inner in (tree, *tree.values())
+        if isinstance(inner, Mapping)
+    )
+    return max(by_place, key=len)
 
 
 def _class_names(tree: Any) -> tuple[str, ...] | None:
