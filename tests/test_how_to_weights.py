@@ -68,6 +68,8 @@ def test_every_command_of_the_page_runs(
     assert {command for _, command, *_ in words} == {"train", "convert", "predict", "evaluate", "models"}
     for _, command, *arguments in words:
         assert command in COMMANDS
+        if command == "models":
+            arguments += ["--limit", "2"]  # counting the others takes its time
         if command != "train":
             assert main([command, *arguments]) == 0, capsys.readouterr().err
             continue

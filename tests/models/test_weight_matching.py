@@ -166,6 +166,12 @@ def test_networks_that_are_not_ours_are_refused_with_the_reason(name: str, tmp_p
         _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
 
 
+def test_the_reason_for_mmsegmentations_fcn_is_what_its_files_lack(tmp_path: Path) -> None:
+    keys = ("backbone.conv1.weight", "decode_head.conv_cat.conv.weight")
+    with pytest.raises(InputError, match=r"do not tell whether the head dilates \(FCN-D6, our variant 'd6'\) or not"):
+        _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
+
+
 def test_weights_of_ours_come_back_with_their_settings(tmp_path: Path) -> None:
     network = imageseg.build_model("DeepLabv3_plus", 3, encoder="resnet10t", pretrained=False, decoder_convs=1)
     path = _file(network.state_dict(), tmp_path)

@@ -66,8 +66,10 @@ def _ours(file: WeightFile, model: str) -> Source:
             f"{file.path}: is of a {MODELS.resolve(model)} with an argument '{strange[0]}', which this version of imageseg lacks; "
             "use the version that wrote it"
         )
-    preset = {name: value for name, value in kept.items() if name not in _MAY_CHANGE}
-    habits = {name: value for name, value in kept.items() if name in _MAY_CHANGE}
+    # Without an auxiliary head its width is nobody's.
+    may_change = (*_MAY_CHANGE, *(() if kept.get("aux") else ("aux_channels",)))
+    preset = {name: value for name, value in kept.items() if name not in may_change}
+    habits = {name: value for name, value in kept.items() if name in may_change}
     return Source("a checkpoint of imageseg", MODELS.resolve(model), (), _OURS, preset=preset, habits=habits)
 
 
