@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import torchvision
+from fakes import write_voc
+from PIL import Image
 
-from imageseg.cli import COMMANDS
+from imageseg.cli import COMMANDS, main
+from imageseg.cli.arguments import recipe_from
+from imageseg.models import MODELS, build_model
+from imageseg.models.weights import WeightFiles
 from imageseg.models.weights.tables import SOURCES
+from imageseg.names import parameters_of
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/weights-from-elsewhere.md").read_text(encoding="utf-8")
 PROJECTS = {"SMP": "segmentation_models_pytorch", "NVlabs": "NVlabs/SegFormer"}
@@ -22,10 +32,69 @@ def test_every_source_has_its_place(source: object) -> None:
     assert source.refusal or source.model in PAGE  # type: ignore[attr-defined]
 
 
-def test_its_commands_are_there() -> None:
-    commands = re.findall(r"^imageseg (\w+)|`imageseg (\w+) ", PAGE, flags=re.M)
-    assert len(commands) >= 6
-    assert {one or other for one, other in commands} <= set(COMMANDS)
+FILE = "deeplabv3_resnet50_coco-cd0a2569.pth"
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.S)
+COMMANDS_OF_PAGE = [
+    line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if "pip" not in line
+]
+COMMANDS_OF_PAGE += re.findall(r"`(imageseg [a-z]+ [^`]+)`", PAGE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds what the page's commands ask for: files of those names of random weights, VOC of three pictures, a photograph."""
+    folder = tmp_path_factory.mktemp("page")
+    torch.manual_seed(0)
+    network = torchvision.models.segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    torch.save(network.state_dict(), folder / FILE)
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), folder / "resnet50-11ad3fa6.pth")
+    write_voc(folder / "data" / "VOC")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "holiday.jpg")
+    return folder
+
+
+def _told(text: str) -> list[str]:
+    """The lines for the user, which the page breaks to its width."""
+    return re.findall(r"imageseg: .*", " ".join(text.split()).replace(" imageseg: ", "\nimageseg: "))
+
+
+def test_every_command_of_the_page_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training aside, of which the recipe is made and the network built."""
+    monkeypatch.chdir(folder)
+    told: list[str] = []
+    words = [shlex.split(command) for command in COMMANDS_OF_PAGE]
+    assert {command for _, command, *_ in words} == {"train", "convert", "predict", "evaluate", "models"}
+    for _, command, *arguments in words:
+        assert command in COMMANDS
+        if command == "models":
+            arguments += ["--limit", "2"]  # counting the others takes its time
+        if command != "train":
+            assert main([command, *arguments]) == 0, capsys.readouterr().err
+            continue
+        recipe = recipe_from(arguments, program="imageseg train")
+        if not {"weights", "encoder_weights"} & {name for name, value in recipe.network.items() if value is not None}:
+            continue  # begins with an installed package's
+        network = build_model(recipe.model, 21, say=told.append, **recipe.network)
+        assert network.pretrained
+    (expected,) = [block for kind, block in BLOCKS if kind == "text"]
+    assert [f"imageseg: {line}" for line in told] == _told(expected)
+    assert (folder / "voc.safetensors").exists()
+
+
+def test_its_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (call,) = re.findall(r"In Python: `imageseg\.build_model\((.*?)\)`", PAGE)
+    assert call == f'"DeepLabV3", 21, weights="{FILE}"'
+    assert build_model("DeepLabV3", 21, weights=FILE, say=lambda _: None).pretrained
+
+
+def test_flags_of_its_text_are_there() -> None:
+    flags = set(re.findall(r"--([a-z_.]+)", PAGE))
+    assert {flag.removeprefix("network.") for flag in flags if flag.startswith("network.")} <= {
+        name for takes in (*MODELS.values(), WeightFiles) for name in parameters_of(takes)
+    }
 
 
 def test_is_a_page() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from imageseg.errors import InputError, closest
@@ -31,6 +32,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def recipe_from(arguments: Sequence[str], *, program: str) -> Recipe:
     """The recipe that flags and YAML files describe: a flag beats a file, a later file an earlier one.
+
+    Every default is written out, those of a network that begins with ``weights`` aside: what the weights presume takes
+    the place of its defaults, and contradicts what is given.
 
     Prints and exits where ``--help`` or ``--print_config`` asks for it.
 
@@ -89,8 +93,10 @@ def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, An
 def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
     import jsonargparse
 
+    from imageseg.models import with_settings_of_weights
     from imageseg.training.parts import completed, takers
 
+    given = {*recipe.network, *_given(flags, "network")}
     recipe = completed(recipe)
     classes_of = takers(recipe.use, recipe.model)
     parser = _typed_parser(classes_of, program)
@@ -104,14 +110,28 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
     except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
         raise InputError(one_line(error)) from error
     recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
+    if recipe.network["weights"] is not None:
+        network = {name: value for name, value in recipe.network.items() if name in given}
+        recipe = replace(recipe, network=network)
     if print_config:
-        print(recipe.to_text(), end="")
+        if recipe.trainer["resume"] is None:
+            recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network))
+        print(completed(recipe).to_text(), end="")
         sys.exit(0)
     return recipe
 
 
-def network_arguments_from(flags: Sequence[str], model: str, *, program: str) -> dict[str, Any]:
-    """The arguments of a network that ``--network.*`` flags describe, with every default written out.
+def _given(flags: Sequence[str], section: str) -> set[str]:
+    """The names of a section's arguments for which there is a flag."""
+    names = (word.partition("=")[0] for word in flags)
+    return {name.removeprefix(f"--{section}.") for name in names if name.startswith(f"--{section}.")}
+
+
+def network_arguments_from(flags: Sequence[str], model: str, *, program: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of a network that ``--network.*`` flags describe.
+
+    Returns:
+        Those for which there is a flag, and all with every default written out.
 
     Raises:
         InputError: a flag that the network lacks, or a value of the wrong kind.
@@ -127,7 +147,8 @@ def network_arguments_from(flags: Sequence[str], model: str, *, program: str) ->
         values: dict[str, Any] = parser.parse_args(list(flags)).as_dict()["network"]
     except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
         raise InputError(one_line(error)) from error
-    return values
+    given = _given(flags, "network")
+    return {name: value for name, value in values.items() if name in given}, values
 
 
 def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:

@@ -36,17 +36,17 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given, flags = parser.parse_known_args(list(arguments))
-    if Path(given.output).exists() and Path(given.output).resolve() == Path(given.file).resolve():
-        raise InputError(f"{given.output}: would take the place of the file that is converted; pass another --output")
+    _check_output(given.output, given.file)
     from imageseg.models import MODELS, tell
     from imageseg.models.weights.building import build_loaded, classes_in, has_auxiliary, settled_for
     from imageseg.models.weights.settling import recognised
     from imageseg.names import parameters_of
 
     model = MODELS.resolve(given.model) if given.model else recognised(given.file, None)[1].model
-    network_arguments = network_arguments_from(flags, MODELS.resolve(model), program="imageseg convert")
-    file, source, network_arguments = settled_for(given.file, model, network_arguments, say=tell)
-    if "aux" in parameters_of(MODELS[model]):
+    by_flag, whole = network_arguments_from(flags, model, program="imageseg convert")
+    file, source, settled = settled_for(given.file, model, by_flag, say=tell)
+    network_arguments = {**whole, **settled}
+    if "aux" in parameters_of(MODELS[model]) and "aux" not in by_flag:
         network_arguments["aux"] = has_auxiliary(file, source)
     classes = given.num_classes or classes_in(file, source, network_arguments)
     if classes is None:
@@ -58,6 +58,11 @@ def run(arguments: Sequence[str]) -> int:
     if loaded.missing or loaded.mismatched:
         raise InputError(
             f"{loaded.line()}; what is not the file's would be random: pass the --network flags that it was trained with"
+        )
+    if loaded.renewed and loaded.carried < classes and given.num_classes is None:
+        raise InputError(
+            f"{given.file}: its classes are others than those of --use {given.use}, {loaded.carried} of {classes} by name, and "
+            "the rest of the classifier would be random; leave out --use, or ask for that with --num_classes"
         )
     _write(given.output, network.state_dict(), labels, use=given.use, model=model, arguments=network_arguments)
     if given.json:
@@ -85,9 +90,21 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _check_output(output: str, file: str) -> None:
+    path = Path(output)
+    if path.is_dir():
+        raise InputError(f"{output}: is a folder; name the checkpoint to write, as {path / 'converted.safetensors'}")
+    if path.exists() and path.resolve() == Path(file).resolve():
+        raise InputError(f"{output}: would take the place of the file that is converted; pass another --output")
+    blocking = next((parent for parent in path.parents if parent.exists()), None)
+    if blocking is not None and not blocking.is_dir():
+        raise InputError(f"{output}: cannot be written, {blocking} is no folder; pass another --output")
+
+
 def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> LabelSpace:
     """The dataset's, or those of these names, or numbered ones."""
     from imageseg.labels import Label, LabelSpace, voc_color
+    from imageseg.models.weights.files import numbered_classes
 
     if use is not None:
         from imageseg.datasets import DATASETS, build_dataset
@@ -99,7 +116,7 @@ def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> Label
             )
         return labels
     if names is None or len(names) != classes:
-        names = [f"class {index}" for index in range(classes)]
+        names = numbered_classes(classes)
     return LabelSpace(tuple(Label(name, voc_color(index), (index,)) for index, name in enumerate(names)))
 
 

@@ -97,6 +97,11 @@ def with_settings_of_weights(
 ) -> dict[str, Any]:
     """The arguments, with those that ``weights`` presume in the place of defaults.
 
+    Args:
+        name: of the network.
+        arguments: that the user has given, without defaults: one that contradicts the weights is an error.
+        say: takes a line for the user about what was set.
+
     Raises:
         InputError: the file cannot be read, is another network's, or presumes other values than were given.
     """

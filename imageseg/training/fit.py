@@ -71,12 +71,15 @@ def train(recipe: Recipe) -> TrainedRun:
     Raises:
         InputError: a name, an argument, a file or a label that does not fit; nothing is written before the data are found.
     """
-    recipe = completed(recipe)
+    whole = completed(recipe)
+    if whole.trainer["resume"] is None:
+        # Of what was given, before defaults are written out; and before anything is built: what is written down of this
+        # run must make the same network without the file.
+        settled = with_settings_of_weights(recipe.model, recipe.network, say=_say())
+        whole = completed(replace(recipe, network=settled))
+    recipe = whole
     parts = arguments_by_taker(recipe)
     training = Training(**parts[Training])
-    if training.resume is None:
-        # Before anything else is built: what is written down of this run must make the same network without the file.
-        recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network, say=_say()))
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])

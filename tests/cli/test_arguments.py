@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
+import torch
 import yaml
 
 from imageseg import InputError
@@ -111,3 +113,40 @@ def test_a_class_path_in_a_recipe_is_text_and_imports_nothing(tmp_path: Path) ->
     import sys
 
     assert "antigravity" not in sys.modules
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """Of SMP's FPN, which aligns corners and has no smoothing convolutions."""
+    torch.save(smp.FPN("resnet18", encoder_weights=None, classes=2).state_dict(), tmp_path / "fpn.pth")
+    return str(tmp_path / "fpn.pth")
+
+
+FPN = ["--use", "ToyScenes", "--model", "FPN"]
+
+
+def test_weights_take_the_place_of_defaults_in_what_is_printed(
+    weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = parse(*FPN, "--network.weights", weights, "--network.dropout", "0.1")
+    assert given.network == {"weights": weights, "dropout": 0.1}, "defaults come after what the weights presume"
+    assert given.task["lr"] is not None
+    with pytest.raises(SystemExit):
+        parse(*FPN, "--network.weights", weights, "--print_config")
+    captured = capsys.readouterr()
+    network = yaml.safe_load(captured.out)["network"]
+    assert (network["encoder"], network["align_corners"], network["dropout"]) == ("resnet18", True, 0.2)
+    assert network.keys() > {"in_channels", "pretrained", "encoder_weights"}
+    assert "sets --network." in captured.err
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_given_default_that_contradicts_weights_is_an_error(by_file: bool, weights: str, tmp_path: Path) -> None:
+    arguments = [*FPN, "--network.weights", weights, "--print_config"]
+    if by_file:
+        (tmp_path / "a.yaml").write_text("network: {align_corners: false}")
+        arguments += ["--config", str(tmp_path / "a.yaml")]
+    else:
+        arguments += ["--network.align_corners=false"]
+    with pytest.raises(InputError, match=r"presume --network\.align_corners true \(found false\); leave these out"):
+        parse(*arguments)

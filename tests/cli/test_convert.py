@@ -92,6 +92,39 @@ def test_names_in_the_file_are_kept(file: str) -> None:
     assert read_record("named.safetensors")[1].names == ["sky", "road"]
 
 
+def test_another_datasets_classes_leave_nothing_random(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": _smp(21).state_dict(), "meta": {"CLASSES": [f"thing {i}" for i in range(21)]}}, "21.pth")
+    assert main(["convert", "21.pth", "-o", "voc.safetensors", "--use", "VOC", *FLAGS]) == 2
+    error = capsys.readouterr().err
+    assert "its classes are others than those of --use VOC, 0 of 21 by name" in error
+    assert not Path("voc.safetensors").exists()
+    assert main(["convert", "21.pth", "-o", "voc.safetensors", "--use", "VOC", "--num_classes", "21", *FLAGS]) == 0
+
+
+def test_numbered_classes_become_a_datasets(file: str) -> None:
+    torch.save(_smp(21).state_dict(), "21.pth")
+    assert main(["convert", "21.pth", "-o", "numbered.safetensors", *FLAGS]) == 0
+    assert main(["convert", "numbered.safetensors", "-o", "voc.safetensors", "--use", "VOC"]) == 0
+    assert read_record("voc.safetensors")[1].names[1] == "aeroplane"
+    weights = imageseg.build_model("UNet", 21, weights="voc.safetensors").classifier.weight
+    assert torch.equal(weights, _smp(21).segmentation_head[0].weight)
+
+
+def test_an_eomt_is_converted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its classifier has a row more than there are classes."""
+    monkeypatch.chdir(tmp_path)
+    small = {"encoder": "test_vit", "num_queries": 5, "num_blocks": 2}
+    network = imageseg.build_model("EoMT", 3, pretrained=False, **small)
+    torch.save(network.state_dict(), "eomt.pth")
+    flags = [word for name, value in small.items() for word in (f"--network.{name}", str(value))]
+    assert main(["convert", "eomt.pth", "-o", "ours.safetensors", "--model", "EoMT", *flags]) == 0
+    assert main(["convert", "ours.safetensors", "-o", "again.safetensors"]) == 0
+    for name in ("ours.safetensors", "again.safetensors"):
+        assert len(read_record(name)[1]) == 3
+        again = imageseg.build_model("EoMT", 3, weights=name).state_dict()
+        assert all(torch.equal(value, again[key]) for key, value in network.state_dict().items())
+
+
 def test_another_number_of_classes_makes_another_classifier(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", file, "-o", "five.safetensors", "--num_classes", "5", "--json", *FLAGS]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -108,6 +141,8 @@ def test_another_number_of_classes_makes_another_classifier(file: str, capsys: p
         (["smp.ckpt", "-o", "x", "--model", "UNte"], "did you mean 'UNet'?"),
         (["smp.ckpt", "-o", "x", "--network.encodr", "a"], "did you mean '--network.encoder'?"),
         (["smp.ckpt", "-o", "smp.ckpt"], "would take the place of the file"),
+        (["smp.ckpt", "-o", "."], ".: is a folder; name the checkpoint to write, as converted.safetensors"),
+        (["smp.ckpt", "-o", "smp.ckpt/x"], "smp.ckpt/x: cannot be written, smp.ckpt is no folder"),
         (["smp.ckpt"], "the following arguments are required: -o/--output"),
         (["none.pth", "-o", "x"], "none.pth: no such file of weights"),
     ],

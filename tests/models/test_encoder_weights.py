@@ -125,6 +125,75 @@ def test_segformers_encoders_are_found_under_their_authors_names(tmp_path: Path)
     assert torch.equal(ours.stages_1.downsample.proj.weight, theirs["patch_embed2.proj.weight"])
 
 
+@pytest.fixture
+def vgg(tmp_path: Path) -> Callable[[str], tuple[str, dict[str, Tensor]]]:
+    """A file of torchvision's or timm's VGG11, and its fully connected layers; one number each, which takes no memory."""
+
+    def make(by: str) -> tuple[str, dict[str, Tensor]]:
+        names = {"timm": ("pre_logits.fc1", "pre_logits.fc2"), "torchvision": ("classifier.0", "classifier.3")}[by]
+        shapes = ((4096, 512, 7, 7), (4096, 4096, 1, 1)) if by == "timm" else ((4096, 25088), (4096, 4096))
+        state = _state("vgg11") | {"head.fc.bias" if by == "timm" else "classifier.6.bias": torch.ones(1000)}
+        state = {name: value for name, value in state.items() if name != "head.fc.weight"}
+        layers = {}
+        for number, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            layers[f"{number}.weight"] = state[f"{name}.weight"] = torch.rand(shape[0], 1, 1, 1)[
+                (...,) + (0,) * (4 - len(shape))
+            ].expand(shape)
+            layers[f"{number}.bias"] = state[f"{name}.bias"] = torch.rand(4096)
+        torch.save(state, tmp_path / "vgg.pth")
+        return str(tmp_path / "vgg.pth"), layers
+
+    return make
+
+
+@pytest.mark.parametrize("by", ["timm", "torchvision"])
+def test_deconvnets_fully_connected_layers_are_in_the_file(
+    by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]]
+) -> None:
+    path, layers = vgg(by)
+    network = imageseg.build_model("DeConvNet", 2, encoder="vgg11", encoder_weights=path)
+    assert network.encoder.fully_connected is not None
+    for number, place in enumerate((0, 3)):
+        layer = network.encoder.fully_connected[place]
+        assert torch.equal(layer.weight, layers[f"{number}.weight"].reshape(layer.weight.shape))
+        assert torch.equal(layer.bias, layers[f"{number}.bias"])
+
+
+@pytest.mark.parametrize("by", ["timm", "torchvision"])
+def test_fcn_takes_them_into_its_head(by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]]) -> None:
+    path, layers = vgg(by)
+    lines: list[str] = []
+    network = imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, say=lines.append)
+    for number, layer in enumerate((network.head.fc6, network.head.fc7)):
+        assert torch.equal(layer.weight, layers[f"{number}.weight"].reshape(layer.weight.shape))
+        assert torch.equal(layer.bias, layers[f"{number}.bias"])
+    assert lines == []
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
+    assert "fully connected layers are [(4096, 512, 7, 7), (4096, 4096, 1, 1)] and FCN's [(8, " in lines[0]
+
+
+def test_fcn_says_that_they_are_not_in_the_file(tmp_path: Path) -> None:
+    lines: list[str] = []
+    path = _saved(_state("vgg11"), tmp_path / "file.pth")
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
+    assert lines == [f"{path}: has no fully connected layers, so that FCN's (head.fc6, head.fc7) begin at random"]
+    with pytest.raises(InputError, match=r"lacks 4 of 20 tensors of encoder 'vgg11' \(fully_connected\.0\.weight"):
+        imageseg.build_model("DeConvNet", 2, encoder="vgg11", encoder_weights=path)
+
+
+@pytest.mark.parametrize("model", ["ViTLinear", "EoMT"])
+@pytest.mark.parametrize("encoder", ["eva02_tiny_patch14_224", "test_vit", "test_vit2"])
+def test_a_vits_last_normalisation_is_found_where_pooling_put_it(encoder: str, model: str, tmp_path: Path) -> None:
+    state = _state(encoder)
+    path = _saved(state, tmp_path / "vit.safetensors")
+    network = imageseg.build_model(model, 2, encoder=encoder, encoder_weights=path)
+    norm = "norm.weight" if "norm.weight" in state else "fc_norm.weight"
+    assert torch.equal(network.encoder.network.norm.weight, state[norm])
+    del state[norm]
+    with pytest.raises(InputError, match=rf"lacks 1 of \d+ tensors of encoder '{encoder}' \(norm\.weight"):
+        imageseg.build_model(model, 2, encoder=encoder, encoder_weights=_saved(state, tmp_path / "file.pth"))
+
+
 def test_a_missing_file_says_so() -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
         imageseg.build_model("UNet", 2, encoder_weights="nowhere.pth")

@@ -42,6 +42,13 @@ def _saved(tree: Any, folder: Path) -> Path:
         {"state_dict": {f"module.network.{name}": value for name, value in TENSORS.items()}},
         {"model": TENSORS, "args": argparse.Namespace(lr=0.1)},
         {"state_dict": TENSORS, "scores": np.arange(3.0), "folder": Path("runs")},
+        {"best_acc1": torch.tensor(0.7), "state_dict": TENSORS},
+        {"best_acc1": torch.tensor(0.7), "weights": TENSORS, "scaler": {"scale": torch.ones(1)}},
+        {
+            "ema": {f"ema.{name}": value for name, value in (TENSORS | {"decay": torch.ones(1)}).items()},
+            "model": TENSORS,
+        },
+        {"model": {"state_dict": TENSORS}, "epoch": torch.tensor(3)},
     ],
     ids=lambda tree: next(iter(tree)),
 )
@@ -108,6 +115,42 @@ def test_a_checkpoint_of_ours_tells_its_network_and_classes(tmp_path: Path) -> N
     assert found.tensors.keys() == TENSORS.keys()
     assert (found.model, found.class_names) == ("UNet", ("sky", "road"))
     assert found.arguments["decoder_channels"] == (8, 8, 8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"recipe": {"model": "UNet", "network": {}}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": [{"color": [1, 2, 3]}]}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": ["sky"]}},
+        {"recipe": {"model": "UNet", "network": {}}, "labels": {"labels": 3}},
+        {"recipe": {"model": "UNet", "network": [1]}, "labels": {"labels": []}},
+        {"recipe": {"model": 3, "network": {}}, "labels": {"labels": []}},
+        {"recipe": "UNet", "labels": {"labels": []}},
+        [],
+    ],
+)
+def test_a_damaged_record_is_said_to_be(record: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ours.ckpt"
+    write_checkpoint({"imageseg": record, "state_dict": {f"network.{n}": v for n, v in TENSORS.items()}}, path)
+    with pytest.raises(InputError, match=r"ours\.ckpt: looks like a checkpoint of imageseg, but its record is damaged"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("tree", ["", "{", "[]", "3", '{"dict": 3}', '{"dict": [["imageseg", {"a": 1}]]}', "[" * 5000])
+def test_a_damaged_tree_is_said_to_be(tree: str, tmp_path: Path) -> None:
+    tensors = {f"0.checkpoint.state_dict.network.{name}": value for name, value in TENSORS.items()}
+    safetensors.torch.save_file(tensors, tmp_path / "ours.ckpt", metadata={"tree": tree})
+    with pytest.raises(InputError, match="record is damaged"):
+        read_weights(tmp_path / "ours.ckpt")
+
+
+def test_numbered_classes_are_no_names(tmp_path: Path) -> None:
+    labels = LabelSpace((Label("class 0", (1, 2, 3)), Label("class 1", (4, 5, 6))))
+    record = {"recipe": Recipe("VOC", "UNet").to_dict(), "labels": labels.to_dict()}
+    path = tmp_path / "ours.ckpt"
+    write_checkpoint({"imageseg": record, "state_dict": {f"network.{n}": v for n, v in TENSORS.items()}}, path)
+    assert read_weights(path).class_names is None
 
 
 class _Planted:
@@ -184,5 +227,8 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
 def test_no_file_and_no_tensors_say_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
         read_weights(tmp_path / "nowhere.pth")
+    nested = {"epoch": 1, "optimizer": {"lr": 0.1}, "models": {"student": {"a": torch.ones(1)}}}
+    with pytest.raises(InputError, match=r"holds no tensors by name, also not in its mappings optimizer, models$"):
+        read_weights(_saved(nested, tmp_path))
     with pytest.raises(InputError, match="holds no tensors by name, found epoch, lr"):
         read_weights(_saved({"epoch": 1, "lr": 0.1}, tmp_path))

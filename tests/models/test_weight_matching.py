@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
-from imageseg import InputError
+from imageseg import InputError, Label, LabelSpace, Recipe
+from imageseg.checkpoint import write_checkpoint
 from imageseg.models import begins_pretrained, build_untrained, with_settings_of_weights
+from imageseg.models.base import Network
+from imageseg.models.weights.building import build_loaded
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.matching import load
 from imageseg.models.weights.pixels import Pixels, renormalized
@@ -93,12 +97,10 @@ def test_the_same_classes_keep_the_whole_classifier(theirs: dict[str, Tensor], t
 def test_names_of_published_weights_are_taken_on_trust_only_for_other_numbers_of_classes(
     classes: int, carried: bool
 ) -> None:
-    network = build_untrained("UNet", classes, SMALL)
-    with torch.no_grad():
-        state = build_untrained("UNet", 3, SMALL).state_dict()
+    state = build_untrained("UNet", 3, SMALL).state_dict()
     published = Source("somebody's", "UNet", (), (("", ""),), class_names=NAMES)
     names = ["road", "house", "sky", "river"][:classes]
-    loaded = load(network, WeightFile("file.pth", state), published, class_names=names)
+    network, loaded = build_loaded(WeightFile("file.pth", state), published, classes, SMALL, class_names=names)
     assert loaded.carried == (2 if carried else 0)
     assert loaded.complete == (not carried)
     assert torch.equal(network.classifier.weight[0], state["classifier.weight"][1 if carried else 0])
@@ -164,6 +166,12 @@ def test_networks_that_are_not_ours_are_refused_with_the_reason(name: str, tmp_p
         _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
 
 
+def test_the_reason_for_mmsegmentations_fcn_is_what_its_files_lack(tmp_path: Path) -> None:
+    keys = ("backbone.conv1.weight", "decode_head.conv_cat.conv.weight")
+    with pytest.raises(InputError, match=r"do not tell whether the head dilates \(FCN-D6, our variant 'd6'\) or not"):
+        _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
+
+
 def test_weights_of_ours_come_back_with_their_settings(tmp_path: Path) -> None:
     network = imageseg.build_model("DeepLabv3_plus", 3, encoder="resnet10t", pretrained=False, decoder_convs=1)
     path = _file(network.state_dict(), tmp_path)
@@ -182,8 +190,16 @@ def test_a_preset_takes_the_place_of_defaults_and_is_told(theirs: dict[str, Tens
     assert settled["rates"] == [2, 4]
     assert notes == ["decoder_convs 1", "rates '[2, 4]'"]
     assert _settled(source, settled)[1] == [], "what is settled once, stays"
-    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 3\); leave these flags out"):
-        _settled(source, {"decoder_convs": 3})
+    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 2\); leave these out"):
+        _settled(source, {"decoder_convs": 2})
+
+
+def test_a_default_that_was_given_contradicts_as_any_other_value() -> None:
+    source = Source("somebody's", "DeepLabv3_plus", (), (), preset={"decoder_convs": 1}, habits={"output_stride": 8})
+    with pytest.raises(InputError, match=r"presume --network\.decoder_convs 1 \(found 2\)"):
+        _settled(source, {"decoder_convs": 2})
+    assert _settled(source, {"output_stride": 16})[0]["output_stride"] == 16
+    assert _settled(source, {"decoder_convs": None})[0]["decoder_convs"] == 1, "None is as good as nothing given"
 
 
 def test_habits_give_way_to_the_user() -> None:
@@ -202,10 +218,62 @@ def test_settings_are_for_the_recipe_too(tmp_path: Path) -> None:
     state = smp.Unet("resnet34", encoder_weights=None, classes=3).state_dict()
     lines: list[str] = []
     path = _file(state, tmp_path)
-    settled = with_settings_of_weights("unet", {"encoder": "resnet50", "weights": path}, say=lines.append)
+    settled = with_settings_of_weights("unet", {"weights": path}, say=lines.append)
     assert settled == {"encoder": "resnet34", "weights": path}
     assert "sets --network.encoder resnet34" in lines[0]
     assert with_settings_of_weights("unet", {"encoder": "resnet50"}) == {"encoder": "resnet50"}
+
+
+def _checkpoint(network: Any, arguments: dict[str, Any], folder: Path, *, model: str) -> str:
+    labels = LabelSpace(tuple(Label(name, (index, 0, 0)) for index, name in enumerate(NAMES)))
+    record = {"recipe": Recipe("VOC", model, network=arguments).to_dict(), "labels": labels.to_dict()}
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    write_checkpoint({"imageseg": record, "state_dict": state}, folder / "ours.ckpt")
+    return str(folder / "ours.ckpt")
+
+
+TRAINED = {"encoder": "resnet10t", "channels": 16, "bins": [1, 2], "aux": False, "dropout": 0.1, "output_stride": 8}
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> str:
+    """A checkpoint of ours without an auxiliary head."""
+    network = imageseg.build_model("PSPNet", 3, pretrained=False, **TRAINED)
+    return _checkpoint(network, TRAINED, tmp_path, model="PSPNet")
+
+
+def test_a_checkpoint_of_ours_sets_what_its_weights_are_made_for(ours: str) -> None:
+    settled = with_settings_of_weights("PSPNet", {"weights": ours}, say=lambda _: None)
+    takes = inspect.signature(imageseg.MODELS["PSPNet"]).parameters
+    assert all(settled.get(name, takes[name].default) == value for name, value in TRAINED.items())
+    with pytest.raises(InputError, match=r"presume --network\.bins '\[1, 2\]' \(found '\[1, 3\]'\)"):
+        imageseg.build_model("PSPNet", 3, weights=ours, bins=(1, 3))
+
+
+def test_what_may_change_between_trainings_is_the_users(ours: str) -> None:
+    lines: list[str] = []
+    network = imageseg.build_model("PSPNet", 3, weights=ours, aux=True, dropout=0.7, output_stride=16, say=lines.append)
+    assert "7 not in the file (auxiliary.0.weight, ...)" in lines[-1]
+    assert network.auxiliary is not None
+    assert network.encoder.strides[-1] == 16
+    assert 0.7 in [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)]
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "message"),
+    [
+        ("PSPNet", {"pyramids": 3}, r"ours\.ckpt: is of a PSPNet with an argument 'pyramids', which this version"),
+        ("PSPNet9", {}, r"ours\.ckpt: is of network 'PSPNet9', which this version"),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_refused(
+    model: str, argument: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    network = build_untrained("UNetClassic", 3, {"channels": (4, 8)})
+    path = _checkpoint(network, argument, tmp_path, model=model)
+    with pytest.raises(InputError, match=message) as refused:
+        imageseg.build_model("PSPNet", 3, weights=path)
+    assert "\n" not in refused.value.line()
 
 
 @pytest.mark.parametrize(
@@ -237,36 +305,69 @@ def test_an_encoder_of_another_family_is_not_guessed(encoder: str) -> None:
     assert encoder_of(state, Source("ours", "UNet", (), (("", ""),))) is None
 
 
+class _Small(Network):
+    """Two convolutions, whose names are not in the order of the layers."""
+
+    def __init__(self, *, has_bias: bool) -> None:
+        super().__init__(2)
+        self.encoder = nn.ModuleDict(
+            {
+                "z": nn.Conv2d(3, 4, 3, bias=has_bias),
+                **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
+                "b": nn.Conv2d(4, 3, 3, bias=has_bias),
+                "a": nn.BatchNorm2d(3),
+            }
+        )
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        for layer in self.encoder.children():
+            images = layer(images)
+        return images
+
+
+@pytest.mark.parametrize("by_alphabet", [True, False])
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_pixels_of_another_normalisation_go_into_the_first_convolution(order: str, has_bias: bool) -> None:
-    """Against the convolution on pictures that were normalised as theirs are."""
-    network = build_untrained("UNet", 2, SMALL)
+def test_pixels_of_another_normalisation_go_into_the_first_convolution(
+    order: str, has_bias: bool, by_alphabet: bool, randomize: Callable[[nn.Module], nn.Module]
+) -> None:
+    """Against the network on pictures that were normalised as theirs are; safetensors sorts names by the alphabet."""
+    network = _Small(has_bias=has_bias)
+    randomize(network).double().eval()
     pixels = Pixels(order, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 3.0))
-    state = {"encoder.a.weight": torch.randn(4, 3, 3, 3)}
-    if has_bias:
-        state["encoder.a.bias"] = torch.randn(4)
-    else:
-        state["encoder.b.running_mean"] = torch.randn(4)
-    ours = renormalized(state, network, pixels)
-    images = torch.randint(0, 256, (1, 3, 9, 11)).float()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randint(0, 256, (1, 3, 9, 11)).double()
     swapped = images if order == "rgb" else images.flip(1)
     their_view = (swapped - torch.tensor(pixels.mean).view(1, 3, 1, 1)) / torch.tensor(pixels.std).view(1, 3, 1, 1)
+    with torch.no_grad():
+        expected, unchanged = network.coarse_logits(their_view), network.coarse_logits(network.normalize(images))
+        names = sorted(state) if by_alphabet else list(state)
+        network.load_state_dict(renormalized({name: state[name] for name in names}, network, pixels))
+        assert torch.allclose(network.coarse_logits(network.normalize(images)), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(unchanged, expected, rtol=1e-2, atol=1.0)
+
+
+def test_pictures_of_one_channel_have_their_normalisation_too() -> None:
+    network = build_untrained("UNetClassic", 2, {"channels": (4, 8), "in_channels": 1}).double()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    pixels = Pixels("bgr", mean=(0, 0, 0), std=(255, 255, 255))
+    images = torch.rand(1, 1, 9, 11).double() * 255
+    ours = renormalized(state, network, pixels)
 
     def after(state: dict[str, Tensor], view: Tensor) -> Tensor:
-        maps = F.conv2d(view, state["encoder.a.weight"], state.get("encoder.a.bias"))
-        return maps if has_bias else maps - state["encoder.b.running_mean"].view(1, -1, 1, 1)
+        maps = F.conv2d(view, state["encoder.0.0.weight"])
+        return maps - state["encoder.0.1.running_mean"].view(1, -1, 1, 1)
 
-    expected = after(state, their_view)
-    assert torch.allclose(after(ours, network.normalize(images)), expected, rtol=1e-4, atol=1e-2)
-    assert not torch.allclose(after(state, network.normalize(images)), expected, rtol=1e-2, atol=1.0)
+    assert torch.allclose(after(ours, network.normalize(images)), after(state, images / 255), atol=1e-6)
+    three = build_untrained("UNetClassic", 2, {"channels": (4, 8)})
+    assert renormalized(state, three, pixels) is state, "another shape, which the caller reports"
 
 
 def test_another_epsilon_goes_into_the_variance() -> None:
     network = build_untrained("UNet", 2, SMALL)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     file = WeightFile("file.pth", state)
-    load(network, file, Source("ours", "UNet", (), (("", ""),), encoder_eps=1e-3))
+    load(network, file, Source("ours", "UNet", (), (("", ""),), encoder_eps=1e-3), besides={})
     found = network.state_dict()
     for name, value in state.items():
         if name.endswith("running_var"):

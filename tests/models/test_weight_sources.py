@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
@@ -95,8 +96,15 @@ def theirs(case: Case, randomize: Randomize) -> nn.Module:
 
 @pytest.fixture
 def path(theirs: nn.Module, tmp_path: Path) -> str:
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    return str(tmp_path / "weights.pth")
+    return _saved(theirs.state_dict(), tmp_path / "weights.pth")
+
+
+def _saved(state: Mapping[str, Tensor], path: Path) -> str:
+    if path.suffix == ".safetensors":  # which lists names by the alphabet
+        safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, path)
+    else:
+        torch.save(dict(state), path)
+    return str(path)
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
@@ -132,6 +140,15 @@ def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
         wrong, _ = build_loaded(file, source, CLASSES, {**settled, **case.wrong})
         with torch.no_grad():
             assert _relative(wrong.double().eval()(images), expected) > 1e-3, "another network went unnoticed"
+
+
+def test_the_order_of_the_file_changes_nothing(case: Case, theirs: nn.Module, tmp_path: Path) -> None:
+    states = []
+    for name in ("weights.pth", "weights.safetensors"):
+        path = _saved(theirs.state_dict(), tmp_path / name)
+        ours = imageseg.build_model(case.model, CLASSES, weights=path, say=lambda _: None, **case.arguments)
+        states.append(ours.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.arguments.get("aux")], indirect=True)
@@ -302,14 +319,17 @@ UNINSTALLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", UNINSTALLED)
-def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(name: str, tmp_path: Path) -> None:
+def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
     given, their_names = UNINSTALLED[name]
     model = next(source.model for source in SOURCES if source.name == name)
     arguments = {**given, **({"pretrained": False} if "pretrained" in _takes(model) else {})}
     state = _in_their_names(model, arguments, their_names)
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "file.pth")
-    file, source = recognised(str(tmp_path / "file.pth"), None)
+    path = _saved({f"module.{key}": value for key, value in state.items()}, tmp_path / f"file{suffix}")
+    file, source = recognised(path, None)
     assert source.name == name
     network, loaded = build_loaded(file, replace(source, pixels=None), CLASSES, arguments)
     assert loaded.complete, loaded.line()
@@ -319,6 +339,24 @@ def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(name: s
             assert torch.equal(value, torch.full_like(value, _value(key))), key
     settled = with_settings_of_weights(model, {**given, "weights": file.path}, say=lambda _: None)
     assert all(settled[key] == value or list(settled[key]) == list(value) for key, value in given.items())
+
+
+def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> None:
+    """The first convolution and its normalisation are the network's, whatever the file begins with."""
+    given, their_names = UNINSTALLED["milesial's UNet"]
+    torch.manual_seed(0)
+    network = imageseg.build_model("UNetClassic", CLASSES, **given)
+    state = {}
+    for name, value in network.state_dict().items():
+        ours, theirs = next((ours, theirs) for ours, theirs in their_names.items() if re.match(ours, name))
+        state[re.sub(f"^{ours}", theirs, name)] = value
+    images = torch.randint(0, 256, (1, 3, 48, 64)).float()
+    with torch.no_grad():
+        expected = network.eval().coarse_logits(images / 255)[..., 16:32, 16:48]
+        for suffix in (".pth", ".safetensors"):
+            path = _saved(state, tmp_path / f"file{suffix}")
+            found = imageseg.build_model("UNetClassic", CLASSES, weights=path, say=lambda _: None, **given).eval()
+            assert _relative(found(images)[..., 16:32, 16:48], expected) < 0.05, "the border alone may differ"
 
 
 def _takes(model: str) -> list[str]:

@@ -11,10 +11,12 @@ import torch
 from imageseg.errors import InputError
 from imageseg.models import MODELS, build_untrained
 from imageseg.models.base import Network
+from imageseg.models.fcn import FCN, FCNSkipHead
 from imageseg.models.weights import WeightFiles
-from imageseg.models.weights.encoder_file import load_encoder
+from imageseg.models.weights.encoder_file import fully_connected_of, load_encoder
 from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
+from imageseg.models.weights.rows import classes_of, rows_besides
 from imageseg.models.weights.settling import recognised, settled
 from imageseg.models.weights.sources import Source
 from imageseg.names import arguments_for, parameters_of
@@ -39,7 +41,7 @@ def build_from(
     if files.weights is not None and files.encoder_weights is not None:
         raise InputError("--network.weights holds an encoder too; pass it or --network.encoder_weights, not both")
     if files.encoder_weights is not None:
-        return _with_encoder_of(files.encoder_weights, model, num_classes, arguments)
+        return _with_encoder_of(files.encoder_weights, model, num_classes, arguments, say=say)
     assert files.weights is not None
     file, source, arguments = settled_for(files.weights, model, arguments, say=say)
     network, loaded = build_loaded(file, source, num_classes, arguments, class_names=class_names)
@@ -61,13 +63,14 @@ def build_loaded(
         InputError: fewer than 95 % of the encoder's tensors fit.
     """
     network = build_untrained(source.model, num_classes, arguments)
-    loaded = load(network, file, source, class_names=class_names)
+    besides = rows_besides(source.model, arguments)
+    loaded = load(network, file, source, besides=besides, class_names=class_names)
     network.pretrained = True
     return network, loaded
 
 
 def settings(model: str, arguments: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
-    """All arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
+    """The given arguments with those that the file of ``weights`` presumes, ``weights`` among them."""
     own = arguments_for(MODELS[model], arguments)
     return {**arguments, **settled_for(arguments["weights"], model, own, say=say)[2]}
 
@@ -86,10 +89,8 @@ def settled_for(
 def classes_in(file: WeightFile, source: Source, arguments: Mapping[str, Any]) -> int | None:
     """How many classes a file's classifier tells apart; None where it has none."""
     with torch.device("meta"):
-        two, three = (build_untrained(source.model, count, arguments).state_dict() for count in (2, 3))
-    of_classes = {name for name, value in two.items() if value.shape != three[name].shape}
-    found = renamed(file, source, two)[0]
-    return next((int(value.shape[0]) for name, value in found.items() if name in of_classes), None)
+        ours = build_untrained(source.model, 2, arguments).state_dict()
+    return classes_of(renamed(file, source, ours)[0], rows_besides(source.model, arguments))
 
 
 def has_auxiliary(file: WeightFile, source: Source) -> bool:
@@ -102,7 +103,7 @@ def _names(model: str, arguments: Mapping[str, Any]) -> set[str]:
         return set(build_untrained(model, 2, arguments).state_dict())
 
 
-def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
+def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping[str, Any], *, say: Say) -> Network:
     if "encoder" not in parameters_of(MODELS[model]):
         raise InputError(
             f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights"
@@ -113,5 +114,21 @@ def _with_encoder_of(path: str, model: str, num_classes: int, arguments: Mapping
     with torch.device("meta"):
         full = set(timm.create_model(name, pretrained=False).state_dict()) if timm.is_model(name) else set()
     load_encoder(network.encoder, file, name=name, full=full)
+    if isinstance(network, FCN) and isinstance(network.head, FCNSkipHead) and network.head.fc6 is not None:
+        _fill_fully_connected(network.head, file, say=say)
     network.pretrained = True
     return network
+
+
+def _fill_fully_connected(head: FCNSkipHead, file: WeightFile, *, say: Say) -> None:
+    """FCN has VGG's fully connected layers in its head."""
+    layers = fully_connected_of(file)
+    if layers is None:
+        say(f"{file.path}: has no fully connected layers, so that FCN's (head.fc6, head.fc7) begin at random")
+        return
+    theirs = [tuple(layer.weight.shape) for layer in layers]
+    ours = [tuple(head.state_dict()[f"{name}.weight"].shape) for name in ("fc6", "fc7")]
+    if ours != theirs:
+        say(f"{file.path}: its fully connected layers are {theirs} and FCN's {ours}, which begin at random")
+        return
+    head.take_fully_connected(layers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,18 @@ from imageseg.errors import InputError
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.matching import COUNTER, bare, fitted_to, rename
 from imageseg.models.weights.tables_shared import mit
+
+_VGG_LAYERS = (r"(?:pre_logits\.fc1|classifier\.0)\.", r"(?:pre_logits\.fc2|classifier\.3)\.")
+"""The two fully connected layers of a VGG, as timm and as torchvision name them."""
+_MOVED = (
+    (_VGG_LAYERS[0], "fully_connected.0."),
+    (_VGG_LAYERS[1], "fully_connected.3."),
+    # A ViT that was made to be pooled has its last normalisation after that, its encoder before.
+    (r"fc_norm\.", "norm."),
+)
+"""What encoders of ours have in another place than the classifier."""
+_ADDED = r"fully_connected\.[14]\."
+"""DeconvNet's normalisations, which no VGG has."""
 
 
 def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[str]) -> None:
@@ -28,9 +42,13 @@ def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[s
     ours = encoder.state_dict()
     # SegFormer's authors publish their encoders alone, under names of their own.
     rules = mit("") if "patch_embed1.proj.weight" in file.tensors else ()
-    by_bare = {bare(rename(key, rules) or f"encoder.{_of_classifier(key)}"): key for key in file.tensors}
+    moved = _moved([_of_classifier(key) for key in file.tensors], ours)
+    by_bare = {
+        bare(rename(key, rules) or f"encoder.{moved.get(_of_classifier(key), _of_classifier(key))}"): key
+        for key in file.tensors
+    }
     state: dict[str, Tensor] = {}
-    wanted = [key for key in ours if not key.endswith(COUNTER)]
+    wanted = [key for key in ours if not key.endswith(COUNTER) and not re.match(_ADDED, key)]
     missing = [key for key in wanted if bare(f"encoder.{key}") not in by_bare]
     if missing:
         raise InputError(
@@ -61,6 +79,39 @@ def load_encoder(encoder: nn.Module, file: WeightFile, *, name: str, full: set[s
             "pass the file of that encoder"
         )
     encoder.load_state_dict({**ours, **state})
+
+
+class FullyConnected(NamedTuple):
+    """A VGG's fully connected layers as convolutions, by timm's names."""
+
+    fc1: nn.Conv2d
+    fc2: nn.Conv2d
+
+
+def fully_connected_of(file: WeightFile) -> FullyConnected | None:
+    """Those of the file; None where it lacks them."""
+    by_name = {_of_classifier(key): value for key, value in file.tensors.items()}
+    layers = []
+    for pattern, kernel in zip(_VGG_LAYERS, (7, 1), strict=True):
+        state = {re.sub(pattern, "", name): value for name, value in by_name.items() if re.match(pattern, name)}
+        if state.keys() != {"weight", "bias"}:
+            return None
+        state["weight"] = state["weight"].reshape(len(state["bias"]), -1, kernel, kernel)
+        layer = nn.Conv2d(state["weight"].shape[1], len(state["bias"]), kernel, device="meta")
+        layer.load_state_dict(state, assign=True)
+        layers.append(layer)
+    return FullyConnected(*layers)
+
+
+def _moved(theirs: list[str], ours: Mapping[str, Tensor]) -> dict[str, str]:
+    """Of the file's names, those that the encoder has in another place, and which."""
+    wanted = {bare(f"encoder.{key}") for key in ours}
+    moved = {}
+    for name in theirs:
+        new = rename(name, _MOVED)
+        if new is not None and new not in theirs and bare(f"encoder.{new}") in wanted:
+            moved[name] = new
+    return moved
 
 
 def _of_classifier(key: str) -> str:

@@ -95,20 +95,33 @@ def _read_safetensors(path: Path) -> WeightFile:
     ours = {match[1]: tensors[name] for name in tensors if (match := _OUR_TENSOR.fullmatch(name))}
     if not ours:
         return WeightFile(str(path), tensors)
-    record = _our_record(metadata.get("tree", "{}"), path)
-    names = tuple(label["name"] for label in record["labels"]["labels"])
-    recipe = record["recipe"]
-    return WeightFile(str(path), ours, names, recipe["model"], recipe["network"])
-
-
-def _our_record(tree: str, path: Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of its run; plain values only, since its tensors are elsewhere."""
     try:
-        record: dict[str, Any] = _plain(dict(json.loads(tree)["dict"])["imageseg"])
-        _ = record["labels"]["labels"], record["recipe"]["model"], record["recipe"]["network"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({error})") from error
-    return record
+        names, model, arguments = _our_record(metadata.get("tree", "{}"))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({type(error).__name__}: {error})"
+        ) from error
+    return WeightFile(str(path), ours, names, model, arguments)
+
+
+def _our_record(tree: str) -> tuple[tuple[str, ...] | None, str, dict[str, Any]]:
+    """Classes, network and arguments that a checkpoint of ours tells; plain values only, since its tensors are elsewhere."""
+    record = _plain(dict(json.loads(tree)["dict"])["imageseg"])
+    names = tuple(label["name"] for label in record["labels"]["labels"])
+    model, arguments = record["recipe"]["model"], record["recipe"]["network"]
+    if (
+        not isinstance(model, str)
+        or not isinstance(arguments, dict)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError("a name or the network's arguments are of another kind")
+    # Numbered ones stand for names that nobody knew when the file was converted.
+    return (None if names == numbered_classes(len(names)) else names), model, arguments
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """What classes are called whose names nobody knows."""
+    return tuple(f"class {index}" for index in range(count))
 
 
 def _plain(value: Any) -> Any:
@@ -168,13 +181,30 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _tensors_in(tree: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(tree, Mapping):
-        for inner in (tree, *(tree[name] for name in _WRAPPINGS if isinstance(tree.get(name), Mapping))):
-            tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
-            if tensors:
-                return tensors
-    found = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
-    raise InputError(f"{path}: holds no tensors by name, found {found or 'nothing'}")
+    if found := _unwrapped(tree):
+        return found
+    mappings = (
+        [str(name) for name, inner in tree.items() if isinstance(inner, Mapping)] if isinstance(tree, Mapping) else []
+    )
+    if mappings:
+        raise InputError(f"{path}: holds no tensors by name, also not in its mappings {', '.join(mappings[:5])}")
+    shown = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
+    raise InputError(f"{path}: holds no tensors by name, found {shown or 'nothing'}")
+
+
+def _unwrapped(tree: Any, depth: int = 3) -> dict[str, Tensor]:
+    """The tensors of a known wrapping, else of whatever mapping has most: a score beside them may be a tensor too."""
+    if not isinstance(tree, Mapping) or depth == 0:
+        return {}
+    for name in _WRAPPINGS:
+        if found := _unwrapped(tree.get(name), depth - 1):
+            return found
+    by_place = (
+        {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
+        for inner in (tree, *tree.values())
+        if isinstance(inner, Mapping)
+    )
+    return max(by_place, key=len)
 
 
 def _class_names(tree: Any) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from imageseg.errors import InputError, counted
 from imageseg.models.base import Network
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.pixels import renormalized
+from imageseg.models.weights.rows import Rows, classes_of
 from imageseg.models.weights.sources import Source
 
 _ENOUGH = 0.95
@@ -65,7 +66,12 @@ class LoadedWeights:
 
 
 def load(
-    network: Network, file: WeightFile, source: Source, *, class_names: Sequence[str] | None = None
+    network: Network,
+    file: WeightFile,
+    source: Source,
+    *,
+    besides: Mapping[str, int],
+    class_names: Sequence[str] | None = None,
 ) -> LoadedWeights:
     """Puts a file's tensors into the network.
 
@@ -73,6 +79,7 @@ def load(
         network: of the arguments that ``source`` asks for.
         file: as ``read_weights`` gives it.
         source: where it comes from.
+        besides: the network's tensors that have a row for each class, as ``rows_besides`` gives them.
         class_names: of the network's classes. Where the file's are known too and others, the classifiers' rows are carried
             over by name, and the rest of them stays as it is.
 
@@ -82,14 +89,15 @@ def load(
     ours = network.state_dict()
     found, dropped = renamed(file, source, ours)
     found = _converted(found, network, source)
-    rows = _Rows(class_names, source.class_names_of(found, file, others_than=network.num_classes), network.num_classes)
+    their_names = source.class_names_of(file, classes_of(found, besides), others_than=network.num_classes)
+    rows = Rows(class_names, their_names, besides)
     loaded: dict[str, Tensor] = {}
     renewed: list[str] = []
     mismatched: list[str] = []
     for name, value in found.items():
         fitted = fitted_to(value, ours[name])
-        if rows.are_others(value, ours[name]):
-            rows.carry(value, ours[name])
+        if rows.are_others(name, value, ours[name]):
+            rows.carry(name, value, ours[name])
             renewed.append(name)
         elif fitted is None:
             mismatched.append(name)
@@ -192,7 +200,18 @@ def bare(name: str) -> str:
 def _by_order(names: list[str], ours: Mapping[str, Tensor]) -> dict[str, str | None]:
     """Pairs the encoder's tensors one by one, for networks that two libraries build alike and name differently."""
     wanted = [name for name in ours if name.startswith("encoder.") and not name.endswith(COUNTER)]
-    return dict(zip(names, wanted, strict=True)) if len(names) == len(wanted) else {}
+    return dict(zip(sorted(names, key=_place), wanted, strict=True)) if len(names) == len(wanted) else {}
+
+
+_ENDS = ("weight", "bias", "running_mean", "running_var")
+"""The order in which torch lists a layer's tensors."""
+
+
+def _place(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts names as torch lists the tensors of numbered layers; safetensors lists them by the alphabet, 10 before 2."""
+    *layers, end = name.split(".")
+    within = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in layers)
+    return (*within, (2, _ENDS.index(end) if end in _ENDS else len(_ENDS), end))
 
 
 def _with_eps(found: dict[str, Tensor], network: Network, eps: float) -> dict[str, Tensor]:
@@ -214,42 +233,3 @@ def fitted_to(value: Tensor, there: Tensor) -> Tensor | None:
     if is_layer and value.shape[0] == there.shape[0] and value.numel() == there.numel():
         return value.reshape(there.shape)
     return None
-
-
-class _Rows:
-    """The rows of classifiers, one per class, where the file's classes are others than the network's.
-
-    Args:
-        ours: the names of the network's classes, if known.
-        theirs: those of the file's.
-        num_classes: of the network.
-    """
-
-    def __init__(self, ours: Sequence[str] | None, theirs: Sequence[str] | None, num_classes: int) -> None:
-        self._theirs = 0 if theirs is None else len(theirs)
-        self._differ = ours is not None and theirs is not None and list(ours) != list(theirs)
-        place = {_folded(name): index for index, name in enumerate(theirs or ())}
-        self._common = [
-            (index, place[_folded(name)]) for index, name in enumerate(ours or ()) if _folded(name) in place
-        ]
-        self._num_classes = num_classes
-        self.carried = 0
-        """Classes whose rows were carried over."""
-
-    def are_others(self, value: Tensor, there: Tensor) -> bool:
-        """Whether the tensors have a row for each class, and the classes are not the same."""
-        if there.dim() == 0 or there.shape[0] != self._num_classes or value.shape[1:] != there.shape[1:]:
-            return False
-        return value.shape != there.shape or (self._differ and value.shape[0] == self._theirs)
-
-    def carry(self, value: Tensor, there: Tensor) -> None:
-        """Copies the rows of the classes that both know by name."""
-        if value.shape[0] != self._theirs:
-            return
-        for row, of in self._common:
-            there[row] = value[of]
-        self.carried = len(self._common)
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from imageseg.models.base import Network
+from imageseg.models.encoder import spread_over_channels
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,35 @@ def renormalized(state: dict[str, Tensor], network: Network, pixels: Pixels) -> 
     convolution pads with zeros: their zero is another colour than ours.
 
     Args:
-        state: the encoder's first convolution first, by our names.
+        state: by our names, in any order.
         network: that the weights are for.
         pixels: that the weights were trained on.
+
+    Returns:
+        The weights; as they are where the first convolution is missing or takes another number of channels.
     """
-    first = next(name for name, value in state.items() if value.dim() == 4)
-    order = [0, 1, 2] if pixels.order == "rgb" else [2, 1, 0]
-    mean, std = (torch.tensor(values)[order].double() for values in (pixels.mean, pixels.std))  # in our order, rgb
+    ours = network.state_dict()  # in the network's own order, which a file need not keep
+    first = next(name for name, value in ours.items() if name.startswith("encoder.") and value.dim() == 4)
+    channels = network.mean.numel()
+    if first not in state or state[first].shape[1] != channels:
+        return state
+    mean, std = (_for_channels(values, channels, order=pixels.order) for values in (pixels.mean, pixels.std))
     scale = network.std.flatten().cpu().double() / std
     shift = (network.mean.flatten().cpu().double() - mean) / std
-    weight = state[first][:, order].double()
+    weight = state[first].double()
+    if pixels.order == "bgr" and channels == 3:
+        weight = weight.flip(1)
     offset = (weight * shift.view(1, -1, 1, 1)).sum(dim=(1, 2, 3))
     changed = {first: (weight * scale.view(1, -1, 1, 1)).to(state[first].dtype)}
     bias = first.removesuffix("weight") + "bias"
-    if bias in state:
-        changed[bias] = (state[bias].double() + offset).to(state[bias].dtype)
-    else:
-        running = next(name for name in state if name.endswith("running_mean"))
-        changed[running] = (state[running].double() - offset).to(state[running].dtype)
+    after = bias if bias in ours else next(name for name in ours if name.endswith("running_mean"))
+    if after in state:
+        value = state[after].double() + (offset if after == bias else -offset)
+        changed[after] = value.to(state[after].dtype)
     return {**state, **changed}
+
+
+def _for_channels(values: Sequence[float], channels: int, *, order: str) -> Tensor:
+    """The values in the order of our channels, red first; for other numbers of channels than 3 their mean."""
+    ours = values if order == "rgb" else tuple(reversed(values))
+    return torch.tensor(spread_over_channels(ours, channels)).double()

@@ -9,12 +9,16 @@ from typing import Any
 from torch import Tensor
 
 from imageseg.errors import InputError
+from imageseg.models import MODELS
 from imageseg.models.weights.files import WeightFile, read_weights
 from imageseg.models.weights.matching import rename
 from imageseg.models.weights.sources import Source, source_of, unknown
 from imageseg.models.weights.tables import SOURCES
+from imageseg.names import parameters_of
 
 _NEVER_KEPT = ("pretrained", "weights", "encoder_weights")
+_MAY_CHANGE = ("output_stride", "dropout", "aux", "frozen")
+"""Arguments of a checkpoint of ours whose weights mean the same under another value."""
 _OURS: tuple[tuple[str, str], ...] = (("", ""),)
 
 
@@ -32,11 +36,7 @@ def recognised(
         InputError: it cannot be read, is nobody's, or another network's.
     """
     file = read_weights(path)
-    source: Source | None
-    if file.model is not None:
-        source = Source("a checkpoint of imageseg", file.model, (), _OURS, preset=_kept(file.arguments))
-    else:
-        source = source_of(file, SOURCES)
+    source = _ours(file, file.model) if file.model is not None else source_of(file, SOURCES)
     if source is None and own_names is not None and model is not None:
         known = own_names() & set(file.tensors)
         source = Source("tensors by our own names", model, (), _OURS) if 2 * len(known) > len(file.tensors) else None
@@ -49,8 +49,28 @@ def recognised(
     return file, source
 
 
-def _kept(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _NEVER_KEPT}
+def _ours(file: WeightFile, model: str) -> Source:
+    """A checkpoint of ours.
+
+    Raises:
+        InputError: its network, or an argument of it, is none that this version has.
+    """
+    if model not in MODELS:
+        raise InputError(
+            f"{file.path}: is of network '{model}', which this version of imageseg lacks; it has {', '.join(MODELS)}"
+        )
+    kept = {name: value for name, value in file.arguments.items() if name not in _NEVER_KEPT}
+    takes = parameters_of(MODELS[model])
+    if strange := [name for name in kept if name not in takes]:
+        raise InputError(
+            f"{file.path}: is of a {MODELS.resolve(model)} with an argument '{strange[0]}', which this version of imageseg lacks; "
+            "use the version that wrote it"
+        )
+    # Without an auxiliary head its width is nobody's.
+    may_change = (*_MAY_CHANGE, *(() if kept.get("aux") else ("aux_channels",)))
+    preset = {name: value for name, value in kept.items() if name not in may_change}
+    habits = {name: value for name, value in kept.items() if name in may_change}
+    return Source("a checkpoint of imageseg", MODELS.resolve(model), (), _OURS, preset=preset, habits=habits)
 
 
 def settled(
@@ -60,7 +80,7 @@ def settled(
 
     Args:
         network: the class.
-        arguments: that the user has given.
+        arguments: that the user has given, without defaults.
         file: of the weights.
         source: where they come from.
 
@@ -68,7 +88,7 @@ def settled(
         All arguments, and ``name value`` of those that were set here.
 
     Raises:
-        InputError: the user has given another value than the weights presume.
+        InputError: the user has given another value than the weights presume, if only the default's.
     """
     takes = inspect.signature(network).parameters
     names = list(file.tensors)
@@ -79,19 +99,18 @@ def settled(
         may |= {"encoder": found} if found else {}
     result, notes, conflicts = dict(arguments), [], []
     for name, value in {**may, **must}.items():
-        given = arguments.get(name, takes[name].default)
-        if _same(given, value):
-            continue
-        if _same(given, takes[name].default):
-            result[name] = list(value) if isinstance(value, tuple) else value  # as YAML gives it back
-            notes.append(f"{name} {_shown(value)}")
-        elif name in must:
+        given = arguments.get(name)
+        if given is None:  # unset, or set to be unset
+            if not _same(value, takes[name].default):
+                result[name] = list(value) if isinstance(value, tuple) else value  # as YAML gives it back
+                notes.append(f"{name} {_shown(value)}")
+        elif name in must and value is not None and not _same(given, value):
             conflicts.append((name, value, given))
     if conflicts:
         flags = ", ".join(
             f"--network.{name} {_shown(value)} (found {_shown(given)})" for name, value, given in conflicts
         )
-        raise InputError(f"{file.path}: {source.name}, whose weights presume {flags}; leave these flags out")
+        raise InputError(f"{file.path}: {source.name}, whose weights presume {flags}; leave these out")
     return result, notes
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from imageseg.errors import InputError
 from imageseg.models.weights.files import WeightFile
 from imageseg.models.weights.pixels import Pixels
@@ -35,8 +33,6 @@ class Source:
     """Further presets, each where its pattern fits some name."""
     class_names: tuple[str, ...] | None = None
     """Of the published weights; a file with another number of classes is somebody else's."""
-    classifier: str = "classifier.weight"
-    """Our name of the tensor that has a row for each class."""
     encoder_by_order: bool = False
     """The encoder's tensors are ours one by one, under names that no rule maps."""
     encoder_eps: float | None = None
@@ -46,20 +42,17 @@ class Source:
     refusal: str = ""
     """Why no network of ours can be it; empty where one can."""
 
-    def class_names_of(
-        self, found: Mapping[str, Tensor], file: WeightFile, *, others_than: int
-    ) -> tuple[str, ...] | None:
+    def class_names_of(self, file: WeightFile, classes: int | None, *, others_than: int) -> tuple[str, ...] | None:
         """The names of the classes that the classifier's rows are of, if known.
 
         Args:
-            found: the file's tensors by our names.
             file: which may name its classes.
+            classes: how many its classifier tells apart.
             others_than: a number of classes for which the published weights' names are not taken on trust: a file that was
                 trained on has them no more, and nothing is lost by keeping its classifier.
         """
         names = file.class_names or (self.class_names if len(self.class_names or ()) != others_than else None)
-        weight = found.get(self.classifier)
-        return names if names is not None and weight is not None and weight.shape[0] == len(names) else None
+        return names if names is not None and classes == len(names) else None
 
     def arguments(self, names: Sequence[str]) -> dict[str, Any]:
         """The preset for a file of these names."""

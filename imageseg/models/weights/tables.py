@@ -69,7 +69,6 @@ _TORCHVISION = (
         preset={"encoder": "mobilenetv3_large_100", "norm_epsilon": 0.001},
         habits={"output_stride": 16},
         class_names=VOC_CLASSES,
-        classifier="high_classifier.weight",
         encoder_by_order=True,
     ),
     Source(
@@ -79,7 +78,6 @@ _TORCHVISION = (
         rules=(*_AS_TORCHVISION, (r"classifier\.", "head.")),
         preset={"variant": "dilated", "first_block": "contract", "align_corners": False},
         class_names=VOC_CLASSES,
-        classifier="head.4.weight",
     ),
 )
 
@@ -153,7 +151,6 @@ _WKENTARO = Source(
     ),
     preset={"variant": "32s", "pad": "caffe", "encoder": "vgg16"},
     when=((r"score_pool4\.", {"variant": "16s"}), (r"score_pool3\.", {"variant": "8s"})),
-    classifier="head.scores.0.weight",
     pixels=Pixels("bgr", mean=(104.00698793, 116.66876762, 122.67891434), std=(1, 1, 1)),
 )
 

@@ -76,18 +76,26 @@ MMSEG: tuple[Source, ...] = (
         refusal="its blocks dilate the first of their two convolutions alone, which no encoder of timm does",
     ),
     *(
-        Source(
-            name=f"mmsegmentation's {kind}", model=model, marks=marks, rules=(), refusal=f"{why}, which ours has not"
-        )
+        Source(name=f"mmsegmentation's {kind}", model=model, marks=marks, rules=(), refusal=why)
         for kind, model, marks, why in (
             (
                 "DeepLabV3 or V3+",
                 "DeepLabV3",
                 (r"decode_head\.aspp_modules\.",),
-                "its ASPP is 512 channels wide and joined by a 3x3 convolution",
+                "its ASPP is 512 channels wide and joined by a 3x3 convolution, which ours has not",
             ),
-            ("SegFormer head", "SegFormer", (r"decode_head\.fusion_conv\.",), "its levels have a normalisation each"),
-            ("FCN", "FCN", (r"decode_head\.conv_cat\.",), "its head is two convolutions joined with their input"),
+            (
+                "SegFormer head",
+                "SegFormer",
+                (r"decode_head\.fusion_conv\.",),
+                "its levels have a normalisation each, which ours have not",
+            ),
+            (
+                "FCN",
+                "FCN",
+                (r"decode_head\.conv_cat\.",),
+                "its files do not tell whether the head dilates (FCN-D6, our variant 'd6') or not (FCN-D8, which ours has not)",
+            ),
         )
     ),
 )

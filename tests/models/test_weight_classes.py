@@ -1,0 +1,136 @@
+"""Checkpoints of ours begin a network for other classes: rows of the classifiers go where names agree, all else stays."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import imageseg
+from imageseg import Label, LabelSpace, Recipe
+from imageseg.checkpoint import write_checkpoint
+from imageseg.models.base import Network
+from imageseg.models.weights.rows import rows_besides
+from imageseg.names import parameters_of
+
+SMALL: dict[str, dict[str, Any]] = {
+    "FCN": {"encoder": "vgg11", "channels": 16},
+    "FCN 16s": {"variant": "16s", "encoder": "resnet10t"},
+    "FCN dilated": {"variant": "dilated", "encoder": "resnet10t", "aux": True},
+    "FCN d6": {"variant": "d6", "encoder": "resnet10t"},
+    "DeConvNet": {"encoder": "vgg11_bn", "bottleneck": "lite"},
+    "UNet": {"encoder": "resnet10t", "decoder_channels": (16, 16, 16, 16, 16)},
+    "UNetClassic": {"channels": (8, 16)},
+    "SegNet": {"encoder": "vgg11_bn"},
+    "FPN": {"encoder": "resnet10t"},
+    "PSPNet": {"encoder": "resnet10t", "channels": 16},
+    "DeepLabV3": {"encoder": "resnet10t", "channels": 16, "aux": True},
+    "DeepLabv3_plus": {"encoder": "resnet10t"},
+    "UPerNet": {"encoder": "resnet10t", "channels": 16, "aux_channels": 16},
+    "LRASPP": {"encoder": "mobilenetv3_small_050"},
+    "SegFormer": {"encoder": "pvt_v2_b0", "channels": 16},
+    "EfficientViT": {"encoder": "efficientvit_b0"},
+    "ViTLinear": {"encoder": "test_vit"},
+    "EoMT": {"encoder": "test_vit", "num_queries": 5, "num_blocks": 2},
+}
+"""Every network, and the forms of it whose classifiers are others."""
+THEIRS = tuple(f"thing {index}" for index in range(16))
+"""As many as several of the networks above have channels."""
+
+
+def _arguments(name: str) -> tuple[str, dict[str, Any]]:
+    model = name.partition(" ")[0]
+    return model, {
+        **SMALL[name],
+        **({"pretrained": False} if "pretrained" in parameters_of(imageseg.MODELS[model]) else {}),
+    }
+
+
+@functools.cache
+def _besides(name: str) -> dict[str, int]:
+    return rows_besides(*_arguments(name))
+
+
+@pytest.fixture(params=SMALL)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def theirs(name: str, tmp_path: Path) -> dict[str, Tensor]:
+    """A state dict of random numbers, which is in the checkpoint too."""
+    model, arguments = _arguments(name)
+    network = imageseg.build_model(model, len(THEIRS), **arguments)
+    state = {
+        key: torch.rand_like(value) if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+    labels = LabelSpace(tuple(Label(name, (index, 0, 0)) for index, name in enumerate(THEIRS)))
+    record = {"recipe": Recipe("VOC", model, network=arguments).to_dict(), "labels": labels.to_dict()}
+    weights = {f"network.{key}": value for key, value in state.items()}
+    write_checkpoint({"imageseg": record, "state_dict": weights}, tmp_path / "ours.ckpt")
+    return state
+
+
+def _begun(name: str, class_names: tuple[str, ...] | None, count: int, folder: Path) -> tuple[Network, str]:
+    lines: list[str] = []
+    network = imageseg.build_model(
+        _arguments(name)[0], count, class_names=class_names, weights=str(folder / "ours.ckpt"), say=lines.append
+    )
+    return network, lines[-1]
+
+
+def test_every_network_is_tested() -> None:
+    assert {name.partition(" ")[0] for name in SMALL} == set(imageseg.MODELS)
+
+
+@pytest.mark.parametrize(
+    "others", [("Thing_3", "sky", "thing 1"), ("thing 2", *(f"sky {i}" for i in range(14)), "thing 0")]
+)
+def test_rows_go_where_names_agree_and_all_else_stays(
+    others: tuple[str, ...], name: str, theirs: dict[str, Tensor], tmp_path: Path
+) -> None:
+    network, line = _begun(name, others, len(others), tmp_path)
+    assert "2 classes carried over by name" in line
+    known = {"Thing_3": 3} | {label: index for index, label in enumerate(THEIRS)}
+    besides = _besides(name)
+    assert besides
+    for key, value in network.state_dict().items():
+        if key not in besides:
+            assert torch.equal(value, theirs[key]), key
+            continue
+        assert len(value) == len(others) + besides[key]
+        for row, label in enumerate(others):
+            like = [index for index, other in enumerate(theirs[key]) if torch.equal(value[row], other)]
+            assert like == ([known[label]] if label in known else []), key
+        if besides[key]:
+            assert torch.equal(value[-1], theirs[key][-1]), "no object stays no object"
+
+
+def test_the_same_classes_keep_everything(name: str, theirs: dict[str, Tensor], tmp_path: Path) -> None:
+    for class_names in (THEIRS, tuple(label.upper() for label in THEIRS), None):
+        network, line = _begun(name, class_names, len(THEIRS), tmp_path)
+        assert "made anew" not in line
+        assert all(torch.equal(value, theirs[key]) for key, value in network.state_dict().items())
+
+
+def test_mask_classifiers_have_one_row_more() -> None:
+    assert _besides("EoMT") == {"class_head.weight": 1, "class_head.bias": 1}
+    assert _besides("LRASPP") == dict.fromkeys(
+        ("low_classifier.weight", "low_classifier.bias", "high_classifier.weight", "high_classifier.bias"), 0
+    )
+
+
+@pytest.mark.parametrize(("ours", "carried"), [(("天空", "路"), True), (("海", "山"), False)])
+def test_names_in_any_script_are_told_apart(ours: tuple[str, ...], carried: bool) -> None:
+    from imageseg.models.weights.rows import Rows
+
+    value, there = torch.arange(2.0), torch.full((2,), 9.0)
+    rows = Rows(ours, ("路", "天空"), {"bias": 0})
+    assert rows.are_others("bias", value, there)
+    rows.carry("bias", value, there)
+    assert there.tolist() == ([1, 0] if carried else [9, 9])
