@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--side", type=int, default=SIDE)
-    parser.add_argument("--no-training", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=("prediction", "training"), default=("prediction", "training"))
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     known = {twins.model for twins in NETWORKS}
@@ -106,7 +106,7 @@ def main() -> None:
             continue
         if not given.json:
             print(size_and_work(twins, given.side), flush=True)
-        for row in measured(place, given.side, given.repeats, training=not given.no_training):
+        for row in measured(place, given.side, given.repeats, parts=given.parts):
             rows.append(row)
             if not given.json:
                 report([row], as_json=False, headed=len(rows) == 1)
@@ -124,8 +124,20 @@ def size_and_work(twins: Twins, side: int) -> str:
     return f"\n{_title(twins)}: {parameters:,} parameters, {counter.get_total_flops() / 2e9:.2f} GMACs"
 
 
-def measured(place: int, side: int, repeats: int, *, training: bool) -> Iterator[Row]:
+def measured(place: int, side: int, repeats: int, *, parts: Sequence[str]) -> Iterator[Row]:
     """Ours beside the twin; where there is none, ours in float32 beside ours in its fast form."""
+    if "prediction" in parts:
+        yield from _predictions(place, side, repeats)
+    if "training" in parts:
+        other = "theirs" if NETWORKS[place].twin else "contiguous"
+        for dtype in ("fp32", "bf16"):
+            times = in_turn(step(place, "ours", dtype, side), step(place, other, dtype, side), repeats)
+            yield Row(f"{_title(NETWORKS[place])}, training step, {dtype}, ours / {other}", *times, "ms")
+            memory = [growth_in_megabytes(step, place, way, dtype, side) for way in ("ours", other)]
+            yield Row("  memory", *memory, "MB")
+
+
+def _predictions(place: int, side: int, repeats: int) -> Iterator[Row]:
     twins = NETWORKS[place]
     title, sides = _title(twins), ("theirs", "theirs bf16") if twins.twin else ("ours",)
     best: dict[str, float] = {}
@@ -140,13 +152,6 @@ def measured(place: int, side: int, repeats: int, *, training: bool) -> Iterator
     if twins.twin:
         ours, theirs = min(best["ours"], best["fast"]), min(best[way] for way in sides)
         yield Row("  best of each", ours, theirs, "ms")
-    if training:
-        for dtype in ("fp32", "bf16"):
-            other = "theirs" if twins.twin else "contiguous"
-            times = in_turn(step(place, "ours", dtype, side), step(place, other, dtype, side), repeats)
-            yield Row(f"  training step, {dtype}, ours / {other}", *times, "ms")
-            memory = [growth_in_megabytes(step, place, way, dtype, side) for way in ("ours", other)]
-            yield Row("  memory", *memory, "MB")
 
 
 def predicting(place: int, way: str, side: int) -> Callable[[], Tensor]:
