@@ -24,6 +24,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def any_algorithm() -> None:
+    """A training in an earlier test of this process may have asked for deterministic ones, which unpooling refuses."""
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
 def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning that comes once per process may come once per test."""
     monkeypatch.setattr(PooledBatchNorm, "_warned", False)
