@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,11 +24,22 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
 
+    def add_workers(self) -> None:
+        """The flag of commands that work in several processes."""
+        self.add_argument("--workers", type=int, action=_OneOrMore, help="processes; unset, one per processor")
+
     def error(self, message: str) -> NoReturn:
         """Raises:
         InputError: always.
         """
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+class _OneOrMore(argparse.Action):
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if values < 1:
+            raise InputError(f"{option_string} must be 1 or more, found {values}")
+        setattr(namespace, self.dest, values)
 
 
 def recipe_from(arguments: Sequence[str], *, program: str) -> Recipe:
@@ -91,8 +103,6 @@ def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, An
 
 
 def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
-    import jsonargparse
-
     from imageseg.models import with_settings_of_weights
     from imageseg.training.parts import completed, takers
 
@@ -104,11 +114,9 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
         parser.print_help()
         sys.exit(0)
     _check_flags(flags, classes_of, f"{recipe.use} with {recipe.model}")
-    try:
+    with typed_values():
         defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
         values = parser.parse_args(flags, namespace=defaults).as_dict()
-    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
-        raise InputError(one_line(error)) from error
     recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
     if recipe.network["weights"] is not None:
         network = {name: value for name, value in recipe.network.items() if name in given}
@@ -136,17 +144,13 @@ def network_arguments_from(flags: Sequence[str], model: str, *, program: str) ->
     Raises:
         InputError: a flag that the network lacks, or a value of the wrong kind.
     """
-    import jsonargparse
-
     from imageseg.models import MODELS
 
     classes_of: dict[str, list[Any]] = {"network": [MODELS[model]]}
     _check_flags(list(flags), classes_of, model)
     parser = _typed_parser(classes_of, program)
-    try:
+    with typed_values():
         values: dict[str, Any] = parser.parse_args(list(flags)).as_dict()["network"]
-    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
-        raise InputError(one_line(error)) from error
     given = _given(flags, "network")
     return {name: value for name, value in values.items() if name in given}, values
 
@@ -200,7 +204,17 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
             raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
 
 
-def one_line(error: Exception) -> str:
-    """What jsonargparse says of a wrong value, without line breaks and its own jargon."""
-    text = " ".join(str(error).split())
-    return text.replace('Parser key "', '"').replace("typing.", "")
+@contextlib.contextmanager
+def typed_values(hint: str = "") -> Iterator[None]:
+    """Turns what jsonargparse raises of a wrong value into our one line, without its own jargon.
+
+    Raises:
+        InputError: in the place of its errors, with ``hint`` at its end.
+    """
+    import jsonargparse
+
+    try:
+        yield
+    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split()).replace('Parser key "', '"').replace("typing.", "")
+        raise InputError(f"{text}{hint}") from error

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--fix-config", metavar="FILE", help="write the label table (labels.yaml) that mends what a table can mend"
     )
-    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_workers()
     given, dataset = parser.parse(arguments)
     from imageseg.checking.faults import findings
     from imageseg.checking.finding import Severity
@@ -42,8 +42,6 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.errors import InputError
     from imageseg.files import replacing
 
-    if given.workers is not None and given.workers < 1:
-        raise InputError(f"--workers must be 1 or more, found {given.workers}")
     target = Path(given.fix_config) if given.fix_config else None
     if target is not None and target.exists():
         raise InputError(f"{target}: is there already; --fix-config overwrites nothing, so pass another name")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.arguments import OneLineParser, one_line
+from imageseg.cli.arguments import OneLineParser, typed_values
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,12 +68,8 @@ def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: s
     if wrong:
         has = f"has {', '.join(known)}" if known else "has none of its own"
         raise InputError(f"neither {program} nor {name} has a flag {wrong[0].partition('=')[0]}; {name} {has}")
-    import jsonargparse
-
-    try:
+    with typed_values(f"; see {program} --help"):
         values = _flags_of(takes, prog=program).parse_args(list(flags)).as_dict()
-    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
-        raise InputError(f"{one_line(error)}; see {program} --help") from error
     return build_dataset(name, root, **values)
 
 

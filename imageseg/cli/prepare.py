@@ -32,15 +32,13 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--mirror", metavar="URL", help="fetch the same files from below this address instead; checksums hold"
     )
-    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_workers()
     parser.add_argument("--json", action="store_true", help="print what is there as JSON")
     given, dataset = parser.parse(arguments)
     from imageseg.cli.progress import byte_progress, file_progress
     from imageseg.datasets import DATASETS
     from imageseg.datasets.download import fetch
 
-    if given.workers is not None and given.workers < 1:
-        raise InputError(f"--workers must be 1 or more, found {given.workers}")
     if given.mirror and not given.download:
         raise InputError("--mirror says where --download fetches from; pass both")
     if given.download:

@@ -104,7 +104,7 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--calibration", action="store_true", help="also score NAME_confidence.png beside each NAME.png: is it honest?"
     )
-    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_workers()
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

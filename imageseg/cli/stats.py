@@ -83,7 +83,7 @@ def _parser() -> DatasetParser:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, with all weights")
     parser.add_argument("--chart", metavar="FILE.png", help="also draw the classes (needs the extra 'report')")
     parser.add_argument("--no-cache", action="store_true", help="count anew, and keep nothing")
-    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_workers()
     return parser
 
 

@@ -70,7 +70,7 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--check", metavar="PACK", help="check this archive instead of making one")
-    parser.add_argument("--workers", type=int, help="processes; unset, one per processor")
+    parser.add_workers()
     parser.add_argument("--device", default="auto", help="for a checkpoint: auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser

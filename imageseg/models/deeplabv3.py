@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from imageseg.models.aspp import ASPP, rates_for
-from imageseg.models.base import Network
 from imageseg.models.dilation import set_multi_grid
 from imageseg.models.encoder import Encoder
-from imageseg.models.fcn_head import FCNHead
+from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 
 
-class DeepLabV3(Network):
+class DeepLabV3(WithAuxiliaryHead):
     """DeepLabV3: the encoder's last map, dilated instead of strided, through an ASPP (section 3.3) and a classifier.
 
     Args:
@@ -72,15 +72,7 @@ class DeepLabV3(Network):
         self.classifier = classifier(channels, num_classes)
         self.auxiliary = FCNHead(body.channels[-2], num_classes) if aux else None
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at the output stride."""
-        return self._decode(self.encoder(images))
-
-    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits at the output stride, and those of the auxiliary head."""
-        features = self.encoder(images)
-        return self._decode(features), [] if self.auxiliary is None else [self.auxiliary(features[-2])]
-
-    def _decode(self, features: list[Tensor]) -> Tensor:
         logits: Tensor = self.classifier(self.conv(self.aspp(features[-1])))
         return logits

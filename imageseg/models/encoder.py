@@ -37,6 +37,8 @@ class Encoder(nn.Module):
     Attributes:
         strides: input pixels per feature pixel of each stage, rising; stages that dilate repeat the stride before them.
         channels: of the map of each stage.
+        mean: that the weights were trained with, per channel, on a scale of 0 to 1.
+        std: likewise.
 
     Raises:
         InputError: unknown name, an encoder that cannot dilate or has no pyramid, weights that cannot be had.
@@ -61,6 +63,7 @@ class Encoder(nn.Module):
         self.network: Any = _create(name, pretrained=pretrained, output_stride=output_stride, in_channels=in_channels)
         self.network.pretrained_cfg.pop("state_dict", None)  # of a package's weights: they are in the network by now
         self.in_channels = in_channels
+        self.mean, self.std = normalization_of(self.network, in_channels)
         info = self.network.feature_info
         reductions = [round(reduction) for reduction in info.reduction()]
         self._kept = [i for i, stride in enumerate(reductions) if stride > 1]
@@ -76,16 +79,6 @@ class Encoder(nn.Module):
         self._multiple = needed_multiple(name)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return spread_over_channels(self.network.pretrained_cfg["mean"], self.in_channels)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """The standard deviation that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return spread_over_channels(self.network.pretrained_cfg["std"], self.in_channels)
 
     def deepest(self, stride: int) -> int:
         """The index of the last map of that stride, which is the deepest where stages repeat it."""
@@ -161,11 +154,28 @@ def require_values(values: int, images: Tensor, *, name: str, stride: int) -> No
         )
 
 
+def normalization_of(network: Any, in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and the standard deviation that a timm network's weights were trained with, for pictures of so many channels."""
+    config = network.pretrained_cfg
+    return spread_over_channels(config["mean"], in_channels), spread_over_channels(config["std"], in_channels)
+
+
 def spread_over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """The values as they are for as many channels; for others their mean, as timm mixes the weights of the channels."""
     if channels == len(values):
         return tuple(values)
     return (sum(values) / len(values),) * channels
+
+
+def file_in_cache(config: Any) -> str | None:
+    """The file of a timm configuration's weights in the hub's cache on this machine, if it is there."""
+    import huggingface_hub
+
+    for filename in ("model.safetensors", "pytorch_model.bin") if config.hf_hub_id else ():
+        cached = huggingface_hub.try_to_load_from_cache(str(config.hf_hub_id), filename)
+        if isinstance(cached, str):
+            return cached
+    return None
 
 
 def require_known(name: str) -> None:
@@ -231,10 +241,8 @@ def _weights_overlay(name: str) -> dict[str, Any]:
         raise InputError(f"encoder '{name}' has no pretrained weights; pass --network.pretrained false")
     if not config.hf_hub_id:
         return {}
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        cached = huggingface_hub.try_to_load_from_cache(str(config.hf_hub_id), filename)
-        if isinstance(cached, str):
-            return {"file": cached}
+    if (cached := file_in_cache(config)) is not None:
+        return {"file": cached}
     package = f"{EXTRA}, " if wheel_of(name) else ""
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         raise InputError(

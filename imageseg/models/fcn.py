@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.base import Network, resize
+from imageseg.models.base import resize
 from imageseg.models.encoder import Encoder, timm_network
-from imageseg.models.fcn_head import FCNHead
+from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 
 _SKIPS = {"32s": (), "16s": (16,), "8s": (16, 8)}
 _OUTPUT_STRIDES = {"dilated": 8, "d6": 16}
 
 
-class FCN(Network):
+class FCN(WithAuxiliaryHead):
     """FCN: scores of the encoder's coarsest map, refined by scores of finer maps, or of a map kept fine by dilation.
 
     Args:
@@ -104,17 +104,8 @@ class FCN(Network):
         if vgg and pretrained and channels == 4096:
             self.head.take_fully_connected(_fully_connected_of(body))
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at the stride of the finest map that is scored; with ``pad="caffe"`` at the size of the pictures."""
-        return self._decode(self.encoder(images), images.shape[-2:])
-
-    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As ``coarse_logits``, and the logits of the auxiliary head."""
-        features = self.encoder(images)
-        auxiliary = [] if self.auxiliary is None else [self.auxiliary(features[-2])]
-        return self._decode(features, images.shape[-2:]), auxiliary
-
-    def _decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         if not isinstance(self.head, FCNSkipHead):
             dense: Tensor = self.head(features[-1])
             return dense

@@ -1,9 +1,13 @@
-"""The head of the dilated FCN, which also is the auxiliary head of PSPNet, DeepLabV3 and UPerNet."""
+"""The head of the dilated FCN, which also is the auxiliary head of PSPNet, DeepLabV3 and UPerNet, and what these share."""
 
 from __future__ import annotations
 
-from torch import nn
+from abc import abstractmethod
+from collections.abc import Sequence
 
+from torch import Tensor, nn
+
+from imageseg.models.base import Network
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 
 
@@ -25,3 +29,29 @@ class FCNHead(nn.Sequential):
         width = channels or in_channels // 4
         super().__init__(*conv_norm_relu(in_channels, width), nn.Dropout(dropout), classifier(width, num_classes))
         initialize_head(self[0])
+
+
+class WithAuxiliaryHead(Network):
+    """A network that may have an auxiliary head on one of its encoder's maps.
+
+    Attributes:
+        auxiliary: the head, or None.
+        auxiliary_level: the index of its map; unless set, that before the coarsest.
+    """
+
+    auxiliary: FCNHead | None
+    auxiliary_level = -2
+
+    @abstractmethod
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """The encoder's maps, finest first, to coarse logits for pictures of ``size`` (H, W)."""
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """As any network; the auxiliary head is not run."""
+        return self.decode(self.encoder(images), images.shape[-2:])
+
+    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As ``coarse_logits``, and the logits of the auxiliary head."""
+        features = self.encoder(images)
+        auxiliary = [] if self.auxiliary is None else [self.auxiliary(features[self.auxiliary_level])]
+        return self.decode(features, images.shape[-2:]), auxiliary

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
-from imageseg.models.base import Network
 from imageseg.models.encoder import Encoder
-from imageseg.models.fcn_head import FCNHead
+from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 from imageseg.models.pyramid import PyramidPooling
 
 
-class PSPNet(Network):
+class PSPNet(WithAuxiliaryHead):
     """PSPNet: means over grids of 1, 2, 3 and 6 cells a side join the map that they were taken from (section 3.2).
 
     Args:
@@ -66,15 +66,7 @@ class PSPNet(Network):
         self.classifier = classifier(channels, num_classes)
         self.auxiliary = FCNHead(body.channels[-2], num_classes, dropout=dropout) if aux else None
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at the output stride."""
-        return self._decode(self.encoder(images))
-
-    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits at the output stride, and those of the auxiliary head."""
-        features = self.encoder(images)
-        return self._decode(features), [] if self.auxiliary is None else [self.auxiliary(features[-2])]
-
-    def _decode(self, features: list[Tensor]) -> Tensor:
         logits: Tensor = self.classifier(self.bottleneck(self.pyramid(features[-1])))
         return logits

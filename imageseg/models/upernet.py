@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imageseg.models.base import Network, resize
+from imageseg.models.base import resize
 from imageseg.models.encoder import Encoder
-from imageseg.models.fcn_head import FCNHead
+from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 from imageseg.models.pyramid import PyramidPooling
 
 
-class UPerNet(Network):
+class UPerNet(WithAuxiliaryHead):
     """UPerNet with one classifier on all levels of its pyramid, the paper's head for objects (section 3).
 
     The choice for ConvNeXt, Swin and every other encoder with maps at strides 4 to 32.
@@ -63,19 +65,11 @@ class UPerNet(Network):
         for part in (self.pyramid, self.bottleneck, self.laterals, self.smooth, self.fuse):
             initialize_head(part)
         self.classifier = classifier(channels, num_classes)
+        self.auxiliary_level = self.levels[-2]
         self.auxiliary = FCNHead(widths[-2], num_classes, channels=aux_channels, dropout=dropout) if aux else None
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at stride 4."""
-        return self._decode(self.encoder(images))
-
-    def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits at stride 4, and the auxiliary head's at stride 16."""
-        features = self.encoder(images)
-        auxiliary = [] if self.auxiliary is None else [self.auxiliary(features[self.levels[-2]])]
-        return self._decode(features), auxiliary
-
-    def _decode(self, features: list[Tensor]) -> Tensor:
         maps = [norm(features[level]) for level, norm in zip(self.levels, self.norms, strict=True)]
         merged = [self.bottleneck(self.pyramid(maps[-1]))]  # finest first, once the loop is through
         for lateral, fine in zip(reversed(self.laterals), reversed(maps[:-1]), strict=True):

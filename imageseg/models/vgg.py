@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.encoder import require_values, spread_over_channels, timm_network
+from imageseg.models.encoder import normalization_of, require_values, timm_network
 from imageseg.models.layers import PooledBatchNorm
 
 _NAMES = ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg11", "vgg13", "vgg16", "vgg19")
@@ -62,9 +62,7 @@ class VGGEncoder(nn.Module):
         # Of VGG16's 138 million parameters 124 are the classifier's: where none of them is kept, it is made narrow.
         narrow = {} if pretrained or fully_connected else {"mlp_ratio": 1 / 4096}
         network = timm_network(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **narrow)
-        config = network.pretrained_cfg
-        self.mean = spread_over_channels(config["mean"], in_channels)
-        self.std = spread_over_channels(config["std"], in_channels)
+        self.mean, self.std = normalization_of(network, in_channels)
         self.features: nn.Sequential = network.features
         self.widths = _widths(self.features)
         self.channels: int = self.widths[-1][-1]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import resize
-from imageseg.models.encoder import require_known, spread_over_channels, timm_network
+from imageseg.models.encoder import normalization_of, require_known, timm_network
 
 _FAMILIES = ["vision_transformer", "deit", "eva"]
 """timm's files whose networks keep one row of tokens from the first block to the last."""
@@ -70,6 +70,7 @@ class ViTEncoder(nn.Module):
         network.reset_classifier(0, "")  # of which attention pooling is a part
         self.network: Any = network.requires_grad_(not frozen)
         self.in_channels = in_channels
+        self.mean, self.std = normalization_of(network, in_channels)
         self.frozen = frozen
         self.patch = int(network.patch_embed.patch_size[0])
         self.channels = int(network.embed_dim)
@@ -78,16 +79,6 @@ class ViTEncoder(nn.Module):
         self._rotary = isinstance(network, timm.models.Eva)
         self._rotary_per_block = self._rotary and bool(network.rope_mixed)
         self.train()
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return spread_over_channels(self.network.pretrained_cfg["mean"], self.in_channels)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """The standard deviation that the weights were trained with, per channel, on a scale of 0 to 1."""
-        return spread_over_channels(self.network.pretrained_cfg["std"], self.in_channels)
 
     def train(self, mode: bool = True) -> ViTEncoder:
         """As any module, but a frozen encoder stays in evaluation mode: no dropped paths, no dropout."""

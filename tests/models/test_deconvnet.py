@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from comparing import relative
 from index_tables import VGG16, VGG16_KEYS, Row, run_table
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import imageseg
@@ -87,10 +88,6 @@ LITE_KEYS = (
 )
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 @pytest.fixture
 def lite(randomize: Callable[[nn.Module], nn.Module]) -> DeconvNet:
     network = DeconvNet(CLASSES, pretrained=False, bottleneck="lite")
@@ -116,8 +113,8 @@ def test_logits_equal_those_of_the_layer_list(randomize: Callable[[nn.Module], n
             images = torch.randn(1, 3, *size)
             found = network.coarse_logits(images)
             assert found.shape == (1, CLASSES, *size)
-            assert _relative(found, run_table(TABLE, state, KEYS, images)) < 1e-5
-        assert _relative(found, run_table(TABLE, state, KEYS, images, forget_indices=True)) > 1e-2
+            assert relative(found, run_table(TABLE, state, KEYS, images)) < 1e-5
+        assert relative(found, run_table(TABLE, state, KEYS, images, forget_indices=True)) > 1e-2
 
 
 def test_logits_and_gradients_of_the_lite_one_equal_in_double_precision(lite: DeconvNet) -> None:
@@ -125,10 +122,10 @@ def test_logits_and_gradients_of_the_lite_one_equal_in_double_precision(lite: De
     images = torch.randn(2, 3, 45, 70, dtype=torch.float64)
     state = dict(lite.named_parameters()) | dict(lite.named_buffers())
     found, expected = lite.coarse_logits(images), run_table(LITE, state, LITE_KEYS, images)
-    assert _relative(found.detach(), expected.detach()) < 1e-10
+    assert relative(found.detach(), expected.detach()) < 1e-10
     parameters = list(lite.parameters())
     gradients = [torch.autograd.grad(logits.square().sum(), parameters) for logits in (found, expected)]
-    assert max(_relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
+    assert max(relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
     assert {key.rpartition(".")[0] for key in lite.state_dict()} == {
         key for pair in LITE_KEYS.values() for key in pair if key
     }
@@ -139,9 +136,9 @@ def test_the_comparison_notices_forgotten_indices_and_swapped_layers(lite: Decon
     swapped = LITE_KEYS | {"deconv5_2": LITE_KEYS["deconv5_1"], "deconv5_1": LITE_KEYS["deconv5_2"]}
     with torch.no_grad():
         found, state = lite.coarse_logits(images), lite.state_dict()
-        assert _relative(found, run_table(LITE, state, LITE_KEYS, images)) < 1e-5
-        assert _relative(found, run_table(LITE, state, LITE_KEYS, images, forget_indices=True)) > 1e-2
-        assert _relative(found, run_table(LITE, state, swapped, images)) > 1e-2
+        assert relative(found, run_table(LITE, state, LITE_KEYS, images)) < 1e-5
+        assert relative(found, run_table(LITE, state, LITE_KEYS, images, forget_indices=True)) > 1e-2
+        assert relative(found, run_table(LITE, state, swapped, images)) > 1e-2
 
 
 def test_without_indices_the_logits_are_others(lite: DeconvNet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +149,14 @@ def test_without_indices_the_logits_are_others(lite: DeconvNet, monkeypatch: pyt
         for pooled in pools:
             pooled.indices.zero_()
         monkeypatch.setattr(lite.encoder, "forward", lambda _: (maps, pools))
-        assert _relative(lite.coarse_logits(images), found) > 1e-2
+        assert relative(lite.coarse_logits(images), found) > 1e-2
 
 
 def test_a_deconvolution_of_stride_1_is_a_convolution_with_the_flipped_kernel() -> None:
     layer = nn.ConvTranspose2d(5, 7, 3, padding=1)
     maps = torch.randn(2, 5, 9, 11)
     flipped = layer.weight.permute(1, 0, 2, 3).flip(2, 3)
-    assert _relative(layer(maps).detach(), F.conv2d(maps, flipped, layer.bias, padding=1).detach()) < 1e-5
+    assert relative(layer(maps).detach(), F.conv2d(maps, flipped, layer.bias, padding=1).detach()) < 1e-5
 
 
 @pytest.mark.parametrize(("bottleneck", "count"), [("fc7x7", 251_805_653), ("lite", 39_974_869)])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
@@ -51,10 +52,6 @@ def _images(dtype: torch.dtype = torch.float32, height: int = 97, width: int = 1
     return torch.randn(2, 3, height, width, dtype=dtype, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
-
-
 def _plain(network: DeepLabV3) -> DeepLabV3:
     """Takes pictures that are normalised already."""
     network.mean.zero_()
@@ -71,7 +68,7 @@ def test_logits_are_torchvisions(encoder: str, randomize: Randomize, monkeypatch
     with torch.no_grad():
         expected = theirs(images)
         logits, (auxiliary,) = ours.forward_with_aux(images)
-        assert _relative(logits, expected["out"]) < 1e-5
+        assert relative(logits, expected["out"]) < 1e-5
         assert torch.equal(auxiliary, expected["aux"])
         # To the bit, once theirs pools features as ours does: a mean, and no interpolation of that one value.
         monkeypatch.setattr(segmentation.deeplabv3.ASPPPooling, "forward", _pooled)
@@ -94,7 +91,7 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
     _plain(_taken_over(ours, theirs, _name_from_torchvision))
     images = _images()
     with torch.no_grad():
-        assert _relative(ours(images), theirs(images)["out"]) > 1e-3
+        assert relative(ours(images), theirs(images)["out"]) > 1e-3
 
 
 def test_gradients_are_torchvisions(randomize: Randomize) -> None:
@@ -110,7 +107,7 @@ def test_gradients_are_torchvisions(randomize: Randomize) -> None:
     images = _images(torch.float64, 49, 65)
     logits, (auxiliary,) = ours.forward_with_aux(images)
     expected = theirs(images)
-    assert _relative(logits, expected["out"]) < 1e-10
+    assert relative(logits, expected["out"]) < 1e-10
     (logits.square().mean() + 0.5 * auxiliary.square().mean()).backward()
     (expected["out"].square().mean() + 0.5 * expected["aux"].square().mean()).backward()
     gradients = {_name_from_torchvision(name): parameter.grad for name, parameter in theirs.named_parameters()}
@@ -118,7 +115,7 @@ def test_gradients_are_torchvisions(randomize: Randomize) -> None:
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         assert gradients[name] is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-8, name
+        assert relative(parameter.grad, gradients[name]) < 1e-8, name
 
 
 def test_torchvisions_mobilenet_fits_but_for_its_auxiliary_head(randomize: Randomize) -> None:
@@ -149,7 +146,7 @@ def test_torchvisions_mobilenet_fits_but_for_its_auxiliary_head(randomize: Rando
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps = 1e-3
         with torch.no_grad():
-            differences[policy] = _relative(ours(images), theirs(images)["out"])
+            differences[policy] = relative(ours(images), theirs(images)["out"])
     assert differences["full"] < 1e-10
     assert differences["contract"] > 1e-4
 
@@ -174,7 +171,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
             )
             _plain(_taken_over(ours, theirs, _name_from_smp))
             with torch.no_grad():
-                differences[policy, align_corners] = _relative(ours(images), theirs(images))
+                differences[policy, align_corners] = relative(ours(images), theirs(images))
     assert differences.pop(("full", True)) < limit
     assert min(differences.values()) > 1e-3
 

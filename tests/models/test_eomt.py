@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,13 +121,9 @@ class ByHand:
         return classes, (queries @ maps.flatten(2)).reshape(len(tokens), QUERIES, 8, 12)
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 def _difference(found: list[MaskPrediction], expected: list[tuple[Tensor, Tensor]]) -> float:
     pairs = list(zip(found, expected, strict=True))
-    return max(_relative(ours[i], theirs[i]) for ours, theirs in pairs for i in (0, 1))
+    return max(relative(ours[i], theirs[i]) for ours, theirs in pairs for i in (0, 1))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -150,7 +147,7 @@ def test_single_precision_is_as_near_as_it_can_be(network: EoMT, images: Tensor)
     with torch.no_grad():
         (expected,) = network.mask_predictions(images)
         (found,) = network.float().mask_predictions(images)
-    assert max(_relative(found[i].double(), expected[i]) for i in (0, 1)) < 1e-5
+    assert max(relative(found[i].double(), expected[i]) for i in (0, 1)) < 1e-5
 
 
 def test_gradients_equal_the_second_implementations(network: EoMT, images: Tensor) -> None:
@@ -168,7 +165,7 @@ def test_gradients_equal_the_second_implementations(network: EoMT, images: Tenso
         sides.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
     ours, by_hand = sides
     assert ours.keys() == by_hand.keys() == dict(network.named_parameters()).keys()
-    assert all(_relative(ours[key], by_hand[key]) < 1e-9 for key in ours)
+    assert all(relative(ours[key], by_hand[key]) < 1e-9 for key in ours)
 
 
 def test_logits_are_the_logarithms_of_the_semantic_scores(network: EoMT, images: Tensor) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -125,10 +126,6 @@ def _images(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 @pytest.mark.parametrize("size", [(97, 131), (33, 65), (64, 32)])
 def test_logits_have_the_size_of_the_pictures(network: Network, size: tuple[int, int]) -> None:
     with torch.no_grad():
@@ -163,7 +160,7 @@ def test_pictures_of_one_batch_do_not_influence_each_other(network: Network) -> 
     images = _images(2, 40, 56)
     with torch.no_grad():
         together, alone = network(images), network(images[1:])
-    assert _relative(together[1:], alone) < 1e-5
+    assert relative(together[1:], alone) < 1e-5
 
 
 def test_normalisation_is_that_of_the_encoders_weights(network: Network, case: tuple[str, str]) -> None:
@@ -173,9 +170,9 @@ def test_normalisation_is_that_of_the_encoders_weights(network: Network, case: t
     by_hand = ((images.double() / 255 - mean) / std).float()
     with torch.no_grad():
         expected = F.interpolate(network.coarse_logits(by_hand), size=(40, 56), mode="bilinear", align_corners=False)
-        assert _relative(network(images), expected) < 1e-4
+        assert relative(network(images), expected) < 1e-4
         unnormalised = F.interpolate(network.coarse_logits(images.float()), size=(40, 56), mode="bilinear")
-        assert _relative(network(images), unnormalised) > 0.1
+        assert relative(network(images), unnormalised) > 0.1
 
 
 def test_predicted_classes_are_the_largest_logits(network: Network) -> None:
@@ -226,7 +223,7 @@ def test_memory_order_does_not_matter(network: Network) -> None:
         expected = network(images)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = network(images.contiguous(memory_format=torch.channels_last))
-    assert _relative(found, expected) < 1e-4
+    assert relative(found, expected) < 1e-4
 
 
 def test_bfloat16_agrees_where_the_network_is_sure(network: Network, case: tuple[str, str]) -> None:
@@ -247,7 +244,7 @@ def test_an_exported_program_agrees(network: Network) -> None:
     program = torch.export.export(network, (images,), strict=False).module()
     other = _images(1, 64, 96, seed=1)
     with torch.no_grad():
-        assert _relative(program(other), network(other)) < 1e-5
+        assert relative(program(other), network(other)) < 1e-5
 
 
 @pytest.mark.parametrize("model", [*imageseg.MODELS, *FORMS])
@@ -257,7 +254,7 @@ def test_a_compiled_network_agrees(model: str, randomize: Callable[[nn.Module], 
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
     images = _images(1, 64, 72)
     with torch.no_grad():
-        assert _relative(compiled(images), network(images)) < 1e-5
+        assert relative(compiled(images), network(images)) < 1e-5
     torch.compiler.reset()
 
 
@@ -268,7 +265,7 @@ def test_a_folded_network_agrees(network: Network, case: tuple[str, str]) -> Non
     assert norms == (case[0] == "ViTLinear"), "only ViTLinear normalises what no convolution made"
     images = _images(2, 97, 65)
     with torch.no_grad():
-        assert _relative(quick(images), network(images)) < 1e-4
+        assert relative(quick(images), network(images)) < 1e-4
 
 
 @pytest.mark.parametrize("in_channels", [1, 5])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import relative
 from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,10 +27,6 @@ CONVS = {"vgg11": (1, 1, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3)}
 
 def _images(dtype: torch.dtype, height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, dtype=dtype, generator=torch.Generator().manual_seed(3))
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
 
 
 def _count(module: nn.Module) -> int:
@@ -134,14 +131,14 @@ def test_the_authors_grid_is_kept(variant: str, height: int, width: int) -> None
     with torch.no_grad():
         expected = _caffe(network.state_dict(), images, "vgg11", variant)
         assert expected.shape == (1, 5, height, width)
-        assert _relative(network(images), expected) < 1e-10
+        assert relative(network(images), expected) < 1e-10
 
 
 def test_the_authors_vgg16_at_an_odd_size() -> None:
     network = _skip_network(encoder="vgg16", pad="caffe")
     images = _images(torch.float32, 97, 131)
     with torch.no_grad():
-        assert _relative(network(images), _caffe(network.state_dict(), images, "vgg16", "8s")) < 1e-5
+        assert relative(network(images), _caffe(network.state_dict(), images, "vgg16", "8s")) < 1e-5
 
 
 @pytest.mark.parametrize(("name", "offsets"), [("_SKIP_OFFSETS", (5, 8)), ("_LAST_OFFSETS", (19, 27, 30))])
@@ -152,7 +149,7 @@ def test_the_comparison_notices_an_offset_by_one(
     images = _images(torch.float32, 33, 47)
     monkeypatch.setattr(fcn.FCNSkipHead, name, offsets)
     with torch.no_grad():
-        assert _relative(network(images), _caffe(network.state_dict(), images, "vgg11", "8s")) > 1e-3
+        assert relative(network(images), _caffe(network.state_dict(), images, "vgg11", "8s")) > 1e-3
 
 
 def test_at_once_scales_the_finer_maps() -> None:
@@ -160,8 +157,8 @@ def test_at_once_scales_the_finer_maps() -> None:
     images = _images(torch.float32, 33, 47)
     with torch.no_grad():
         expected = _caffe(network.state_dict(), images, "vgg11", "8s", (0.01, 0.0001))
-        assert _relative(network(images), expected) < 1e-5
-        assert _relative(network(images), _caffe(network.state_dict(), images, "vgg11", "8s")) > 1e-3
+        assert relative(network(images), expected) < 1e-5
+        assert relative(network(images), _caffe(network.state_dict(), images, "vgg11", "8s")) > 1e-3
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -172,8 +169,8 @@ def test_the_pictures_own_grid_is_kept(height: int, width: int, *, align_corners
     with torch.no_grad():
         found = network(images)
         state = network.state_dict()
-        assert _relative(found, _same(state, images, "vgg11", align_corners=align_corners)) < 1e-10
-        assert _relative(found, _same(state, images, "vgg11", align_corners=not align_corners)) > 1e-3
+        assert relative(found, _same(state, images, "vgg11", align_corners=align_corners)) < 1e-10
+        assert relative(found, _same(state, images, "vgg11", align_corners=not align_corners)) > 1e-3
 
 
 @pytest.mark.parametrize("pad", ["same", "caffe"])
@@ -189,7 +186,7 @@ def test_gradients_are_those_of_the_functions(pad: str) -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         assert state[name].grad is not None
-        assert _relative(parameter.grad, state[name].grad) < 1e-9, name  # type: ignore[arg-type]
+        assert relative(parameter.grad, state[name].grad) < 1e-9, name  # type: ignore[arg-type]
 
 
 def test_the_fixed_kernels_interpolate_inside_the_map() -> None:
@@ -241,7 +238,7 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
     ours, theirs = _torchvision_pair("resnet50", randomize, **other)
     images = _images(torch.float32, 65, 97)
     with torch.no_grad():
-        assert _relative(ours.eval()(images), theirs.eval()(images)["out"]) > 1e-3
+        assert relative(ours.eval()(images), theirs.eval()(images)["out"]) > 1e-3
 
 
 def test_gradients_are_torchvisions(randomize: Randomize) -> None:
@@ -260,7 +257,7 @@ def test_gradients_are_torchvisions(randomize: Randomize) -> None:
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         assert gradients[name] is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-8, name  # type: ignore[arg-type]
+        assert relative(parameter.grad, gradients[name]) < 1e-8, name  # type: ignore[arg-type]
 
 
 def _torchvision_pair(name: str, randomize: Randomize, **arguments: Any) -> tuple[FCN, nn.Module]:
@@ -297,7 +294,7 @@ def test_d6_is_two_convolutions_of_dilation_6_joined_with_their_input(randomize:
             maps = unit(unit(features, "convs.0", dilation), "convs.1", dilation)
             maps = unit(torch.cat([features, maps], dim=1), "join", 1)
             expected = F.conv2d(maps, state["head.classifier.weight"], state["head.classifier.bias"])
-            differences.append(_relative(found, expected))
+            differences.append(relative(found, expected))
     assert differences[0] < 1e-10
     assert differences[1] > 1e-4
 

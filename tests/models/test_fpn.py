@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from comparing import relative
 from torch import Tensor, nn
 
 from imageseg.errors import InputError
@@ -58,16 +59,12 @@ def normalised(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return torch.randn(2, 3, 96, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 @pytest.mark.parametrize(("encoder", "merge"), [("resnet18", "add"), ("resnet18", "cat"), ("resnet50", "add")])
 def test_logits_equal_the_references(encoder: str, merge: str, randomize: Randomize, normalised: Tensor) -> None:
     ours, theirs = _pair(encoder, randomize, merge=merge)
     with torch.no_grad():
-        assert _relative(ours(normalised), theirs(normalised)) < 1e-10
-        assert _relative(ours.float()(normalised.float()), theirs.float()(normalised.float())) < 1e-5
+        assert relative(ours(normalised), theirs(normalised)) < 1e-10
+        assert relative(ours.float()(normalised.float()), theirs.float()(normalised.float())) < 1e-5
 
 
 def test_gradients_equal_the_references(randomize: Randomize, normalised: Tensor) -> None:
@@ -78,20 +75,20 @@ def test_gradients_equal_the_references(randomize: Randomize, normalised: Tensor
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-9, name
+        assert relative(parameter.grad, gradients[name]) < 1e-9, name
 
 
 def test_the_comparison_notices_corners_that_are_not_aligned(randomize: Randomize, normalised: Tensor) -> None:
     ours, theirs = _pair("resnet18", randomize, align_corners=False)
     with torch.no_grad():
-        assert _relative(ours(normalised), theirs(normalised)) > 1e-2
+        assert relative(ours(normalised), theirs(normalised)) > 1e-2
 
 
 def test_the_comparison_notices_swapped_branches(randomize: Randomize, normalised: Tensor) -> None:
     ours, theirs = _pair("resnet18", randomize)
     ours.branches[1], ours.branches[0] = ours.branches[0], ours.branches[1]
     with torch.no_grad():
-        assert _relative(ours(normalised), theirs(normalised)) > 1e-2
+        assert relative(ours(normalised), theirs(normalised)) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -131,7 +128,7 @@ def test_smoothing_convolves_each_level_after_merging(randomize: Randomize) -> N
                 # Nearest, by hand: output pixel j takes input pixel floor(j * before / after).
                 above = expected[:, :, torch.arange(rows) * expected.shape[2] // rows]
                 expected = features[level] + above[:, :, :, torch.arange(columns) * expected.shape[3] // columns]
-            assert _relative(seen[level], expected) < 1e-5
+            assert relative(seen[level], expected) < 1e-5
     assert all(torch.equal(a, b) for a, b in zip(branched, reversed(read), strict=True))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
@@ -49,10 +50,6 @@ def images() -> Tensor:
     return torch.randint(0, 256, (2, 3, 97, 131), generator=torch.Generator().manual_seed(3)).float()
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 def test_logits_equal_the_references(pair: tuple[LRASPP, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     with torch.no_grad():
@@ -62,7 +59,7 @@ def test_logits_equal_the_references(pair: tuple[LRASPP, nn.Module], images: Ten
 def test_double_precision_logits_equal_the_references(pair: tuple[LRASPP, nn.Module], images: Tensor) -> None:
     ours, theirs = (network.double() for network in pair)
     with torch.no_grad():
-        assert _relative(ours(images), theirs(ours.normalize(images))["out"]) < 1e-10
+        assert relative(ours(images), theirs(ours.normalize(images))["out"]) < 1e-10
 
 
 def _contracted(network: LRASPP) -> None:
@@ -88,7 +85,7 @@ def test_the_comparison_notices(
     ours, theirs = pair
     change(ours)
     with torch.no_grad():
-        assert _relative(ours(images), theirs(ours.normalize(images))["out"]) > 1e-4
+        assert relative(ours(images), theirs(ours.normalize(images))["out"]) > 1e-4
 
 
 def test_gradients_equal_the_references(pair: tuple[LRASPP, nn.Module], images: Tensor) -> None:
@@ -102,7 +99,7 @@ def test_gradients_equal_the_references(pair: tuple[LRASPP, nn.Module], images: 
         for ours_gradient, theirs_gradient in zip(found, expected, strict=True):
             assert ours_gradient is not None
             assert theirs_gradient is not None
-            assert _relative(ours_gradient, theirs_gradient.view_as(ours_gradient)) < 1e-8
+            assert relative(ours_gradient, theirs_gradient.view_as(ours_gradient)) < 1e-8
 
 
 def test_parameter_count() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -111,10 +112,6 @@ def _images(dtype: torch.dtype, height: int = 97, width: int = 129) -> Tensor:
     return torch.randn(2, 3, height, width, dtype=dtype, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
-
-
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_logits_are_the_references(dtype: torch.dtype, limit: float, randomize: Randomize) -> None:
     ours, theirs = _pair(randomize, dtype)
@@ -122,7 +119,7 @@ def test_logits_are_the_references(dtype: torch.dtype, limit: float, randomize: 
     with torch.no_grad():
         logits, (auxiliary,) = ours.forward_with_aux(images)
         expected, expected_auxiliary = theirs(images)
-    assert _relative(logits, expected) < limit
+    assert relative(logits, expected) < limit
     assert torch.equal(auxiliary, expected_auxiliary)
 
 
@@ -133,7 +130,7 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
     ours, theirs = _pair(randomize, torch.float32, **other)
     images = _images(torch.float32)[:1]
     with torch.no_grad():
-        assert _relative(ours(images), theirs(images)[0]) > 1e-3
+        assert relative(ours(images), theirs(images)[0]) > 1e-3
 
 
 def test_gradients_are_the_references(randomize: Randomize) -> None:
@@ -153,7 +150,7 @@ def test_gradients_are_the_references(randomize: Randomize) -> None:
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         assert gradients[name] is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-8, name
+        assert relative(parameter.grad, gradients[name]) < 1e-8, name
 
 
 @pytest.mark.parametrize("size", [(13, 17), (12, 6), (7, 9), (6, 6), (5, 3), (1, 1)])

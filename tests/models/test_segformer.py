@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from comparing import relative
 from torch import Tensor, nn
 
 from imageseg.models.segformer import SegFormer
@@ -65,21 +66,17 @@ def images() -> Tensor:
     return 255 * torch.rand(2, 3, 96, 160, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 def test_logits_equal_the_references(pair: tuple[SegFormer, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     with torch.no_grad():
         expected = theirs(ours.normalize(images))
-        assert _relative(ours(images), expected) < 1e-10
+        assert relative(ours(images), expected) < 1e-10
         ours.align_corners = False
-        assert _relative(ours(images), expected) > 1e-3, "another grid of the last step went unnoticed"
+        assert relative(ours(images), expected) > 1e-3, "another grid of the last step went unnoticed"
         ours.align_corners = True
         first, *others = ours.fuse[0].weight.chunk(4, dim=1)
         ours.fuse[0].weight.copy_(torch.cat([*others, first], dim=1))
-        assert _relative(ours(images), expected) > 1e-3, "maps in another order went unnoticed"
+        assert relative(ours(images), expected) > 1e-3, "maps in another order went unnoticed"
 
 
 def test_every_map_of_the_encoder_equals_the_references(pair: tuple[SegFormer, nn.Module], images: Tensor) -> None:
@@ -89,7 +86,7 @@ def test_every_map_of_the_encoder_equals_the_references(pair: tuple[SegFormer, n
         expected = [maps for maps in theirs.encoder(normalised)[1:] if maps.shape[1]]  # type: ignore[operator]
         found = ours.encoder(normalised)
     assert len(found) == len(expected) == 4
-    assert max(map(_relative, found, expected)) < 1e-5
+    assert max(map(relative, found, expected)) < 1e-5
 
 
 @pytest.mark.parametrize("size", [0, 2])
@@ -115,7 +112,7 @@ def test_gradients_equal_the_references(randomize: Randomize, images: Tensor) ->
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-8, name
+        assert relative(parameter.grad, gradients[name]) < 1e-8, name
 
 
 @pytest.mark.parametrize(("name", "count"), [("mit_b0", 3_719_027), ("mit_b2", 24_726_995)])

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import relative
 from index_tables import VGG16, VGG16_KEYS, Row, run_table
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import imageseg
@@ -67,10 +68,6 @@ def network(built: SegNet, randomize: Callable[[nn.Module], nn.Module]) -> SegNe
     return built.float().eval()
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 @pytest.mark.parametrize("size", [(224, 224), (97, 131)])
 def test_logits_equal_those_of_the_layer_list(network: SegNet, size: tuple[int, int]) -> None:
     images = torch.randn(1, 3, *size)
@@ -78,7 +75,7 @@ def test_logits_equal_those_of_the_layer_list(network: SegNet, size: tuple[int, 
         found = network.coarse_logits(images)
         expected = run_table(TABLE, network.state_dict(), KEYS, images)
     assert found.shape == (1, CLASSES, *size)
-    assert _relative(found, expected) < 1e-5
+    assert relative(found, expected) < 1e-5
 
 
 def test_logits_and_gradients_equal_in_double_precision(network: SegNet) -> None:
@@ -86,10 +83,10 @@ def test_logits_and_gradients_equal_in_double_precision(network: SegNet) -> None
     images = torch.randn(2, 3, 45, 70, dtype=torch.float64)
     state = dict(network.named_parameters()) | dict(network.named_buffers())
     found, expected = network.coarse_logits(images), run_table(TABLE, state, KEYS, images)
-    assert _relative(found.detach(), expected.detach()) < 1e-10
+    assert relative(found.detach(), expected.detach()) < 1e-10
     parameters = list(network.parameters())
     gradients = [torch.autograd.grad(logits.square().sum(), parameters) for logits in (found, expected)]
-    assert max(_relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
+    assert max(relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
 
 
 def test_every_key_is_in_the_layer_list(network: SegNet) -> None:
@@ -104,8 +101,8 @@ def test_the_comparison_notices_forgotten_indices_and_swapped_layers(network: Se
     with torch.no_grad():
         found = network.coarse_logits(images)
         state = network.state_dict()
-        assert _relative(found, run_table(TABLE, state, KEYS, images, forget_indices=True)) > 1e-2
-        assert _relative(found, run_table(TABLE, state, swapped, images)) > 1e-2
+        assert relative(found, run_table(TABLE, state, KEYS, images, forget_indices=True)) > 1e-2
+        assert relative(found, run_table(TABLE, state, swapped, images)) > 1e-2
 
 
 def test_without_indices_the_logits_are_others(network: SegNet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +113,7 @@ def test_without_indices_the_logits_are_others(network: SegNet, monkeypatch: pyt
         for pooled in pools:
             pooled.indices.zero_()
         monkeypatch.setattr(network.encoder, "forward", lambda _: (maps, pools))
-        assert _relative(network.coarse_logits(images), found) > 1e-2
+        assert relative(network.coarse_logits(images), found) > 1e-2
 
 
 class _Operations(TorchDispatchMode):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,14 +51,10 @@ def images() -> Tensor:
     return torch.randn(2, 3, 96, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 def test_logits_equal_the_references(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     with torch.no_grad():
-        assert _relative(ours.coarse_logits(images), theirs(images)) < 1e-10
+        assert relative(ours.coarse_logits(images), theirs(images)) < 1e-10
 
 
 def test_gradients_equal_the_references(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
@@ -68,7 +65,7 @@ def test_gradients_equal_the_references(pair: tuple[UNet, nn.Module], images: Te
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        assert _relative(parameter.grad, gradients[name]) < 1e-9, name
+        assert relative(parameter.grad, gradients[name]) < 1e-9, name
 
 
 def test_the_comparison_notices_another_interpolation(
@@ -84,14 +81,14 @@ def test_the_comparison_notices_another_interpolation(
             return bilinear(maps, size=size, mode="bilinear")
 
         monkeypatch.setattr("imageseg.models.unet.F.interpolate", interpolate)
-        assert _relative(ours.coarse_logits(images), expected) > 1e-3
+        assert relative(ours.coarse_logits(images), expected) > 1e-3
 
 
 def test_the_comparison_notices_a_missing_normalisation(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     ours.blocks[2][1][1] = nn.Identity()  # type: ignore[index]
     with torch.no_grad():
-        assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-3
+        assert relative(ours.coarse_logits(images), theirs(images)) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -130,13 +127,13 @@ def test_options_equal_the_references(attention: Any, upsample: Any, randomize: 
     assert len(unused) == (6 if attention else 0)
     ours.load_state_dict({name: value for name, value in weights.items() if name not in unused}, strict=True)
     with torch.no_grad():
-        assert _relative(ours.coarse_logits(images), theirs(images)) < 1e-10
+        assert relative(ours.coarse_logits(images), theirs(images)) < 1e-10
         ours.upsample = "nearest" if upsample == "bilinear" else "bilinear"
-        assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "another interpolation went unnoticed"
+        assert relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "another interpolation went unnoticed"
         ours.upsample = upsample
         if attention:
             ours.before[0], ours.after[0] = nn.Identity(), nn.Identity()
-            assert _relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "missing attention went unnoticed"
+            assert relative(ours.coarse_logits(images), theirs(images)) > 1e-4, "missing attention went unnoticed"
 
 
 def test_every_parameter_of_the_attention_gets_a_gradient() -> None:

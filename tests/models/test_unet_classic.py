@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -145,10 +146,6 @@ def _theirs(network: UNetClassic, table: list[tuple[str, str, int, int]]) -> dic
     return {name: state[_our_name(name)] for name in _their_shapes(table)}
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 @pytest.mark.parametrize("up", ["deconv", "bilinear"])
 def test_keys_follow_milesials_by_prefix(up: str) -> None:
     with torch.device("meta"):
@@ -165,7 +162,7 @@ def test_logits_equal_the_papers(network: UNetClassic, size: tuple[int, int]) ->
     with torch.no_grad():
         found, expected = network.coarse_logits(images), _paper(TABLE, _theirs(network, TABLE), images)
     assert found.shape == (2, 4, *size)
-    assert _relative(found, expected) < 1e-5
+    assert relative(found, expected) < 1e-5
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -175,9 +172,9 @@ def test_logits_of_the_bilinear_form(bilinear: UNetClassic, size: tuple[int, int
     images = torch.randn(1, 3, *size)
     with torch.no_grad():
         found, state = bilinear.coarse_logits(images), _theirs(bilinear, BILINEAR)
-        assert _relative(found, _paper(BILINEAR, state, images, align_corners=align_corners)) < 1e-5
+        assert relative(found, _paper(BILINEAR, state, images, align_corners=align_corners)) < 1e-5
         other = _paper(BILINEAR, state, images, align_corners=not align_corners)
-    assert _relative(found, other) > 1e-2, "other corners went unnoticed"
+    assert relative(found, other) > 1e-2, "other corners went unnoticed"
 
 
 @pytest.mark.parametrize("up", ["deconv", "bilinear"])
@@ -186,10 +183,10 @@ def test_logits_and_gradients_equal_in_double_precision(up: str, request: pytest
     table = TABLE if up == "deconv" else BILINEAR
     images = torch.randn(1, 3, 18, 33, dtype=torch.float64)
     found, expected = network.coarse_logits(images), _paper(table, _theirs(network, table), images)
-    assert _relative(found.detach(), expected.detach()) < 1e-10
+    assert relative(found.detach(), expected.detach()) < 1e-10
     parameters = list(network.parameters())
     gradients = [torch.autograd.grad(logits.square().sum(), parameters) for logits in (found, expected)]
-    assert max(_relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
+    assert max(relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
 
 
 def test_the_comparison_notices_the_other_order_of_joining(network: UNetClassic) -> None:
@@ -198,7 +195,7 @@ def test_the_comparison_notices_the_other_order_of_joining(network: UNetClassic)
     swapped = state | {"up4.conv.double_conv.0.weight": torch.cat([weight[:, 64:], weight[:, :64]], dim=1)}
     images = torch.randn(1, 3, 48, 48)
     with torch.no_grad():
-        assert _relative(network.coarse_logits(images), _paper(TABLE, swapped, images)) > 1e-2
+        assert relative(network.coarse_logits(images), _paper(TABLE, swapped, images)) > 1e-2
 
 
 @pytest.mark.parametrize(

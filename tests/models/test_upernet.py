@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from comparing import relative
 from torch import Tensor, nn
 
 from imageseg.models.upernet import UPerNet
@@ -64,26 +65,22 @@ def images() -> Tensor:
     return 255 * torch.rand(2, 3, 96, 160, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
 def test_logits_equal_the_references(pair: tuple[UPerNet, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     with torch.no_grad():
         expected = theirs(ours.normalize(images))
-        assert _relative(ours(images), expected) < 1e-10
+        assert relative(ours(images), expected) < 1e-10
         ours.align_corners = False
-        assert _relative(ours(images), expected) > 1e-3, "another grid of the last step went unnoticed"
+        assert relative(ours(images), expected) > 1e-3, "another grid of the last step went unnoticed"
         ours.align_corners = True
         ours.norms[1] = nn.Identity()
-        assert _relative(ours(images), expected) > 1e-3, "a missing normalisation went unnoticed"
+        assert relative(ours(images), expected) > 1e-3, "a missing normalisation went unnoticed"
 
 
 def test_single_precision_logits_equal_the_references(pair: tuple[UPerNet, nn.Module], images: Tensor) -> None:
     ours, theirs = (network.float() for network in pair)
     with torch.no_grad():
-        assert _relative(ours(images.float()), theirs(ours.normalize(images.float()))) < 1e-5
+        assert relative(ours(images.float()), theirs(ours.normalize(images.float()))) < 1e-5
 
 
 def test_gradients_equal_the_references(pair: tuple[UPerNet, nn.Module], images: Tensor) -> None:

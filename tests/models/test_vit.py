@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
+from comparing import relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,10 +22,6 @@ ENCODERS = ("test_vit", "test_vit2", "test_vit3", "vit_tiny_patch16_dinov3_qkvb"
 
 def _images(*size: int) -> Tensor:
     return torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def _pair(name: str, randomize: Randomize, **arguments) -> tuple[ViTEncoder, nn.Module]:
@@ -49,8 +46,8 @@ def test_features_are_timms(name: str, randomize: Randomize) -> None:
         found = ours(images)
         expected = theirs.forward_intermediates(images, indices=[1, 3], intermediates_only=True)
         for ours_, theirs_ in zip(found, reversed(expected), strict=True):
-            assert _relative(ours_, norm(theirs_.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) < 1e-10
-            assert _relative(ours_, theirs_) > 1e-2, "a missing normalisation went unnoticed"
+            assert relative(ours_, norm(theirs_.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) < 1e-10
+            assert relative(ours_, theirs_) > 1e-2, "a missing normalisation went unnoticed"
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
@@ -62,7 +59,7 @@ def test_odd_sizes_are_padded_with_the_mean_at_the_right_and_below(name: str, ra
         for padding, same in (((0, 15, 0, 9), True), ((15, 0, 9, 0), False)):
             padded = F.pad(images, padding)
             (expected,) = theirs.forward_intermediates(padded, indices=1, norm=True, intermediates_only=True)
-            assert (_relative(found, expected) < 1e-10) is same
+            assert (relative(found, expected) < 1e-10) is same
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
@@ -74,7 +71,7 @@ def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
     expected = dict(theirs.named_parameters())
     for key, parameter in ours.network.named_parameters():
         assert parameter.grad is not None
-        assert _relative(parameter.grad, expected[key].grad) < 1e-9, key
+        assert relative(parameter.grad, expected[key].grad) < 1e-9, key
 
 
 def test_unpadded_logits_lie_on_the_pixels_of_the_picture() -> None:
