@@ -1,0 +1,63 @@
+"""A dilated 3x3 convolution as nine shifted 1x1 ones, beside torch's own, which is what runs where there is no AMX.
+
+``python benchmarks/dilated_convolutions.py`` prints the median of several runs of both in turn; ``--json`` prints a list of
+{name, ours, theirs, ratio, unit}. Both give the same values, or it stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from measuring import Row, in_turn, report
+from torch.nn import functional as F
+
+from imageseg.models.dilated_conv import shifted_conv
+
+CHANNELS, MAPS, DILATIONS = (512, 2048), (32, 64), (6, 12, 24, 36)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        rows = [
+            compared(dtype, channels, side, dilation, given.repeats)
+            for dtype in TOLERANCE
+            for channels in CHANNELS
+            for side in MAPS
+            for dilation in DILATIONS
+        ]
+    report(rows, as_json=given.json)
+
+
+def compared(dtype: torch.dtype, channels: int, side: int, dilation: int, repeats: int) -> Row:
+    """Both forms on one map, as channels_last."""
+    maps, weight = (
+        (scale * torch.randn(shape)).to(dtype).contiguous(memory_format=torch.channels_last)
+        for scale, shape in ((1.0, (1, channels, side, side)), (0.01, (256, channels, 3, 3)))
+    )
+
+    def shifted() -> torch.Tensor:
+        return shifted_conv(maps, weight, dilation)
+
+    def direct() -> torch.Tensor:
+        return F.conv2d(maps, weight, padding=dilation, dilation=dilation)
+
+    found, expected = shifted().float(), direct().float()
+    if (found - expected).abs().max() > TOLERANCE[dtype] * expected.abs().max():
+        raise SystemExit("the results differ")
+    kind = str(dtype).removeprefix("torch.")
+    return Row(
+        f"{kind}, {channels} to 256 on {side} x {side}, dilation {dilation}", *in_turn(shifted, direct, repeats), "ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
