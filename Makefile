@@ -17,6 +17,9 @@ check: .venv/.tested  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: .venv/.tested  ## speed beside the usual way, in about a quarter of an hour
+	$(BIN)/python benchmarks/bench.py
+
 clean:  ## remove the environment and the demo's output
 	rm -rf .venv data/ToyScenes runs/ToyScenes-DeepLabv3_plus-*
 
@@ -31,4 +34,4 @@ clean:  ## remove the environment and the demo's output
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench clean
