@@ -30,6 +30,7 @@ from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
 from imageseg.scoring.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
+from imageseg.training.balancing import order_of
 from imageseg.training.callbacks import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.checkpointing import (
     AtomicCheckpoints,
@@ -88,6 +89,7 @@ def train(recipe: Recipe) -> TrainedRun:
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
+    data.order = order_of(dataset, data, seed=training.seed, say=_say() if training.resume is None else None)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
@@ -174,7 +176,7 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
 def _trainer(
     recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
 ) -> tuple[pl.Trainer, BestCheckpoint]:
-    pictures, processes = len(data.train_samples), _world_size(training)
+    pictures, processes = data.draws_per_epoch, _world_size(training)
     if min(len(data.val_samples), len(data.test_samples)) < processes:
         raise InputError(f"there are {processes} processes and fewer pictures to score; pass fewer --trainer.devices")
     pictures_per_batch = data.loading.batch_size * processes

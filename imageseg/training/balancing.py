@@ -1,0 +1,50 @@
+"""The order of a run's training samples: counts the classes of its masks where the recipe asks for balance."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.datasets.statistics import count_pictures
+from imageseg.pipeline.sampler import balanced_order
+from imageseg.pipeline.stream import Order
+from imageseg.training.data import StreamData
+
+
+def order_of(
+    dataset: SegmentationDataset, data: StreamData, *, seed: int, say: Callable[[str], None] | None = None
+) -> Order | None:
+    """The order that ``data.loading.balance`` names; None for the plain one, which needs no counts.
+
+    Args:
+        dataset: whose masks are counted, once: the counts are kept until a file changes.
+        data: the splits.
+        seed: of the order.
+        say: is told what was chosen, and why.
+
+    Raises:
+        InputError: a mask that cannot be read, or none with a labelled pixel.
+    """
+    loading = data.loading
+    if loading.balance == "none":
+        return None
+    with _counting(f"classes of {loading.train_split}") as progress:
+        counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=progress)
+    order, choice = balanced_order(loading.balance, counts, names=dataset.labels.names, seed=seed)
+    if choice is not None and say is not None:
+        say(choice)
+    return order
+
+
+@contextlib.contextmanager
+def _counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
