@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +14,7 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError, unknown_name
 from imageseg.pipeline.sampler import BALANCES, Balance
 from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, Order, ReadableSamples, StreamBatches
-from imageseg.sample import Sample, stack
+from imageseg.sample import Batch, Sample, stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def training_loader(
         rank=rank,
         world_size=world_size,
     )
-    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
+    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers, collate=stack_counted)
 
 
 def evaluation_loader(
@@ -88,6 +88,13 @@ def evaluation_loader(
 ) -> DataLoader[Sample]:
     """Every sample once, one by one at its own size; several processes share them without repeating any."""
     return _loader(samples, _Share(count, rank, world_size), num_workers)
+
+
+def stack_counted(samples: list[Sample]) -> Batch:
+    """A batch with its ``pixels``: counted here, beside the training, and read nowhere before they are logged."""
+    batch = stack(samples)
+    batch["pixels"] = torch.bincount(batch["mask"].flatten(), minlength=256)
+    return batch
 
 
 class _Share(Sampler[list[int]]):
@@ -104,12 +111,16 @@ class _Share(Sampler[list[int]]):
 
 
 def _loader(
-    samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int
+    samples: Dataset[Sample],
+    batches: Sampler[list[int]] | StreamBatches,
+    num_workers: int,
+    *,
+    collate: Callable[[list[Sample]], Batch] = stack,
 ) -> DataLoader[Sample]:
     return DataLoader(
         samples,
         batch_sampler=batches,
-        collate_fn=stack,
+        collate_fn=collate,
         num_workers=num_workers,
         worker_init_fn=single_threaded if num_workers else None,
         persistent_workers=num_workers > 0,

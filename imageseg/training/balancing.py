@@ -5,21 +5,31 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.datasets.statistics import count_pictures
+from imageseg.datasets.statistics import Counts, count_pictures
 from imageseg.pipeline.sampler import balanced_order
 from imageseg.pipeline.stream import Order
 from imageseg.training.data import StreamData
 
 
-def order_of(
+class Balanced(NamedTuple):
+    """The order of a run, and what it was made from."""
+
+    order: Order | None
+    """None is the plain one, which needs no counts."""
+    pixels: Counts | None
+    """(C,) of the training split, where they were counted."""
+
+
+def balanced(
     dataset: SegmentationDataset, data: StreamData, *, seed: int, say: Callable[[str], None] | None = None
-) -> Order | None:
-    """The order that ``data.loading.balance`` names; None for the plain one, which needs no counts.
+) -> Balanced:
+    """The order that ``data.loading.balance`` names.
 
     Args:
         dataset: whose masks are counted, once: the counts are kept until a file changes.
@@ -32,13 +42,13 @@ def order_of(
     """
     loading = data.loading
     if loading.balance == "none":
-        return None
+        return Balanced(None, None)
     with _counting(f"classes of {loading.train_split}") as progress:
         counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=progress)
     order, choice = balanced_order(loading.balance, counts, names=dataset.labels.names, seed=seed)
     if choice is not None and say is not None:
         say(choice)
-    return order
+    return Balanced(order, counts.pixels.sum(axis=0))
 
 
 @contextlib.contextmanager
