@@ -82,6 +82,8 @@ class RareClasses:
     def __init__(self, pixels: npt.NDArray[np.int64], *, seed: int) -> None:
         self.probabilities = class_probabilities(pixels.sum(axis=0))
         """(C,) of the classes; 0 for one that never occurs."""
+        self._sums = np.cumsum(self.probabilities)
+        self._last = np.flatnonzero(self.probabilities)[-1]
         self._pictures = [np.flatnonzero(shows) for shows in _shown(pixels).T]
         self._length = len(pixels)
         self._seed = seed
@@ -92,10 +94,11 @@ class RareClasses:
     def draws(self, epoch: int) -> list[Draw]:
         """The draws of one epoch."""
         chance = generator(self._seed, epoch)
-        classes = chance.choice(len(self.probabilities), size=self._length, p=self.probabilities)
-        places = chance.random(self._length)
-        # A uniform number below 1 times a count can round up to the count.
+        heights, places = chance.random((2, self._length))
+        # Up to the last class that can be drawn: the sum of all may end a hair below a uniform number.
+        classes = np.minimum(np.searchsorted(self._sums, heights, side="right"), self._last)
         held = [self._pictures[label] for label in classes]
+        # A uniform number below 1 times a count can round up to the count.
         samples = np.array(
             [own[min(int(place * len(own)), len(own) - 1)] for own, place in zip(held, places, strict=True)]
         )
@@ -281,4 +284,4 @@ def _spread(probabilities: Array) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{np.format_float_positional(100 * share, precision=2, fractional=False, trim='-')} %"

@@ -126,4 +126,6 @@ def _shares(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1g} %" if share else "never"
+    """To the first digit that is not 0, without exponents."""
+    digits = np.format_float_positional(100 * share, precision=1, fractional=False, trim="-")
+    return f"{digits} %" if share else "never"
