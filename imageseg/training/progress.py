@@ -22,6 +22,7 @@ _RATE_SECONDS = 30.0
 _LOSS_STEPS = 20
 _LINES_PER_RUN = 20
 _TOLD_WAITING = 0.1
+_SHORTEST_BAR = 6
 _STEPS_OF_ENDLESS_RUN = 2000
 # The loss is on the GPU, and reading it waits for the GPU: twice a second costs nothing, at every step it would.
 _REFRESH_SECONDS = 0.5
@@ -199,23 +200,28 @@ class TrainingProgress(pl.callbacks.ProgressBar):
             f"mIoU {_shown(self._miou, '.3f')}",
             f"{_shown(rate, '.1f' if rate is None or rate < 100 else '.0f')} images/s",
         ]
-        waiting = self._waiting()
-        if waiting is not None and waiting > _TOLD_WAITING:
-            parts.append(f"waits {100 * waiting:.0f} %")
         total = self._total()
         if total is not None:
             parts.append(f"{_duration(self._pace.seconds_for(total - self.trainer.global_step))} left")
         return "  ".join(parts)
 
+    def _waits(self) -> str:
+        waiting = self._waiting()
+        return "" if waiting is None or waiting <= _TOLD_WAITING else f"  waits {100 * waiting:.0f} %"
+
     def _print_line(self) -> None:
         self._line_step = self.trainer.global_step
         if self._enabled and not self._terminal.is_interactive:
-            self._terminal.print(f"{self._steps()}  {self._figures()}", soft_wrap=True, highlight=False, markup=False)
+            line = f"{self._steps()}  {self._figures()}{self._waits()}"
+            self._terminal.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _draw_training(self, *, now: bool = False) -> None:
         if self._is_due(now=now):
-            step, total, figures = self.trainer.global_step, self._total(), self._figures()
-            self._draw("train", text=f"train  {self._steps()}", completed=step, total=total, figures=figures)
+            step, total, figures, waits = self.trainer.global_step, self._total(), self._figures(), self._waits()
+            text = f"train  {self._steps()}"
+            if len(text + figures + waits) + _SHORTEST_BAR <= self._terminal.width:  # rich would cut other figures too
+                figures += waits
+            self._draw("train", text=text, completed=step, total=total, figures=figures)
 
     def _draw_evaluation(self, row: str, batches: list[int | float], *, now: bool = False) -> None:
         if self._is_due(now=now):

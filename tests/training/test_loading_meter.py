@@ -16,7 +16,9 @@ from imageseg.training.loading_meter import LoadingMeter, _DeviceStopwatch, reme
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
-LINE = "training waits 40 % of the time for pictures; more --data.num_workers (now 1 of 8 processors) or smaller pictures"
+LINE = (
+    "training waits 40 % of the time for pictures; more --data.num_workers (now 1 of 8 processors) or smaller pictures"
+)
 
 
 class Clock:
