@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imageseg.datasets.statistics import PictureCounts
 from imageseg.errors import InputError, unknown_name
-from imageseg.pipeline.stream import Draw, Order, Permutation, generator
+from imageseg.pipeline.stream import EpochDraws, Indices, Order, Permutation, generator
 
 Balance = Literal["none", "auto", "rcs", "repeat", "focus"]
 """``none``: every picture once per epoch. ``rcs``: a class is drawn, then a picture that holds it and a window on it.
@@ -23,7 +23,6 @@ one of its rarer classes. ``auto``: ``none``, ``rcs`` or ``focus``, by the datas
 BALANCES: tuple[Balance, ...] = ("none", "auto", "rcs", "repeat", "focus")
 
 Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 # DAFormer's, whose dataset Cityscapes is.
 _TEMPERATURE = 0.01
@@ -84,25 +83,24 @@ class RareClasses:
         """(C,) of the classes; 0 for one that never occurs."""
         self._sums = np.cumsum(self.probabilities)
         self._last = np.flatnonzero(self.probabilities)[-1]
-        self._pictures = [np.flatnonzero(shows) for shows in _shown(pixels).T]
+        # The pictures of the first class, then those of the second, ...
+        label, self._pictures = np.nonzero(_shown(pixels).T)
+        self._starts = np.searchsorted(label, np.arange(pixels.shape[1] + 1))
         self._length = len(pixels)
         self._seed = seed
 
     def __len__(self) -> int:
         return self._length
 
-    def draws(self, epoch: int) -> list[Draw]:
+    def draws(self, epoch: int) -> EpochDraws:
         """The draws of one epoch."""
-        chance = generator(self._seed, epoch)
-        heights, places = chance.random((2, self._length))
+        heights, places = generator(self._seed, epoch).random((2, self._length))
         # Up to the last class that can be drawn: the sum of all may end a hair below a uniform number.
         classes = np.minimum(np.searchsorted(self._sums, heights, side="right"), self._last)
-        held = [self._pictures[label] for label in classes]
+        starts, counts = self._starts[classes], np.diff(self._starts)[classes]
         # A uniform number below 1 times a count can round up to the count.
-        samples = np.array(
-            [own[min(int(place * len(own)), len(own) - 1)] for own, place in zip(held, places, strict=True)]
-        )
-        return _draws(epoch, samples, classes.tolist())
+        samples = self._pictures[starts + np.minimum((places * counts).astype(np.int64), counts - 1)]
+        return EpochDraws(epoch, samples, occurrences=_occurrences(samples), focuses=classes)
 
 
 class Repeats:
@@ -131,7 +129,7 @@ class Repeats:
     def __len__(self) -> int:
         return self._length
 
-    def draws(self, epoch: int) -> list[Draw]:
+    def draws(self, epoch: int) -> EpochDraws:
         """The draws of one epoch."""
         chance = generator(self._seed, epoch)
         # Systematic rounding: a comb with a random offset over the factors, laid end to end in random order.
@@ -139,7 +137,8 @@ class Repeats:
         ends = np.cumsum(self.factors[order])
         teeth = np.arange(self._length) + chance.random()
         places = np.minimum(np.searchsorted(ends, teeth, side="right"), len(order) - 1)
-        return _draws(epoch, chance.permutation(order[places]), [None] * self._length)
+        samples = chance.permutation(order[places])
+        return EpochDraws(epoch, samples, occurrences=_occurrences(samples))
 
 
 class FocusedPermutation:
@@ -170,7 +169,7 @@ class FocusedPermutation:
     def __len__(self) -> int:
         return len(self._permutation)
 
-    def draws(self, epoch: int) -> list[Draw]:
+    def draws(self, epoch: int) -> EpochDraws:
         """The draws of one epoch, in the order of the plain permutation."""
         chance = generator(self._seed, epoch, 1)
         focused, heights = chance.random((2, len(self)))  # by sample
@@ -179,10 +178,10 @@ class FocusedPermutation:
         entries = np.searchsorted(self._sums, low + heights * (high - low), side="right") - 1
         entries = np.clip(entries, starts, np.maximum(ends - 1, starts))
         has = (focused < _FOCUSED) & (ends > starts)
-        return [
-            draw._replace(focus=int(self._classes[entries[draw.sample]])) if has[draw.sample] else draw
-            for draw in self._permutation.draws(epoch)
-        ]
+        samples = self._permutation.samples(epoch)
+        focuses = np.full(len(self), -1)
+        focuses[has] = self._classes[entries[has]]
+        return EpochDraws(epoch, samples, focuses=focuses[samples])
 
 
 def class_probabilities(pixels: npt.NDArray[np.int64]) -> Array:
@@ -258,17 +257,13 @@ def _shown(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return shown
 
 
-def _draws(epoch: int, samples: Indices, focuses: Sequence[int | None]) -> list[Draw]:
-    """Draws that count how often their sample has come before."""
+def _occurrences(samples: Indices) -> Indices:
+    """How often each one has come before."""
     by_sample = np.argsort(samples, kind="stable")
     grouped = samples[by_sample]
-    starts = np.searchsorted(grouped, grouped)  # where each one's group begins
-    occurrences = np.empty(len(samples), np.int64)
-    occurrences[by_sample] = np.arange(len(samples)) - starts
-    return [
-        Draw(epoch, sample, occurrence, focus)
-        for sample, occurrence, focus in zip(samples.tolist(), occurrences.tolist(), focuses, strict=True)
-    ]
+    occurrences = np.empty_like(samples)
+    occurrences[by_sample] = np.arange(len(samples)) - np.searchsorted(grouped, grouped)  # since its group began
+    return occurrences
 
 
 def _softmax(logits: Array) -> Array:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
 from imageseg.sample import Sample, make_sample
+
+Indices = npt.NDArray[np.int64]
 
 
 class Draw(NamedTuple):
@@ -27,6 +29,41 @@ class Draw(NamedTuple):
     """How often the epoch has drawn the sample before."""
     focus: int | None = None
     """The class that the window is to show, where the order asks for one."""
+
+
+class EpochDraws(Sequence[Draw]):
+    """The draws of one epoch, kept as arrays: a hundred thousand of them cost milliseconds, and each is made when it is asked for.
+
+    Args:
+        epoch: which.
+        samples: (L,) what is drawn.
+        occurrences: (L,) how often it was drawn before; unset, never.
+        focuses: (L,) classes, -1 for none; unset, none.
+    """
+
+    def __init__(
+        self, epoch: int, samples: Indices, *, occurrences: Indices | None = None, focuses: Indices | None = None
+    ) -> None:
+        self._epoch = epoch
+        self._samples = samples
+        self._occurrences = occurrences
+        self._focuses = focuses
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, place: int) -> Draw: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Draw]: ...
+
+    def __getitem__(self, place: int | slice) -> Draw | list[Draw]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        occurrence = 0 if self._occurrences is None else int(self._occurrences[place])
+        focus = -1 if self._focuses is None else int(self._focuses[place])
+        return Draw(self._epoch, int(self._samples[place]), occurrence, None if focus < 0 else focus)
 
 
 class Order(Protocol):
@@ -54,9 +91,13 @@ class Permutation:
     def __len__(self) -> int:
         return self._length
 
-    def draws(self, epoch: int) -> list[Draw]:
+    def draws(self, epoch: int) -> EpochDraws:
         """The permutation of one epoch."""
-        return [Draw(epoch, sample) for sample in generator(self._seed, epoch).permutation(self._length).tolist()]
+        return EpochDraws(epoch, self.samples(epoch))
+
+    def samples(self, epoch: int) -> Indices:
+        """(L,) the same, without their epoch."""
+        return generator(self._seed, epoch).permutation(self._length)
 
 
 class ReadableSamples(Protocol):
