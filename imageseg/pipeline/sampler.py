@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 # DAFormer's, whose dataset Cityscapes is.
 _TEMPERATURE = 0.01
 _SPREAD = 0.6
-# DAFormer asks for 3,000 pixels of a mask of Cityscapes, which has 2 million; other masks are of other sizes.
+# DAFormer's configurations ask for 3,000 pixels of masks that have 2 million; other masks are of other sizes.
 _LEAST_SHARE = 3000 / (1024 * 2048)
 _RARE = 0.1
 _FOCUSED = 0.5
@@ -106,9 +106,9 @@ class RareClasses:
 class Repeats:
     """Repeat factors: a picture comes as often as its rarest class asks for.
 
-    Gupta, Dollár and Girshick, "LVIS", CVPR 2019, appendix: r(c) = max(1, sqrt(t / f(c))) where f(c) is the share of pictures
-    that hold c, and a picture's factor is the largest of its classes'. Their t of 0.001 is for 1,203 classes: among ten or
-    a hundred none is as rare. Here t is the median of f, so that the rarer half of the classes is repeated.
+    Gupta, Dollár and Girshick, "LVIS", CVPR 2019: r(c) = max(1, sqrt(t / f(c))) where f(c) is the share of pictures
+    that hold c, and a picture's factor is the largest of its classes'. Their t of 0.001 is for more than a thousand classes:
+    among ten or a hundred none is as rare. Here t is the median of f, so that the rarer half of the classes is repeated.
 
     An epoch has the sum of the factors, rounded up, and every picture comes at least once in each. The fractions are rounded
     by chance such that this sum is met and each picture comes in the mean as often as its share of it says.

@@ -139,9 +139,10 @@ class AugmentedSamples(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        counts = (draw.epoch, draw.sample, draw.occurrence)[: 3 if draw.occurrence else 2]
+        # An occurrence of 0 gives the seed of (seed, epoch, index): NumPy fills what is missing of four numbers with 0.
+        seed = counted_seed(self.seed, draw.epoch, draw.sample, draw.occurrence)
         focus: dict[str, Any] = {"focus": draw.focus} if self._takes_focus else {}
-        image, mask = self.transform(*self.samples.read(draw.sample), seed=counted_seed(self.seed, *counts), **focus)
+        image, mask = self.transform(*self.samples.read(draw.sample), seed=seed, **focus)
         return make_sample(image, mask, self.samples.name(draw.sample))
 
 
