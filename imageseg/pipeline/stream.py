@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
 
 class EpochDraws(Sequence[Draw]):
-    """The draws of one epoch, kept as arrays: a hundred thousand of them cost milliseconds, and each is made when it is asked for.
+    """The draws of one epoch, each made when it is asked for: a hundred thousand at once would hold up the training.
 
     Args:
         epoch: which.
@@ -45,9 +45,10 @@ class EpochDraws(Sequence[Draw]):
         self, epoch: int, samples: Indices, *, occurrences: Indices | None = None, focuses: Indices | None = None
     ) -> None:
         self._epoch = epoch
-        self._samples = samples
-        self._occurrences = occurrences
-        self._focuses = focuses
+        # Numbers of a list are read far faster than those of an array.
+        self._samples: list[int] = samples.tolist()
+        self._occurrences: list[int] | None = None if occurrences is None else occurrences.tolist()
+        self._focuses: list[int] | None = None if focuses is None else focuses.tolist()
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -61,9 +62,9 @@ class EpochDraws(Sequence[Draw]):
     def __getitem__(self, place: int | slice) -> Draw | list[Draw]:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        occurrence = 0 if self._occurrences is None else int(self._occurrences[place])
-        focus = -1 if self._focuses is None else int(self._focuses[place])
-        return Draw(self._epoch, int(self._samples[place]), occurrence, None if focus < 0 else focus)
+        occurrence = 0 if self._occurrences is None else self._occurrences[place]
+        focus = -1 if self._focuses is None else self._focuses[place]
+        return Draw(self._epoch, self._samples[place], occurrence, None if focus < 0 else focus)
 
 
 class Order(Protocol):
