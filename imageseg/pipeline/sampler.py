@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.statistics import PictureCounts
-from imageseg.errors import InputError, unknown_name
+from imageseg.errors import InputError, counted, unknown_name
 from imageseg.pipeline.stream import EpochDraws, Indices, Order, Permutation, generator
 
 Balance = Literal["none", "auto", "rcs", "repeat", "focus"]
@@ -24,8 +24,7 @@ BALANCES: tuple[Balance, ...] = ("none", "auto", "rcs", "repeat", "focus")
 
 Array = npt.NDArray[np.float64]
 
-# DAFormer's, whose dataset Cityscapes is.
-_TEMPERATURE = 0.01
+_TEMPERATURE = 0.01  # DAFormer's
 _SPREAD = 0.6
 # DAFormer's configurations ask for 3,000 pixels of masks that have 2 million; other masks are of other sizes.
 _LEAST_SHARE = 3000 / (1024 * 2048)
@@ -36,7 +35,7 @@ _FOCUSED = 0.5
 def balanced_order(
     balance: Balance, counts: PictureCounts, *, names: Sequence[str], seed: int
 ) -> tuple[Order, str | None]:
-    """The order that ``balance`` names, and a line for the user where it chose or where it was chosen by the dataset.
+    """The order that ``balance`` names, and for ``auto`` a line that says what was chosen and why.
 
     Args:
         balance: how.
@@ -51,7 +50,8 @@ def balanced_order(
         raise unknown_name("balance", balance, BALANCES)
     if balance != "none" and not counts.pixels.any():
         raise InputError(
-            f"data.balance {balance}: none of the {len(counts.pixels)} masks has a pixel that is not ignored; pass none"
+            f"data.balance {balance}: the training split ({counted(len(counts.pixels), 'mask', 'masks')}) has no pixel that "
+            "is not ignored; look at its label table"
         )
     said = None
     if balance == "auto":
@@ -187,11 +187,11 @@ class FocusedPermutation:
 def class_probabilities(pixels: npt.NDArray[np.int64]) -> Array:
     """P(c), the softmax of (1 - f(c)) / T over the classes that occur, f(c) being the class's share of the labelled pixels.
 
-    The paper's T of 0.01 belongs to the 19 classes of Cityscapes, of which some twelve lie below 2 % and are drawn about alike.
-    With two or three classes, whose shares differ by much more than 0.01, it would draw one class alone, and pictures without
-    it never. So T is raised, where need be, until the draws are as mixed as of 1 + 0.6 (C - 1) classes that come equally often
-    (the exponential of the entropy): six tenths of the way from one class to all, which the paper's T reaches on Cityscapes.
-    Of two classes the rarer one then gets 82 % of the draws at most.
+    The paper's T of 0.01 belongs to street scenes of 19 classes, most of them below 2 %, which it draws about alike. With two or
+    three classes, whose shares differ by much more than 0.01, it would draw one class alone, and pictures without it never. So T
+    is raised, where need be, until the draws are as mixed as of 1 + 0.6 (C - 1) classes that come equally often (the
+    exponential of the entropy): six tenths of the way from one class to all, which 0.01 passes where two thirds of the classes
+    are rare. Of two classes, the rarer one gets 82 % of the draws at most.
 
     Args:
         pixels: (C,) of each class.

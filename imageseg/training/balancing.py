@@ -59,8 +59,8 @@ def _counting(what: str) -> Iterator[Callable[[int, int], None]]:
     task = bar.add_task(what, total=None)
 
     def update(done: int, total: int) -> None:
-        bar.start()  # now, because counts that were kept need no bar; starting again does nothing
         bar.update(task, completed=done, total=total)
+        bar.start()  # only now, because counts that were kept need no bar; starting again does nothing
 
     try:
         yield update

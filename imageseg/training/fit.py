@@ -91,10 +91,12 @@ def train(recipe: Recipe) -> TrainedRun:
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
     data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
-    data.order, pixels = balanced(dataset, data, seed=training.seed, say=_say())
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
+    data.order, pixels = balanced(
+        dataset, data, seed=training.seed, say=_say()
+    )  # after all that can be refused at once
     seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():

@@ -238,7 +238,7 @@ def test_none_is_the_plain_permutation() -> None:
 
 @pytest.mark.parametrize("balance", ["auto", "rcs", "repeat", "focus"])
 def test_masks_without_a_labelled_pixel_cannot_be_balanced(balance: str) -> None:
-    with pytest.raises(InputError, match=f"balance {balance}: none of the 3 masks has a pixel that is not ignored"):
+    with pytest.raises(InputError, match=rf"data\.balance {balance}: the training split \(3 masks\) has no pixel"):
         order_of(balance, np.zeros((3, 2), np.int64))
 
 

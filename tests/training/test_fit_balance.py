@@ -155,9 +155,8 @@ def test_masks_of_void_alone_are_refused_before_anything_is_written(tmp_path: Pa
         write_image(root / "images" / split / "a.png", np.zeros((64, 64, 3), np.uint8))
         write_image(root / "masks" / split / "a.png", np.full((64, 64), 255, np.uint8))
     (root / "labels.yaml").write_text("labels: [{name: road, color: [1, 2, 3], values: [0]}]")
-    given = Recipe(
-        "Folder", "UNet", data={"root": str(root), "balance": "rcs"}, trainer={"output": str(tmp_path / "r")}
-    )
-    with pytest.raises(InputError, match=r"data\.balance rcs: none of the 1 masks has a pixel that is not ignored"):
-        train(given)
-    assert not (tmp_path / "r").exists()
+    values = recipe(str(root), tmp_path / "runs", "run", data={"balance": "rcs"}).to_dict()
+    data = {name: value for name, value in values["data"].items() if name not in ("size", "counts")}
+    with pytest.raises(InputError, match=r"data\.balance rcs: the training split \(1 mask\) has no pixel that is not"):
+        train(Recipe.from_dict(values | {"use": "Folder", "data": data}))
+    assert not (tmp_path / "runs").exists()
