@@ -23,9 +23,6 @@ class StreamData(pl.LightningDataModule):
         transform: augments training samples.
         loading: how.
         seed: of order and augmentation.
-
-    Attributes:
-        order: of the training samples; None takes each once per epoch.
     """
 
     def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
@@ -38,6 +35,7 @@ class StreamData(pl.LightningDataModule):
         same = self.test_split == loading.val_split
         self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
         self.order: Order | None = None
+        """Of the training samples; None takes each once per epoch."""
         self._transform = transform
         self._seed = seed
         self._first_batch = 0
