@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class Batch(TypedDict):
     mask: Tensor
     """(N, H, W) uint8 class indices, 255 for ignore."""
     name: list[str]
+    pixels: NotRequired[Tensor]
+    """(256,) int64: how many pixels of the masks have each value; in training only."""
 
 
 def make_sample(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], name: str) -> Sample:

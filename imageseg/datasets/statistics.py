@@ -33,6 +33,27 @@ class Objects:
 
 
 @dataclass(frozen=True, eq=False)
+class PictureCounts:
+    """Of each mask of a split, in the order of its pairs."""
+
+    pixels: Counts
+    """(N, C) pixels of each class."""
+    ignored: Counts
+    """(N,) pixels that are ignored."""
+
+    def in_sum(self) -> ClassCounts:
+        """The counts of the split."""
+        there = self.pixels > 0
+        return ClassCounts(
+            pixels=self.pixels.sum(axis=0),
+            images=there.sum(axis=0),
+            image_pixels=self.pixels.sum(axis=1) @ there,
+            ignored=int(self.ignored.sum()),
+            masks=len(self.pixels),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class ClassCounts:
     """Of the masks of a split; the arrays are (C,) int64."""
 
@@ -60,6 +81,19 @@ def count_classes(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> ClassCounts:
+    """Counts the pixels of every class in all masks together; arguments and errors are those of ``count_pictures``."""
+    return count_pictures(dataset, pairs, split=split, workers=workers, progress=progress, cache=cache).in_sum()
+
+
+def count_pictures(
+    dataset: SegmentationDataset,
+    pairs: Sequence[Pair],
+    *,
+    split: str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cache: bool = True,
+) -> PictureCounts:
     """Counts the pixels of every class in every mask.
 
     Args:
@@ -67,21 +101,25 @@ def count_classes(
         pairs: the files; those without mask do not count.
         split: their name, for the cache.
         workers: processes; unset, one per processor.
-        progress: called with (masks done, masks in all).
+        progress: called with (masks done, masks in all); not called where the counts were kept.
         cache: whether an earlier count of the same files is taken, and this one kept.
 
     Raises:
         InputError: an unreadable mask, or a value that the labels do not declare.
     """
     masks = [pair.mask for pair in pairs if pair.mask is not None]
+    classes = len(dataset.labels)
 
     def count() -> dict[str, Any]:
         return _as_lists(_counted(dataset, masks, workers=workers, progress=progress))
 
+    def read(values: dict[str, Any]) -> PictureCounts:
+        return _from_lists(values, masks=len(masks), classes=classes)
+
     if not cache:
-        return _from_lists(count())
+        return read(count())
     seen = fingerprint(dataset.labels.to_dict(), state_of(masks))
-    return _from_lists(kept(_key(dataset, split, "classes"), seen, count, _from_lists))
+    return read(kept(_key(dataset, split, "classes"), seen, count, read))
 
 
 def count_objects(
@@ -161,20 +199,15 @@ def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts]:
 
 def _counted(
     dataset: SegmentationDataset, masks: Sequence[Path], *, workers: int | None, progress: Progress | None
-) -> ClassCounts:
+) -> PictureCounts:
     # A dataset that reads plain masks stays here: it may hold large tables, and would be sent with every few files.
     is_plain = type(dataset).read_stored is SegmentationDataset.read_stored
     labels = dataset.labels
     count = partial(count_mask, read_mask if is_plain else dataset.read_stored, labels)
-    pixels, images, image_pixels = (np.zeros(len(labels), np.int64) for _ in range(3))
-    ignored = 0
-    for counts in in_processes(count, masks, workers=workers, progress=progress):
-        classes = counts[:-1]
-        pixels += classes
-        images += classes > 0
-        image_pixels += np.where(classes > 0, classes.sum(), 0)
-        ignored += int(counts[-1])
-    return ClassCounts(pixels, images, image_pixels, ignored, len(masks))
+    counts = np.zeros((len(masks), len(labels) + 1), np.int64)
+    for index, row in enumerate(in_processes(count, masks, workers=workers, progress=progress)):
+        counts[index] = row
+    return PictureCounts(counts[:, :-1], counts[:, -1])
 
 
 def _around(pairs: Sequence[Pair]) -> list[Path]:
@@ -200,13 +233,25 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | tuple) or value is None
 
 
-def _as_lists(counts: ClassCounts) -> dict[str, Any]:
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(counts).items()}
+def _as_lists(counts: PictureCounts) -> dict[str, Any]:
+    """What is not 0: a picture holds few of a hundred classes."""
+    picture, label = np.nonzero(counts.pixels)
+    entries = {"picture": picture, "class": label, "pixels": counts.pixels[picture, label], "ignored": counts.ignored}
+    return {name: values.tolist() for name, values in entries.items()}
 
 
-def _from_lists(values: dict[str, Any]) -> ClassCounts:
-    arrays = {name: np.array(values[name], np.int64) for name in ("pixels", "images", "image_pixels")}
-    return ClassCounts(**arrays, ignored=int(values["ignored"]), masks=int(values["masks"]))
+def _from_lists(values: dict[str, Any], *, masks: int, classes: int) -> PictureCounts:
+    picture, label, pixels, ignored = (
+        np.array(values[name], np.int64) for name in ("picture", "class", "pixels", "ignored")
+    )
+    counts = np.zeros((masks, classes), np.int64)
+    if ignored.shape != (masks,) or not picture.shape == label.shape == pixels.shape:
+        raise ValueError("counts of other files")
+    try:
+        counts[picture, label] = pixels
+    except IndexError as error:
+        raise ValueError("counts of other files") from error
+    return PictureCounts(counts, ignored)
 
 
 def _objects(values: dict[str, Any]) -> Objects:

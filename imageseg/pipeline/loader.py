@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.errors import InputError
-from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, ReadableSamples, StreamBatches
-from imageseg.sample import Sample, stack
+from imageseg.errors import InputError, unknown_name
+from imageseg.pipeline.sampler import BALANCES, Balance
+from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, Order, ReadableSamples, StreamBatches
+from imageseg.sample import Batch, Sample, stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,14 @@ class Loading:
         val_split: what to choose the best checkpoint by.
         test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else
             "val", or val_split where there is no "val".
+        balance: "none" takes every picture once per epoch; "rcs" draws a class, rare ones more often, then a picture and
+            a window that show it; "repeat" takes pictures of rare classes several times; "focus" every picture
+            once, half of them with a window on a rarer class; "auto" chooses, and says what and why.
     """
 
     batch_size: int = 8
     num_workers: int | None = None
+    balance: Balance = "none"
     train_split: str = "train"
     val_split: str = "val"
     test_split: str | None = None
@@ -40,6 +45,8 @@ class Loading:
             raise InputError(
                 f"batch_size must be 1 or more and num_workers 0 or more, found {self.batch_size} and {self.num_workers}"
             )
+        if self.balance not in BALANCES:
+            raise unknown_name("balance", self.balance, BALANCES)
 
     def scored_split(self, dataset: SegmentationDataset) -> str:
         """The split that the best checkpoint is scored on: the one named, else the dataset's own if it is there."""
@@ -58,6 +65,7 @@ def training_loader(
     *,
     loading: Loading,
     seed: int,
+    order: Order | None = None,
     first_batch: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -67,11 +75,12 @@ def training_loader(
         len(samples),
         batch_size=loading.batch_size,
         seed=seed,
+        order=order,
         first_batch=first_batch,
         rank=rank,
         world_size=world_size,
     )
-    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
+    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers, collate=stack_counted)
 
 
 def evaluation_loader(
@@ -79,6 +88,13 @@ def evaluation_loader(
 ) -> DataLoader[Sample]:
     """Every sample once, one by one at its own size; several processes share them without repeating any."""
     return _loader(samples, _Share(count, rank, world_size), num_workers)
+
+
+def stack_counted(samples: list[Sample]) -> Batch:
+    """A batch with its ``pixels``: counted here, beside the training, and read nowhere before they are logged."""
+    batch = stack(samples)
+    batch["pixels"] = torch.bincount(batch["mask"].flatten(), minlength=256)
+    return batch
 
 
 class _Share(Sampler[list[int]]):
@@ -95,12 +111,16 @@ class _Share(Sampler[list[int]]):
 
 
 def _loader(
-    samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int
+    samples: Dataset[Sample],
+    batches: Sampler[list[int]] | StreamBatches,
+    num_workers: int,
+    *,
+    collate: Callable[[list[Sample]], Batch] = stack,
 ) -> DataLoader[Sample]:
     return DataLoader(
         samples,
         batch_sampler=batches,
-        collate_fn=stack,
+        collate_fn=collate,
         num_workers=num_workers,
         worker_init_fn=single_threaded if num_workers else None,
         persistent_workers=num_workers > 0,

@@ -1,14 +1,15 @@
 """The stream of training samples: what is drawn when, as a pure function of the seed.
 
-Training is one endless stream of draws. Draw ``d`` belongs to epoch ``d // length`` and takes the ``d % length``-th
-index of that epoch's permutation; its augmentation is seeded by (seed, epoch, index). Nothing is consumed, so the stream
-is the same for any number of workers or processes, and continues anywhere.
+Training is one endless stream of draws. Draw ``d`` belongs to epoch ``d // length`` and is the ``d % length``-th of that
+epoch's order; its augmentation is seeded by (seed, epoch, index). Nothing is consumed, so the stream is the same for any
+number of workers or processes, and continues anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,88 @@ from torch.utils.data import Dataset, Sampler
 
 from imageseg.sample import Sample, make_sample
 
+Indices = npt.NDArray[np.int64]
+
 
 class Draw(NamedTuple):
     """One sample of one epoch."""
 
     epoch: int
     sample: int
+    occurrence: int = 0
+    """How often the epoch has drawn the sample before."""
+    focus: int | None = None
+    """The class that the window is to show, where the order asks for one."""
+
+
+class EpochDraws(Sequence[Draw]):
+    """The draws of one epoch, each made when it is asked for: a hundred thousand at once would hold up the training.
+
+    Args:
+        epoch: which.
+        samples: (L,) what is drawn.
+        occurrences: (L,) how often it was drawn before; unset, never.
+        focuses: (L,) classes, -1 for none; unset, none.
+    """
+
+    def __init__(
+        self, epoch: int, samples: Indices, *, occurrences: Indices | None = None, focuses: Indices | None = None
+    ) -> None:
+        self._epoch = epoch
+        # Numbers of a list are read far faster than those of an array.
+        self._samples: list[int] = samples.tolist()
+        self._occurrences: list[int] | None = None if occurrences is None else occurrences.tolist()
+        self._focuses: list[int] | None = None if focuses is None else focuses.tolist()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, place: int) -> Draw: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Draw]: ...
+
+    def __getitem__(self, place: int | slice) -> Draw | list[Draw]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        occurrence = 0 if self._occurrences is None else self._occurrences[place]
+        focus = -1 if self._focuses is None else self._focuses[place]
+        return Draw(self._epoch, self._samples[place], occurrence, None if focus < 0 else focus)
+
+
+class Order(Protocol):
+    """Which samples an epoch draws, and in which order: a pure function of the epoch."""
+
+    def __len__(self) -> int:
+        """Draws per epoch, the same in all of them: so a position in the stream says its epoch and its place."""
+
+    def draws(self, epoch: int) -> Sequence[Draw]:
+        """The draws of one epoch."""
+
+
+class Permutation:
+    """Every sample once per epoch, in an order that (seed, epoch) decides.
+
+    Args:
+        length: how many samples there are.
+        seed: of the orders.
+    """
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self._length = length
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def draws(self, epoch: int) -> EpochDraws:
+        """The permutation of one epoch."""
+        return EpochDraws(epoch, self.samples(epoch))
+
+    def samples(self, epoch: int) -> Indices:
+        """(L,) the same, without their epoch."""
+        return generator(self._seed, epoch).permutation(self._length)
 
 
 class ReadableSamples(Protocol):
@@ -47,18 +124,26 @@ class ArrayTransform(Protocol):
 
 
 class AugmentedSamples(Dataset[Sample]):
-    """Samples, each changed by a transform whose seed is (seed, epoch, index) alone."""
+    """Samples, each changed by a transform whose seed is (seed, epoch, index) alone.
+
+    A repeat within an epoch adds its number to that, so that it is another augmentation. A transform that has an argument
+    ``focus`` is told the draw's.
+    """
 
     def __init__(self, samples: ReadableSamples, transform: ArrayTransform, *, seed: int) -> None:
         self.samples = samples
         self.transform = transform
         self.seed = seed
+        self._takes_focus = "focus" in inspect.signature(transform).parameters
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        image, mask = self.transform(*self.samples.read(draw.sample), seed=counted_seed(self.seed, *draw))
+        # An occurrence of 0 gives the seed of (seed, epoch, index): NumPy fills what is missing of four numbers with 0.
+        seed = counted_seed(self.seed, draw.epoch, draw.sample, draw.occurrence)
+        focus: dict[str, Any] = {"focus": draw.focus} if self._takes_focus else {}
+        image, mask = self.transform(*self.samples.read(draw.sample), seed=seed, **focus)
         return make_sample(image, mask, self.samples.name(draw.sample))
 
 
@@ -71,39 +156,49 @@ class StreamBatches(Sampler[list[Draw]]):
         length: how many samples there are.
         batch_size: draws per batch and process.
         seed: of the permutations.
+        order: what takes the place of one permutation per epoch.
         first_batch: where to start, for a run that goes on.
         rank: this process.
         world_size: of how many.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, seed: int, first_batch: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        seed: int,
+        order: Order | None = None,
+        first_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if length < 1 or batch_size < 1:
             raise ValueError(f"a stream needs samples and a batch size, found {length} and {batch_size}")
-        self.length = length
+        self.order: Order = Permutation(length, seed=seed) if order is None else order
         self.batch_size = batch_size
-        self.seed = seed
         self.first_batch = first_batch
         self.rank = rank
         self.world_size = world_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        batch, epoch = self.first_batch, -1
-        permutation = np.empty(0, np.int64)
+        batch, epoch, length = self.first_batch, -1, len(self.order)
+        order: Sequence[Draw] = ()
         while True:
             start = (batch * self.world_size + self.rank) * self.batch_size
             draws = []
             for position in range(start, start + self.batch_size):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    permutation = self._permutation(epoch)
-                draws.append(Draw(epoch, int(permutation[position % self.length])))
+                if position // length != epoch:
+                    epoch = position // length
+                    order = self.order.draws(epoch)
+                draws.append(order[position % length])
             yield draws
             batch += 1
 
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.Generator(np.random.Philox(counted_seed(self.seed, epoch))).permutation(self.length)
+
+def generator(*counts: int) -> np.random.Generator:
+    """A generator of its own for whole numbers such as (seed, epoch)."""
+    return np.random.Generator(np.random.Philox(counted_seed(*counts)))
 
 
 def counted_seed(*counts: int) -> int:

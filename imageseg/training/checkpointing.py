@@ -16,6 +16,7 @@ from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_record, write_che
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
+from imageseg.training.parts import completed
 
 
 class AtomicCheckpoints(CheckpointIO):
@@ -121,6 +122,7 @@ def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
     """What must be the same for a run to go on exactly; where the data lie and how many load them may change."""
     yield "use", theirs.use, ours.use
     yield "model", theirs.model, ours.model
+    theirs = completed(theirs)  # an option that is newer than the checkpoint had the effect of its default
     free = {"data.root", "data.num_workers", "task.channels_last"}
     kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val")
     for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):

@@ -11,7 +11,7 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.stream import ArrayTransform
+from imageseg.pipeline.stream import ArrayTransform, Order
 from imageseg.sample import Sample
 
 
@@ -34,9 +34,16 @@ class StreamData(pl.LightningDataModule):
         self.val_samples = _with_masks(dataset, loading.val_split)
         same = self.test_split == loading.val_split
         self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
+        self.order: Order | None = None
+        """Of the training samples; None takes each once per epoch."""
         self._transform = transform
         self._seed = seed
         self._first_batch = 0
+
+    @property
+    def draws_per_epoch(self) -> int:
+        """Pictures that one epoch trains on, over all processes."""
+        return len(self.train_samples if self.order is None else self.order)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """The stream from where this run starts."""
@@ -46,6 +53,7 @@ class StreamData(pl.LightningDataModule):
             self._transform,
             loading=self.loading,
             seed=self._seed,
+            order=self.order,
             first_batch=self._first_batch,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,

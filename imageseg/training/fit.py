@@ -30,6 +30,7 @@ from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
 from imageseg.scoring.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
+from imageseg.training.balancing import balanced
 from imageseg.training.callbacks import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.checkpointing import (
     AtomicCheckpoints,
@@ -40,10 +41,12 @@ from imageseg.training.checkpointing import (
 )
 from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
+from imageseg.training.loading_meter import LoadingMeter
 from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
 from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.progress import TrainingProgress
+from imageseg.training.seen_pixels import SeenPixels
 from imageseg.training.task import SegmentationTask
 
 _FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"
@@ -91,7 +94,11 @@ def train(recipe: Recipe) -> TrainedRun:
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
-    trainer, best = _trainer(recipe, training, data, folder, dataset.labels)
+    data.order, pixels = balanced(
+        dataset, data, seed=training.seed, say=_say()
+    )  # after all that can be refused at once
+    seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
+    trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
         _write_recipe(recipe, folder)
         trainer.logger.log_hyperparams(_flat(recipe))  # type: ignore[union-attr]
@@ -172,14 +179,15 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def _trainer(
-    recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace
+    recipe: Recipe, training: Training, data: StreamData, folder: Path, labels: LabelSpace, seen: SeenPixels
 ) -> tuple[pl.Trainer, BestCheckpoint]:
-    pictures, processes = len(data.train_samples), _world_size(training)
+    pictures, processes = data.draws_per_epoch, _world_size(training)
     if min(len(data.val_samples), len(data.test_samples)) < processes:
         raise InputError(f"there are {processes} processes and fewer pictures to score; pass fewer --trainer.devices")
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
+    meter = LoadingMeter(workers=data.loading.workers, say=_say())
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
@@ -188,13 +196,15 @@ def _trainer(
         PredictionPictures(),
         LearningRateMonitor("step"),
         DeviceMonitor(),
+        meter,
         best,
         LastCheckpoint(folder / "checkpoints"),
     ]
     if training.patience is not None:
         callbacks.append(EarlyStopping("val/miou", mode="max", patience=training.patience))
     if training.progress_bar:
-        callbacks.append(TrainingProgress())
+        callbacks.append(TrainingProgress(waiting=lambda: meter.waiting))
+    callbacks.append(seen)  # after the progress, so that what it says at the end comes below it
     max_steps = training.max_steps or training.max_epochs * steps_per_epoch
     try:
         trainer = pl.Trainer(
@@ -215,6 +225,7 @@ def _trainer(
             log_every_n_steps=training.log_every_n_steps,
             logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
             callbacks=callbacks,
+            profiler=meter.watch,
             plugins=[AtomicCheckpoints(), *([SyncedNorms()] if training.sync_batchnorm else [])],
             enable_progress_bar=training.progress_bar,
             enable_model_summary=False,

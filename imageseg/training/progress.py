@@ -21,6 +21,8 @@ from rich.table import Column
 _RATE_SECONDS = 30.0
 _LOSS_STEPS = 20
 _LINES_PER_RUN = 20
+_TOLD_WAITING = 0.1
+_SHORTEST_BAR = 6
 _STEPS_OF_ENDLESS_RUN = 2000
 # The loss is on the GPU, and reading it waits for the GPU: twice a second costs nothing, at every step it would.
 _REFRESH_SECONDS = 0.5
@@ -37,13 +39,23 @@ class TrainingProgress(pl.callbacks.ProgressBar):
     the run. The loss is the mean over the last 20 steps, mIoU the last validation's ``val/miou``. Images per second,
     over all processes, and the time left count training only, not the pauses for validation.
 
+    Where training waits for its pictures more than a tenth of the time, the line says so: ``waits 35 %``.
+
     Args:
         console: where to show it; default: standard error.
+        waiting: gives the share of the time that training waits for pictures, None while unknown.
         clock: seconds, for tests.
     """
 
-    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        console: Console | None = None,
+        waiting: Callable[[], float | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
+        self._waiting = waiting
         self._console = console
         self._clock = clock
         self._enabled = True
@@ -193,15 +205,23 @@ class TrainingProgress(pl.callbacks.ProgressBar):
             parts.append(f"{_duration(self._pace.seconds_for(total - self.trainer.global_step))} left")
         return "  ".join(parts)
 
+    def _waits(self) -> str:
+        waiting = self._waiting()
+        return "" if waiting is None or waiting <= _TOLD_WAITING else f"  waits {100 * waiting:.0f} %"
+
     def _print_line(self) -> None:
         self._line_step = self.trainer.global_step
         if self._enabled and not self._terminal.is_interactive:
-            self._terminal.print(f"{self._steps()}  {self._figures()}", soft_wrap=True, highlight=False, markup=False)
+            line = f"{self._steps()}  {self._figures()}{self._waits()}"
+            self._terminal.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _draw_training(self, *, now: bool = False) -> None:
         if self._is_due(now=now):
-            step, total, figures = self.trainer.global_step, self._total(), self._figures()
-            self._draw("train", text=f"train  {self._steps()}", completed=step, total=total, figures=figures)
+            step, total, figures, waits = self.trainer.global_step, self._total(), self._figures(), self._waits()
+            text = f"train  {self._steps()}"
+            if len(text + figures + waits) + _SHORTEST_BAR <= self._terminal.width:  # rich would cut other figures too
+                figures += waits
+            self._draw("train", text=text, completed=step, total=total, figures=figures)
 
     def _draw_evaluation(self, row: str, batches: list[int | float], *, now: bool = False) -> None:
         if self._is_due(now=now):
@@ -266,6 +286,7 @@ class _Mark:
     seconds: float
     images: int
     step: int
+    waited: float
 
 
 class Pace:
@@ -285,6 +306,7 @@ class Pace:
         self._marks: deque[_Mark] = deque()  # one at the end of each step
         self._step = step
         self._images = 0
+        self._waited = 0.0
         self._counted_at = clock()
         self._paused = False
         self._pauses = 0.0
@@ -296,10 +318,14 @@ class Pace:
         if step == self._step:  # the gradients of more batches are still to come
             return
         self._step = step
-        self._marks.append(_Mark(self._counted_at - self._pauses, self._images, step))
+        self._marks.append(_Mark(self._counted_at - self._pauses, self._images, step, self._waited))
         # One mark older than the window stays, so that a step slower than the window has a rate too.
         while len(self._marks) > 2 and self._marks[-1].seconds - self._marks[1].seconds >= self._seconds:
             self._marks.popleft()
+
+    def wait(self, seconds: float) -> None:
+        """Training has stood still for so long, outside a pause."""
+        self._waited += seconds
 
     def pause(self) -> None:
         """Training stopped when the last batch was counted."""
@@ -321,7 +347,23 @@ class Pace:
         rate = self._rate(lambda mark: mark.step)
         return steps / rate if rate else None
 
-    def _rate(self, quantity: Callable[[_Mark], int]) -> float | None:
+    @property
+    def waiting(self) -> float | None:
+        """The share of the time that training stood still, 0 to 1; None before the end of the second step."""
+        rate = self._rate(lambda mark: mark.waited)
+        return None if rate is None else min(1.0, rate)
+
+    @property
+    def seconds(self) -> float:
+        """How much time of training the rates are taken from."""
+        return self._marks[-1].seconds - self._marks[0].seconds if self._marks else 0.0
+
+    @property
+    def paused(self) -> bool:
+        """Whether training has stopped."""
+        return self._paused
+
+    def _rate(self, quantity: Callable[[_Mark], float]) -> float | None:
         if len(self._marks) < 2 or self._marks[-1].seconds <= self._marks[0].seconds:
             return None
         first, last = self._marks[0], self._marks[-1]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from imageseg import DATASETS, Label, LabelSpace, build_dataset
 from imageseg.datasets import statistics
-from imageseg.datasets.statistics import ClassCounts, count_classes, count_mask, count_objects
+from imageseg.datasets.statistics import ClassCounts, count_classes, count_mask, count_objects, count_pictures
 from imageseg.errors import InputError
 
 
@@ -42,6 +42,44 @@ def test_every_dataset_is_counted_as_its_fake_was_by_hand(tmp_path: Path, name: 
             assert counts.images[index] == sum(index in (sample.pixels or {}) for sample in expected)
         assert counts.ignored == sum((sample.pixels or {}).get(255, 0) for sample in expected)
         assert counts.masks == len(expected)
+
+
+def test_pictures_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
+    """trainval of the fake, by its letters: person 15 and car 7 in the first of its list, or the second."""
+    dataset = build_dataset("VOC", **write_voc(tmp_path / "voc"))
+    pairs = dataset.pairs("trainval")
+    expected = {"2007_000001": ({0: 16, 7: 1, 15: 2}, 5), "2007_000002": ({0: 13}, 2)}
+    for _ in range(2):  # counted, then as they were kept
+        counts = count_pictures(dataset, pairs, split="trainval", workers=1)
+        assert counts.pixels.shape == (2, 21)
+        for pair, pixels, ignored in zip(pairs, counts.pixels, counts.ignored, strict=True):
+            assert ({int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}, ignored) == expected[
+                pair.name
+            ]
+        assert plain(counts.in_sum()) == plain(count_classes(dataset, pairs, split="trainval", workers=1))
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": [0], "class": [3], "pixels": [5]},  # of three classes
+        {"picture": [1], "class": [0], "pixels": [5]},  # of one picture
+        {"picture": [0]},
+        {"ignored": [1, 2]},
+        {"ignored": None},
+    ],
+)
+def test_kept_counts_of_another_form_are_counted_again(
+    change: dict[str, object], tmp_path: Path, cache: Path, calls: list[Path]
+) -> None:
+    root = Path(write_folder(tmp_path / "data")["root"])
+    first = count_train(root)
+    [path] = cache.iterdir()
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"values": record["values"] | change}))
+    assert count_train(root) == first
+    assert len(calls) == 2
 
 
 def test_image_pixels_are_those_of_the_pictures_in_which_a_class_occurs(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
+from imageseg.pipeline.sampler import RareClasses
 from imageseg.pipeline.stream import StreamBatches
 from imageseg.sample import Sample, make_sample
 
@@ -72,6 +73,36 @@ def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num
     stream = StreamBatches(10, batch_size=3, seed=5, first_batch=2, rank=1, world_size=2)
     numbers = [[draw.sample for draw in batch] for batch in islice(stream, 7)]
     assert found == [(batch, [f"picture {number}" for number in batch]) for batch in numbers]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int) -> None:
+    pixels = np.array([[90, 10 * (index == 3)] for index in range(6)])
+    order = RareClasses(pixels, seed=5)
+
+    def transform(
+        image: np.ndarray, mask: np.ndarray, *, seed: int, focus: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return image, np.full_like(mask, 9 if focus is None else focus)
+
+    loading = Loading(batch_size=4, num_workers=num_workers)
+    loader = training_loader(_Counted(6), transform, loading=loading, seed=5, order=order, first_batch=1)
+    batches = list(islice(iter(loader), 3))
+    drawn = list(chain.from_iterable(order.draws(epoch) for epoch in range(3)))[4:16]
+    assert [name for batch in batches for name in batch["name"]] == [f"picture {draw.sample}" for draw in drawn]
+    assert [int(mask[0, 0]) for batch in batches for mask in batch["mask"]] == [draw.focus for draw in drawn]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_training_batches_know_their_pixels_and_scored_ones_do_not(num_workers: int) -> None:
+    loader = training_loader(_Counted(3), _unchanged, loading=Loading(batch_size=2, num_workers=num_workers), seed=0)
+    for batch in islice(iter(loader), 4):
+        numbers = [int(mask[0, 0]) for mask in batch["mask"]]
+        expected = torch.zeros(256, dtype=torch.int64)
+        for number in numbers:
+            expected[number] += 30
+        assert torch.equal(batch["pixels"], expected)
+    assert "pixels" not in next(iter(evaluation_loader(_Counted(3), 3, num_workers=0)))
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(7, 1), (7, 2), (7, 3), (2, 3)])
@@ -143,6 +174,11 @@ def test_workers_unless_set_are_half_of_the_processors(
     monkeypatch.setattr("os.cpu_count", lambda: processors)
     assert Loading().workers == workers
     assert Loading(num_workers=3).workers == 3
+
+
+def test_a_wrong_balance_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no balance is called 'repaet' \(did you mean 'repeat'\?\)"):
+        Loading(balance="repaet")  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -127,3 +127,45 @@ def test_augmentation_is_seeded_by_seed_epoch_and_sample_alone() -> None:
     assert sample["image"].shape == (3, 2, 3)
     assert sample["image"].eq(3).all()
     assert sample["mask"].eq(2).all()
+
+
+def test_a_repeat_is_another_augmentation_and_a_focus_is_passed_on_to_whom_takes_it() -> None:
+    told = []
+
+    def plain(image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        told.append(seed)
+        return image, mask
+
+    def focused(
+        image: np.ndarray, mask: np.ndarray, *, seed: int, focus: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        told.append((seed, focus))
+        return image, mask
+
+    draws = [Draw(5, 2), Draw(5, 2, occurrence=1), Draw(5, 2, occurrence=1, focus=3), Draw(5, 2, focus=0)]
+    for transform in (plain, focused):
+        samples = AugmentedSamples(_Samples(), transform, seed=9)
+        for draw in draws:
+            samples[draw]
+    first, second = counted_seed(9, 5, 2), counted_seed(9, 5, 2, 1)
+    assert first != second
+    assert told[:4] == [first, second, second, first]
+    assert told[4:] == [(first, None), (second, None), (second, 3), (first, 0)]
+
+
+class _Backwards:
+    """Four draws of two samples per epoch."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def draws(self, epoch: int) -> list[Draw]:
+        return [Draw(epoch, sample, occurrence) for occurrence in (0, 1) for sample in (1, 0)]
+
+
+def test_an_order_takes_the_place_of_the_permutation() -> None:
+    stream = StreamBatches(2, batch_size=3, seed=0, order=_Backwards(), first_batch=1)
+    assert list(islice(stream, 2)) == [
+        [Draw(0, 0, 1), Draw(1, 1), Draw(1, 0)],
+        [Draw(1, 1, 1), Draw(1, 0, 1), Draw(2, 1)],
+    ]

@@ -216,6 +216,24 @@ def test_the_bar_fits_a_narrow_terminal(terminal: Console) -> None:
     assert "train  step 8/80000   loss 4.500  mIoU 0.258  2.0 images/s  44:26:24 left" in lines(terminal)
 
 
+@pytest.mark.parametrize(("width", "shown"), [(80, ""), (87, ""), (88, "  waits 35 %"), (120, "  waits 35 %")])
+def test_what_a_narrow_terminal_cannot_hold_is_the_waiting(width: int, shown: str, terminal: Console) -> None:
+    terminal.width = width
+    clock = Clock()
+    progress = TrainingProgress(console=terminal, waiting=lambda: 0.35, clock=clock)
+    build_trainer(progress, max_steps=80000, val_interval=4, max_epochs=1, limit_train_batches=8).fit(TinyTask(clock))
+    last = [line for line in lines(terminal) if "step 8/" in line][-1]
+    assert last == f"train  step 8/80000   loss 4.500  mIoU 0.258  2.0 images/s  44:26:24 left{shown}"
+
+
+@pytest.mark.parametrize(("share", "shown"), [(None, ""), (0.1, ""), (0.104, "  waits 10 %"), (0.354, "  waits 35 %")])
+def test_a_slow_loader_is_shown(share: float | None, shown: str) -> None:
+    clock, console = Clock(), log_console()
+    progress = TrainingProgress(console=console, waiting=lambda: share, clock=clock)
+    build_trainer(progress, max_steps=20, val_interval=100).fit(TinyTask(clock))
+    assert lines(console)[-1] == f"step 20/20  loss 10.500  mIoU -  2.0 images/s  0:00:00 left{shown}"
+
+
 def test_fast_steps_are_not_all_drawn(terminal: Console) -> None:
     clock = Clock()
     trainer = build_trainer(TrainingProgress(console=terminal, clock=clock), max_steps=101, val_interval=200)
@@ -377,3 +395,36 @@ def test_pace_forgets_old_steps_and_leaves_pauses_out() -> None:
     clock.now += 40  # one step slower than the window
     pace.count(images=8, step=34)
     assert pace.images_per_second == pytest.approx(8 / 40)
+
+
+def test_pace_knows_how_long_training_stood_still() -> None:
+    clock = Clock()
+    pace = Pace(step=0, clock=clock, seconds=10)
+    pace.wait(300)  # before the first step is done
+    clock.now += 400
+    pace.count(images=1, step=1)
+    assert (pace.waiting, pace.seconds, pace.paused) == (None, 0, False)
+
+    pace.wait(1)
+    clock.now += 4
+    pace.count(images=1, step=2)
+    assert (pace.waiting, pace.seconds) == (0.25, 4)
+
+    pace.pause()
+    assert pace.paused
+    clock.now += 1000
+    pace.resume()
+    clock.now += 4
+    pace.count(images=1, step=3)
+    assert (pace.waiting, pace.seconds, pace.paused) == (0.125, 8, False)
+
+    for step in range(4, 16):  # 12 seconds, of which the window holds ten
+        pace.wait(0.75)
+        clock.now += 1
+        pace.count(images=1, step=step)
+    assert pace.waiting == 0.75
+
+    pace.wait(100)  # a device's clock may tell late
+    clock.now += 1
+    pace.count(images=1, step=16)
+    assert pace.waiting == 1
