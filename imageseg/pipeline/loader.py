@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
-from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, ReadableSamples, StreamBatches
+from imageseg.pipeline.mixing import Mixing
+from imageseg.pipeline.regions import RegionSamples
+from imageseg.pipeline.stream import AugmentedSamples, PairTransform, StreamBatches
 from imageseg.sample import Sample, stack
 
 
@@ -53,14 +55,15 @@ class Loading:
 
 
 def training_loader(
-    samples: ReadableSamples,
-    transform: ArrayTransform,
+    samples: RegionSamples,
+    transform: PairTransform,
     *,
     loading: Loading,
     seed: int,
     first_batch: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    mixing: Mixing | None = None,
 ) -> DataLoader[Sample]:
     """Batches of augmented samples without end, starting at ``first_batch`` of the stream."""
     batches = StreamBatches(
@@ -71,7 +74,7 @@ def training_loader(
         rank=rank,
         world_size=world_size,
     )
-    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
+    return _loader(AugmentedSamples(samples, transform, seed=seed, mixing=mixing), batches, loading.workers)
 
 
 def evaluation_loader(

@@ -11,7 +11,9 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.stream import ArrayTransform
+from imageseg.pipeline.mixing import Mixing
+from imageseg.pipeline.stream import PairTransform
+from imageseg.pipeline.whole import WholeSamples
 from imageseg.sample import Sample
 
 
@@ -23,9 +25,18 @@ class StreamData(pl.LightningDataModule):
         transform: augments training samples.
         loading: how.
         seed: of order and augmentation.
+        mixing: how often training samples are mixed.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: PairTransform,
+        loading: Loading,
+        *,
+        seed: int,
+        mixing: Mixing | None = None,
+    ) -> None:
         super().__init__()
         self.loading = loading
         self.test_split = loading.scored_split(dataset)
@@ -36,19 +47,21 @@ class StreamData(pl.LightningDataModule):
         self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
         self._transform = transform
         self._seed = seed
+        self._mixing = mixing
         self._first_batch = 0
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """The stream from where this run starts."""
         assert self.trainer is not None
         return training_loader(
-            self.train_samples,
+            WholeSamples(self.train_samples),
             self._transform,
             loading=self.loading,
             seed=self._seed,
             first_batch=self._first_batch,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            mixing=self._mixing,
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -87,7 +87,8 @@ def train(recipe: Recipe) -> TrainedRun:
     dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
-    data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
+    augmentation = Augmentation(**parts[Augmentation])
+    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)

@@ -16,7 +16,9 @@ from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
+from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.stream import StreamBatches
+from imageseg.pipeline.whole import WholeSamples
 from imageseg.sample import Sample, make_sample
 
 
@@ -41,13 +43,16 @@ class _Counted(Dataset[Sample]):
         return f"picture {index}"
 
 
-def _unchanged(image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return image, mask
+def _unchanged(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    box = Box(0, 0, *pair.size)
+    return pair.image(box), pair.mask(box)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_batches_are_channels_last(num_workers: int) -> None:
-    loader = training_loader(_Counted(10), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0)
+    loader = training_loader(
+        WholeSamples(_Counted(10)), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0
+    )
     batch = next(iter(loader))
     assert batch["image"].shape == (4, 3, 6, 5)
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
@@ -60,7 +65,7 @@ def test_training_batches_are_channels_last(num_workers: int) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num_workers: int) -> None:
     loader = training_loader(
-        _Counted(10),
+        WholeSamples(_Counted(10)),
         _unchanged,
         loading=Loading(batch_size=3, num_workers=num_workers),
         seed=5,
@@ -95,7 +100,11 @@ def test_pictures_are_scored_in_order_and_at_their_own_size(num_workers: int) ->
 
 def test_making_loaders_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
-    next(iter(training_loader(_Counted(4), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)))
+    next(
+        iter(
+            training_loader(WholeSamples(_Counted(4)), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)
+        )
+    )
     next(iter(evaluation_loader(_Counted(4), 4, num_workers=0)))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -108,7 +117,10 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
     pair.mask.write_bytes(b"damaged")
     samples = dataset.samples("train")
     loader = training_loader(
-        samples, Augmentation(crop_size=(4, 4)), loading=Loading(batch_size=1, num_workers=num_workers), seed=0
+        WholeSamples(samples),
+        Augmentation(crop_size=(4, 4)),
+        loading=Loading(batch_size=1, num_workers=num_workers),
+        seed=0,
     )
     for faulty in (loader, evaluation_loader(samples, len(samples), num_workers=num_workers)):
         assert _fault(faulty) == f"{pair.mask}: is not a picture in a known format"

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.stream import AugmentedSamples, Draw, StreamBatches, counted_seed
+from imageseg.pipeline.whole import WholePair
 
 sizes = st.integers(1, 12)
 
@@ -105,8 +107,8 @@ class _Samples:
     def __len__(self) -> int:
         return 4
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((2, 3, 3), index, np.uint8), np.full((2, 3), index, np.uint8)
+    def open(self, index: int) -> WholePair:
+        return WholePair(np.full((2, 3, 3), index, np.uint8), np.full((2, 3), index, np.uint8))
 
     def name(self, index: int) -> str:
         return f"sample {index}"
@@ -115,9 +117,10 @@ class _Samples:
 def test_augmentation_is_seeded_by_seed_epoch_and_sample_alone() -> None:
     seeds = []
 
-    def transform(image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def transform(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         seeds.append(seed)
-        return image + 1, mask
+        box = Box(0, 0, *pair.size)
+        return pair.image(box) + 1, pair.mask(box)
 
     samples = AugmentedSamples(_Samples(), transform, seed=9)
     sample = samples[Draw(epoch=5, sample=2)]
