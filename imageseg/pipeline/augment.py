@@ -7,7 +7,7 @@ import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,6 +77,7 @@ class Augmentation:
         cat_max_ratio: crops of which one class fills this share or more are drawn anew, up to ten times; 0.75 is usual
             where one class fills much of the pictures. Unset, any crop is taken.
         augment: further steps on each crop, by Albumentations' names: [{RandomGamma: {p: 0.3}}, {ToGray: {p: 0.1}}].
+            Masks are read as nearest and filled with ignore by all of them.
             Or light (RandomGamma, GaussianBlur), street (adds MotionBlur, ImageCompression, RandomShadow) or strong
             (Perspective, CoarseDropout and ToGray beside stronger ones of those, without RandomShadow).
         class_mix: the chance that half of the classes of another crop are laid over this one (ClassMix, 2021).
@@ -96,7 +97,7 @@ class Augmentation:
         shear: float = 0.0,
         color_jitter: float = 0.3,
         cat_max_ratio: float | None = None,
-        augment: list[dict[str, dict[str, Any] | None]] | Literal["light", "street", "strong"] | None = None,
+        augment: list[Any] | str | None = None,
         class_mix: float = 0.0,
         copy_paste: float = 0.0,
     ) -> None:
@@ -145,9 +146,7 @@ class Augmentation:
         return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"])
 
 
-def _steps(
-    augment: Sequence[Mapping[str, Mapping[str, Any] | None]] | str | None, *, is_square: bool
-) -> list[A.BasicTransform]:
+def _steps(augment: Sequence[Any] | str | None, *, is_square: bool) -> list[A.BasicTransform]:
     if isinstance(augment, str):
         if augment not in PRESETS:
             raise InputError(
@@ -157,11 +156,12 @@ def _steps(
         augment = PRESETS[augment]
     steps = []
     for entry in augment or []:
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise InputError(
-                f"augment: each step is one name with its arguments, {{ToGray: {{p: 0.1}}}}, found {entry!r}"
-            )
-        [(name, arguments)] = entry.items()
+        named = {entry: None} if isinstance(entry, str) else entry
+        if not isinstance(named, Mapping) or len(named) != 1:
+            raise InputError(f"augment: a step is one name and its arguments, {{ToGray: {{p: 0.1}}}}, found {entry!r}")
+        [(name, arguments)] = named.items()
+        if not isinstance(arguments or {}, Mapping):
+            raise InputError(f"augment: {name}'s arguments must be names and values, {{p: 0.1}}, found {arguments!r}")
         steps.append(_step(name, arguments or {}, is_square=is_square))
     return steps
 
