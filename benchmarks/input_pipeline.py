@@ -36,7 +36,7 @@ from imageseg.images import IMAGE_SUFFIXES, read_mask, write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import PRESETS, Augmentation
 from imageseg.pipeline.loader import Loading, training_loader
-from imageseg.pipeline.regions import Box, RegionSamples
+from imageseg.pipeline.regions import RegionSamples
 from imageseg.pipeline.stream import AugmentedSamples, Draw
 from imageseg.pipeline.whole import WholePair, WholeSamples
 

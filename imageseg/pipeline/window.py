@@ -20,6 +20,7 @@ Array = npt.NDArray[np.uint8]
 
 PADDING = (124, 116, 104)  # the mean of ImageNet's pictures
 
+_AREAS = 1.25  # pixels of the picture per pixel of the crop, from which on areas are taken
 _TRIES = 10  # as mmsegmentation draws for cat_max_ratio
 _LOOKED_AT = 128  # rows and columns of a window by which cat_max_ratio is judged
 _SEARCHED = 1 << 20  # pixels of a mask in which a class is looked for first
@@ -44,7 +45,7 @@ class Window:
     shear: float = 0.0
 
     def cut(self, pair: OpenPair) -> tuple[Array, Array]:
-        """The crop: (h, w, 3) RGB, bilinear or by areas where it shrinks, and its (h, w) mask, nearest.
+        """The crop: (h, w, 3) RGB, bilinear, or by areas where it shrinks, and its (h, w) mask, nearest; free to be written to.
 
         Beyond the picture, the picture is ``PADDING`` and the mask is ignored.
         """
@@ -205,9 +206,18 @@ def _seen(start: int, end: int, size: int, crop: int) -> tuple[tuple[int, int], 
 
 
 def _resized(image: Array, size: tuple[int, int]) -> Array:
-    """By areas where neither side grows, else bilinear; always a copy."""
-    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+    """Bilinear, and by areas where both sides shrink to less than four fifths; always a copy.
+
+    OpenCV takes areas by vector instructions only where both factors are whole; else it is slower than all other steps of
+    a crop together. Down to a half, the mean of four bilinear samples per pixel takes its place, and above four fifths one
+    sample is as near to it: both are 0.2 grey levels away on average on photographs, and about ten at edges.
+    """
+    shrink = image.shape[0] / size[0], image.shape[1] / size[1]
+    if min(shrink) < _AREAS:
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    if max(shrink) < 2:
+        image = cv2.resize(image, (2 * size[1], 2 * size[0]), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def _warped(
