@@ -130,7 +130,7 @@ class Augmentation:
         Args:
             pair: of which only what lies under the crop's window is read.
             seed: of all that is drawn.
-            focus: a class of which the crop shows a pixel, if the mask has any; turned windows show one mostly.
+            focus: a class on a pixel of which the window lies, if the mask has any.
         """
         rng = np.random.default_rng(seed)
         image, mask = self._draw(pair, rng, focus=focus).cut(pair)
