@@ -256,6 +256,16 @@ def test_turned_pixels_come_from_under_the_window(
     assert (image[far] == PADDING).all()
 
 
+@pytest.mark.parametrize("rotate", [0.01, 30.0, 45.0, 90.0])
+@pytest.mark.parametrize("side", [4, 20, 47])
+def test_at_its_ends_a_turned_window_sees_the_pixels_beside_it(rotate: float, side: int) -> None:
+    pair = _smooth(100, 100)
+    window = Window(box=Box(30, 30, 30 + side, 30 + side), crop_size=(20, 20), rotate=rotate)
+    image, _ = window.cut(pair)
+    for channel, positions in enumerate(_turned_positions(window, pair.size)):
+        assert np.abs(image[..., channel] - 2 * positions).max() <= 1.5
+
+
 @given(st.data(), st.integers(1, 5), st.integers(1, 5), st.floats(-180, 180), st.floats(-60, 60))
 def test_small_pictures_do_not_leave_turned_windows(
     data: st.DataObject, height: int, width: int, rotate: float, shear: float
