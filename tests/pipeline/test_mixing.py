@@ -41,6 +41,13 @@ def test_half_of_the_classes_come_over_whole(seed: int) -> None:
     assert np.array_equal(image, np.stack([mask] * 3, axis=-1))
 
 
+@pytest.mark.parametrize(("classes", "taken"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_of_an_odd_number_of_classes_more_than_half_come_over(classes: int, taken: int) -> None:
+    mask = np.arange(20, dtype=np.uint8).reshape(4, 5) % classes
+    where = half_of_the_classes(mask, np.random.default_rng(0))
+    assert len(np.unique(mask[where])) == taken
+
+
 def test_each_class_comes_over_as_often() -> None:
     _, mask = _crop(3)
     counts = np.zeros(6)
@@ -89,6 +96,12 @@ def test_crops_are_mixed_as_often_as_asked(class_mix: float, copy_paste: float) 
     drawn = [list(mixing.drawn(np.random.default_rng(seed))) for seed in range(500)]
     for way, chance in ((half_of_the_classes, class_mix), (rare_things, copy_paste)):
         assert abs(np.mean([way in ways for ways in drawn]) - chance) < 0.07 * (0 < chance < 1) + 1e-9
+
+
+def test_the_two_ways_are_drawn_independently() -> None:
+    mixing = Mixing(class_mix=0.5, copy_paste=0.5)
+    counts = [len(list(mixing.drawn(np.random.default_rng(seed)))) for seed in range(600)]
+    assert all(abs(counts.count(count) - expected) < 50 for count, expected in ((0, 150), (1, 300), (2, 150)))
 
 
 @pytest.mark.parametrize("arguments", [{"class_mix": 1.1}, {"copy_paste": -0.1}])

@@ -547,7 +547,6 @@ def test_a_class_is_found_in_a_large_mask_though_it_is_one_pixel() -> None:
     mask = np.zeros((2000, 3000), np.uint8)
     mask[1001, 2003] = 7
     pair = WholePair(np.zeros((1, 1, 3), np.uint8), mask)
-    for seed in range(8):
-        box = _draw()(pair, np.random.default_rng(seed), focus=7).box
-        assert box.top <= 1001 < box.bottom
-        assert box.left <= 2003 < box.right
+    draw = _draw(crop_size=(1, 1), scale=(1.0, 1.0))
+    for seed in range(12):
+        assert draw(pair, np.random.default_rng(seed), focus=7).box == Box(1001, 2003, 1002, 2004)
