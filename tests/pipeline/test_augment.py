@@ -346,12 +346,12 @@ def test_color_jitter_changes_colours_and_never_masks() -> None:
             WholePair(image, mask), seed=seed
         )
         for jitter in (0.0, 0.3)
-        for seed in range(20)
+        for seed in range(200)
     ]
     assert all(np.array_equal(found, mask) for _, found in results)
     same = [np.array_equal(changed, image) for changed, _ in results]
-    assert all(same[:20])
-    assert sum(same[20:]) < 12
+    assert all(same[:200])
+    assert 25 <= sum(same[200:]) <= 58, "a fifth keeps its colours"
 
 
 def test_sizes_may_be_lists_as_yaml_gives_them() -> None:
