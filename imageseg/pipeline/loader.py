@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError, unknown_name
+from imageseg.pipeline.mixing import Mixing
+from imageseg.pipeline.regions import RegionSamples
 from imageseg.pipeline.sampler import BALANCES, Balance
-from imageseg.pipeline.stream import ArrayTransform, AugmentedSamples, Order, ReadableSamples, StreamBatches
+from imageseg.pipeline.stream import AugmentedSamples, Order, PairTransform, StreamBatches
 from imageseg.sample import Batch, Sample, stack
 
 
@@ -60,8 +62,8 @@ class Loading:
 
 
 def training_loader(
-    samples: ReadableSamples,
-    transform: ArrayTransform,
+    samples: RegionSamples,
+    transform: PairTransform,
     *,
     loading: Loading,
     seed: int,
@@ -69,6 +71,7 @@ def training_loader(
     first_batch: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    mixing: Mixing | None = None,
 ) -> DataLoader[Sample]:
     """Batches of augmented samples without end, starting at ``first_batch`` of the stream."""
     batches = StreamBatches(
@@ -80,7 +83,8 @@ def training_loader(
         rank=rank,
         world_size=world_size,
     )
-    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers, collate=stack_counted)
+    augmented = AugmentedSamples(samples, transform, seed=seed, mixing=mixing)
+    return _loader(augmented, batches, loading.workers, collate=stack_counted)
 
 
 def evaluation_loader(

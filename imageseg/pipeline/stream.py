@@ -7,14 +7,15 @@ number of workers or processes, and continues anywhere.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
+from imageseg.pipeline.mixing import Mixing, lay_over
+from imageseg.pipeline.regions import OpenPair, RegionSamples
 from imageseg.sample import Sample, make_sample
 
 Indices = npt.NDArray[np.int64]
@@ -101,40 +102,34 @@ class Permutation:
         return generator(self._seed, epoch).permutation(self._length)
 
 
-class ReadableSamples(Protocol):
-    """Decoded pairs that can be read as arrays, as ``datasets.samples.PairSamples`` is."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """(H, W, 3) picture and (H, W) mask."""
-
-    def name(self, index: int) -> str:
-        """The sample's name."""
-
-
-class ArrayTransform(Protocol):
-    """Changes a picture and its mask by chance that ``seed`` decides."""
+class PairTransform(Protocol):
+    """Makes a crop out of a pair by chance that ``seed`` decides."""
 
     def __call__(
-        self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], *, seed: int
+        self, pair: OpenPair, *, seed: int, focus: int | None = None
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """(H, W, 3) picture and (H, W) mask to the same, of one size for all samples."""
+        """An open pair to an (h, w, 3) picture and its (h, w) mask, of one size for all samples and free to be written to.
+
+        Args:
+            pair: what to read from.
+            seed: of all that is drawn.
+            focus: a class that the crop should show.
+        """
 
 
 class AugmentedSamples(Dataset[Sample]):
-    """Samples, each changed by a transform whose seed is (seed, epoch, index) alone.
+    """Samples, each changed by a transform whose seed is (seed, epoch, index) alone, and mixed with others on request.
 
-    A repeat within an epoch adds its number to that, so that it is another augmentation. A transform that has an argument
-    ``focus`` is told the draw's.
+    A repeat within an epoch adds its number to that, so that it is another augmentation.
     """
 
-    def __init__(self, samples: ReadableSamples, transform: ArrayTransform, *, seed: int) -> None:
+    def __init__(
+        self, samples: RegionSamples, transform: PairTransform, *, seed: int, mixing: Mixing | None = None
+    ) -> None:
         self.samples = samples
         self.transform = transform
         self.seed = seed
-        self._takes_focus = "focus" in inspect.signature(transform).parameters
+        self.mixing = mixing or Mixing()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -142,9 +137,17 @@ class AugmentedSamples(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         # An occurrence of 0 gives the seed of (seed, epoch, index): NumPy fills what is missing of four numbers with 0.
         seed = counted_seed(self.seed, draw.epoch, draw.sample, draw.occurrence)
-        focus: dict[str, Any] = {"focus": draw.focus} if self._takes_focus else {}
-        image, mask = self.transform(*self.samples.read(draw.sample), seed=seed, **focus)
-        return make_sample(image, mask, self.samples.name(draw.sample))
+        crop = self.transform(self.samples.open(draw.sample), seed=seed, focus=draw.focus)
+        if self.mixing != Mixing():
+            self._mix(crop, seed)
+        return make_sample(*crop, self.samples.name(draw.sample))
+
+    def _mix(self, crop: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], seed: int) -> None:
+        rng = np.random.default_rng(counted_seed(seed, 1))
+        for choose in self.mixing.drawn(rng):
+            partner, partner_seed = int(rng.integers(len(self.samples))), int(rng.integers(1 << 32))
+            other = self.transform(self.samples.open(partner), seed=partner_seed)
+            lay_over(crop, other, choose(other[1], rng))
 
 
 class StreamBatches(Sampler[list[Draw]]):

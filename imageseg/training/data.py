@@ -11,7 +11,9 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.stream import ArrayTransform, Order
+from imageseg.pipeline.mixing import Mixing
+from imageseg.pipeline.stream import Order, PairTransform
+from imageseg.pipeline.whole import WholeSamples
 from imageseg.sample import Sample
 
 
@@ -23,9 +25,18 @@ class StreamData(pl.LightningDataModule):
         transform: augments training samples.
         loading: how.
         seed: of order and augmentation.
+        mixing: how often training samples are mixed.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: PairTransform,
+        loading: Loading,
+        *,
+        seed: int,
+        mixing: Mixing | None = None,
+    ) -> None:
         super().__init__()
         self.loading = loading
         self.test_split = loading.scored_split(dataset)
@@ -38,6 +49,7 @@ class StreamData(pl.LightningDataModule):
         """Of the training samples; None takes each once per epoch."""
         self._transform = transform
         self._seed = seed
+        self._mixing = mixing
         self._first_batch = 0
 
     @property
@@ -49,7 +61,7 @@ class StreamData(pl.LightningDataModule):
         """The stream from where this run starts."""
         assert self.trainer is not None
         return training_loader(
-            self.train_samples,
+            WholeSamples(self.train_samples),
             self._transform,
             loading=self.loading,
             seed=self._seed,
@@ -57,6 +69,7 @@ class StreamData(pl.LightningDataModule):
             first_batch=self._first_batch,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            mixing=self._mixing,
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -86,11 +86,11 @@ def train(recipe: Recipe) -> TrainedRun:
     pl.seed_everything(training.seed, verbose=False)
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
-    loading = Loading(**parts[Loading])
+    loading, augmentation = Loading(**parts[Loading]), Augmentation(**parts[Augmentation])
     dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
-    data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
+    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)

@@ -52,6 +52,22 @@ def test_a_year_may_be_a_number_or_text(year: str, tmp_path: Path) -> None:
     assert str(parse("--use", "VOC", "--model", "UNet", "--data.year", "2007").data["year"]) == "2007"
 
 
+def test_steps_of_augmentation_come_from_a_file_or_a_flag_and_are_written_out_as_they_came(tmp_path: Path) -> None:
+    path = tmp_path / "steps.yaml"
+    path.write_text(
+        "use: VOC\nmodel: UNet\ndata:\n  augment: [{RandomGamma: {gamma_limit: [80, 120], p: 0.3}}, ToGray, {Blur: }]\n"
+    )
+    steps = [{"RandomGamma": {"gamma_limit": [80, 120], "p": 0.3}}, "ToGray", {"Blur": None}]
+    recipe = parse("--config", str(path))
+    assert recipe.data["augment"] == steps
+    path.write_text(recipe.to_text())
+    assert parse("--config", str(path)).data["augment"] == steps
+    flags = ("--use", "VOC", "--model", "UNet", "--data.augment")
+    assert parse(*flags, "street").data["augment"] == "street"
+    assert parse(*flags, "[{ToGray: {p: 0.1}}]").data["augment"] == [{"ToGray": {"p": 0.1}}]
+    assert parse(*flags[:4]).data["augment"] is None
+
+
 def test_a_later_file_beats_an_earlier_one_key_by_key(config: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
     more.write_text("data: {batch_size: 2}\n")

@@ -16,8 +16,10 @@ from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
+from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.sampler import RareClasses
 from imageseg.pipeline.stream import StreamBatches
+from imageseg.pipeline.whole import WholeSamples
 from imageseg.sample import Sample, make_sample
 
 
@@ -42,13 +44,16 @@ class _Counted(Dataset[Sample]):
         return f"picture {index}"
 
 
-def _unchanged(image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return image, mask
+def _unchanged(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    box = Box(0, 0, *pair.size)
+    return pair.image(box), pair.mask(box)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_batches_are_channels_last(num_workers: int) -> None:
-    loader = training_loader(_Counted(10), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0)
+    loader = training_loader(
+        WholeSamples(_Counted(10)), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0
+    )
     batch = next(iter(loader))
     assert batch["image"].shape == (4, 3, 6, 5)
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
@@ -61,7 +66,7 @@ def test_training_batches_are_channels_last(num_workers: int) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num_workers: int) -> None:
     loader = training_loader(
-        _Counted(10),
+        WholeSamples(_Counted(10)),
         _unchanged,
         loading=Loading(batch_size=3, num_workers=num_workers),
         seed=5,
@@ -80,13 +85,12 @@ def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int)
     pixels = np.array([[90, 10 * (index == 3)] for index in range(6)])
     order = RareClasses(pixels, seed=5)
 
-    def transform(
-        image: np.ndarray, mask: np.ndarray, *, seed: int, focus: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def transform(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = _unchanged(pair, seed=seed)
         return image, np.full_like(mask, 9 if focus is None else focus)
 
     loading = Loading(batch_size=4, num_workers=num_workers)
-    loader = training_loader(_Counted(6), transform, loading=loading, seed=5, order=order, first_batch=1)
+    loader = training_loader(WholeSamples(_Counted(6)), transform, loading=loading, seed=5, order=order, first_batch=1)
     batches = list(islice(iter(loader), 3))
     drawn = list(chain.from_iterable(order.draws(epoch) for epoch in range(3)))[4:16]
     assert [name for batch in batches for name in batch["name"]] == [f"picture {draw.sample}" for draw in drawn]
@@ -95,7 +99,8 @@ def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int)
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_training_batches_know_their_pixels_and_scored_ones_do_not(num_workers: int) -> None:
-    loader = training_loader(_Counted(3), _unchanged, loading=Loading(batch_size=2, num_workers=num_workers), seed=0)
+    loading = Loading(batch_size=2, num_workers=num_workers)
+    loader = training_loader(WholeSamples(_Counted(3)), _unchanged, loading=loading, seed=0)
     for batch in islice(iter(loader), 4):
         numbers = [int(mask[0, 0]) for mask in batch["mask"]]
         expected = torch.zeros(256, dtype=torch.int64)
@@ -126,7 +131,11 @@ def test_pictures_are_scored_in_order_and_at_their_own_size(num_workers: int) ->
 
 def test_making_loaders_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
-    next(iter(training_loader(_Counted(4), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)))
+    next(
+        iter(
+            training_loader(WholeSamples(_Counted(4)), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)
+        )
+    )
     next(iter(evaluation_loader(_Counted(4), 4, num_workers=0)))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -139,7 +148,10 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
     pair.mask.write_bytes(b"damaged")
     samples = dataset.samples("train")
     loader = training_loader(
-        samples, Augmentation(crop_size=(4, 4)), loading=Loading(batch_size=1, num_workers=num_workers), seed=0
+        WholeSamples(samples),
+        Augmentation(crop_size=(4, 4)),
+        loading=Loading(batch_size=1, num_workers=num_workers),
+        seed=0,
     )
     for faulty in (loader, evaluation_loader(samples, len(samples), num_workers=num_workers)):
         assert _fault(faulty) == f"{pair.mask}: is not a picture in a known format"
