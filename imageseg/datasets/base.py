@@ -135,7 +135,9 @@ class SegmentationDataset(ABC):
         """The samples of a split, decoded one by one, without augmentation."""
         from imageseg.datasets.samples import PairSamples
 
-        return PairSamples(self.pairs(split), self.labels, self.read_stored)
+        # Plain masks are read without the dataset, which may hold large tables and would be sent to every worker process.
+        is_plain = type(self).read_stored is SegmentationDataset.read_stored
+        return PairSamples(self.pairs(split), self.labels, read_mask if is_plain else self.read_stored)
 
 
 def find_folder(root: Path, candidates: Iterable[str]) -> Path | None:
