@@ -31,6 +31,7 @@ _SHORT = 0.85
 _FRAMES, _SCAN, _EXIF, _PROFILE, _ADOBE = (0xC0, 0xC1, 0xC2), 0xDA, 0xE1, 0xE2, 0xEE
 _HARMLESS = {0xC4, 0xDB, 0xDD, 0xE0, 0xEF, 0xFE, *range(0xE3, 0xEE)}
 """Tables, the JFIF header, other programs' notes, comments."""
+_IN_SCANS = np.array([0x00, 0xFF, *range(0xD0, 0xD8), 0xD9, 0xC4, 0xDA, 0xDB, 0xDD, 0xFE], np.uint8)
 _PLAIN_CHUNKS = (b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD")
 
 
@@ -214,7 +215,7 @@ def _plain_jpeg(content: bytes) -> _Plain | None:
     while position + 4 <= len(content):
         mark, marker, length = struct.unpack_from(">BBH", content, position)
         start, end = position + 4, position + 2 + length
-        if mark != 0xFF:
+        if mark != 0xFF or end > len(content):
             return None
         if marker in _FRAMES:
             if length < 8 or size is not None:
@@ -224,11 +225,20 @@ def _plain_jpeg(content: bytes) -> _Plain | None:
                 return None
             size = (height, width)
         elif marker == _SCAN:
-            return None if size is None else _Plain(size, is_jpeg=True)
+            if size is None or _has_stray_marker(content[end:]):
+                return None
+            return _Plain(size, is_jpeg=True)
         elif marker not in _HARMLESS and not _is_harmless(marker, content[start:end]):
             return None
         position = end
     return None
+
+
+def _has_stray_marker(content: bytes) -> bool:
+    """Whether the scans of a JPEG hold a marker that belongs elsewhere: OpenCV goes on there, Pillow refuses the file."""
+    values = np.frombuffer(content, np.uint8)
+    after = values[np.flatnonzero(values[:-1] == 0xFF) + 1]
+    return not bool(np.isin(after, _IN_SCANS).all())
 
 
 def _is_harmless(marker: int, segment: bytes) -> bool:
