@@ -254,7 +254,7 @@ def _is_harmless(marker: int, segment: bytes) -> bool:
     exif = Image.Exif()
     try:
         exif.load(segment)
-        return exif.get(0x0112, 1) == 1
+        return bool(exif.get(0x0112, 1) == 1)
     except (OSError, SyntaxError, ValueError, struct.error):
         return False
 
