@@ -27,6 +27,11 @@ class Loading:
         val_split: what to choose the best checkpoint by.
         test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else
             "val", or val_split where there is no "val".
+        pack: decode the pictures and masks of train_split and val_split once, into a folder of 4 bytes per pixel (CamVid
+            0.7 MB per picture, VOC 0.7, COCO 1.2, BDD100K 3.7, Cityscapes 8.4), and read windows from there.
+        pack_folder: where to; unset, ``.imageseg`` in the dataset's root, or the user's cache folder where the root may not
+            be written.
+        prefetch_factor: batches that each loader process prepares ahead.
     """
 
     batch_size: int = 8
@@ -34,12 +39,17 @@ class Loading:
     train_split: str = "train"
     val_split: str = "val"
     test_split: str | None = None
+    pack: bool = False
+    pack_folder: str | None = None
+    prefetch_factor: int = 2
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.num_workers or 0) < 0:
             raise InputError(
                 f"batch_size must be 1 or more and num_workers 0 or more, found {self.batch_size} and {self.num_workers}"
             )
+        if self.prefetch_factor < 1:
+            raise InputError(f"prefetch_factor must be 1 or more, found {self.prefetch_factor}")
 
     def scored_split(self, dataset: SegmentationDataset) -> str:
         """The split that the best checkpoint is scored on: the one named, else the dataset's own if it is there."""
@@ -71,7 +81,8 @@ def training_loader(
         rank=rank,
         world_size=world_size,
     )
-    return _loader(AugmentedSamples(samples, transform, seed=seed), batches, loading.workers)
+    augmented = AugmentedSamples(samples, transform, seed=seed)
+    return _loader(augmented, batches, loading.workers, prefetch_factor=loading.prefetch_factor)
 
 
 def evaluation_loader(
@@ -95,7 +106,11 @@ class _Share(Sampler[list[int]]):
 
 
 def _loader(
-    samples: Dataset[Sample], batches: Sampler[list[int]] | StreamBatches, num_workers: int
+    samples: Dataset[Sample],
+    batches: Sampler[list[int]] | StreamBatches,
+    num_workers: int,
+    *,
+    prefetch_factor: int = 2,
 ) -> DataLoader[Sample]:
     return DataLoader(
         samples,
@@ -104,6 +119,7 @@ def _loader(
         num_workers=num_workers,
         worker_init_fn=single_threaded if num_workers else None,
         persistent_workers=num_workers > 0,
+        prefetch_factor=prefetch_factor if num_workers else None,
         pin_memory=torch.cuda.is_available(),
         # Of its own, so that making an iterator draws nothing from torch's global generator.
         generator=torch.Generator().manual_seed(0),

@@ -9,14 +9,44 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.reading import OpenFiles
 from imageseg.datasets.samples import PairSamples
-from imageseg.pipeline.packing import SUFFIX, packed_records
+from imageseg.pipeline.packing import pack, packed_records, path_of, store_folder
 from imageseg.pipeline.pair_files import DamagedPairError, PairFile
 from imageseg.pipeline.regions import Box
 from imageseg.sample import Sample, make_sample
+from imageseg.workers import Progress
 
 _log = logging.getLogger(__name__)
+
+
+def packed(
+    dataset: SegmentationDataset,
+    split: str,
+    samples: PairSamples,
+    *,
+    pack_folder: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> PackedSamples:
+    """The samples of a split, packed now if they are not yet.
+
+    Args:
+        dataset: whose they are.
+        split: theirs.
+        samples: all of the split, with masks.
+        pack_folder: as ``packing.store_folder`` takes it.
+        workers: as ``packing.pack``.
+        progress: as ``packing.pack``.
+
+    Raises:
+        StoreError: the store cannot be made; the samples themselves can be read all the same.
+        InputError: a file that cannot be read.
+    """
+    folder = store_folder(dataset, split, pack_folder)
+    pack(folder, samples.pairs, samples.labels, samples.read_stored, workers=workers, progress=progress)
+    return PackedSamples(folder, samples)
 
 
 class PackedSamples(Dataset[Sample]):
@@ -57,7 +87,7 @@ class PackedSamples(Dataset[Sample]):
         """One pair, to read any part of."""
         if (key := self._keys[index]) is not None:
             try:
-                return PairFile(f"{self.folder}/{key}{SUFFIX}")
+                return PairFile(path_of(self.folder, key))
             except DamagedPairError as error:
                 self._warn(str(error))
         else:

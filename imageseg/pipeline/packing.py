@@ -173,9 +173,9 @@ def current_records(records: Sequence[Record], pairs: Sequence[Pair]) -> list[Re
     return found
 
 
-def path_of(folder: Path, record: Record) -> str:
-    """Its packed file."""
-    return f"{folder}{os.sep}{record.key}{SUFFIX}"
+def path_of(folder: Path, key: str) -> str:
+    """The packed file of a record's key."""
+    return f"{folder}{os.sep}{key}{SUFFIX}"  # pathlib would take as long as opening it
 
 
 def _whole(folder: Path, pairs: Sequence[Pair], made_by: str) -> Packed | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,8 +15,39 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
+from imageseg.pipeline.packed import PackedSamples, packed
+from imageseg.pipeline.packing import StoreError
 from imageseg.pipeline.stream import ArrayTransform
 from imageseg.sample import Sample
+from imageseg.workers import Progress
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a store is made, and what is said of it.
+
+    Args:
+        progress: gives a function to call with (pairs packed, in all) for the length of a block.
+        say: takes a line for the user.
+    """
+
+    progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
+    say: Callable[[str], None] = _log.warning
+
+    def samples(
+        self, dataset: SegmentationDataset, split: str, samples: PairSamples, loading: Loading
+    ) -> PairSamples | PackedSamples:
+        """The samples as they are, or packed, if that is asked for and there is room."""
+        if not loading.pack:
+            return samples
+        try:
+            with self.progress() as progress:
+                return packed(dataset, split, samples, pack_folder=loading.pack_folder, progress=progress)
+        except StoreError as error:
+            self.say(f"{error}; training goes on without: it decodes the files of '{split}' each time")
+            return samples
 
 
 class StreamData(pl.LightningDataModule):
@@ -23,17 +58,29 @@ class StreamData(pl.LightningDataModule):
         transform: augments training samples.
         loading: how.
         seed: of order and augmentation.
+        packing: how a store is made, if the loading asks for one.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: ArrayTransform, loading: Loading, *, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: ArrayTransform,
+        loading: Loading,
+        *,
+        seed: int,
+        packing: Packing | None = None,
+    ) -> None:
         super().__init__()
         self.loading = loading
         self.test_split = loading.scored_split(dataset)
         # Read now, so that a missing file is found before anything is built.
-        self.train_samples = _with_masks(dataset, loading.train_split)
-        self.val_samples = _with_masks(dataset, loading.val_split)
+        train, val = _with_masks(dataset, loading.train_split), _with_masks(dataset, loading.val_split)
         same = self.test_split == loading.val_split
-        self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
+        test = val if same else _with_masks(dataset, self.test_split)
+        packing = packing or Packing()
+        self.train_samples = packing.samples(dataset, loading.train_split, train, loading)
+        self.val_samples = packing.samples(dataset, loading.val_split, val, loading)
+        self.test_samples = self.val_samples if same else test
         self._transform = transform
         self._seed = seed
         self._first_batch = 0

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -38,12 +39,12 @@ from imageseg.training.checkpointing import (
     RunRecord,
     check_resumable,
 )
-from imageseg.training.data import StreamData
+from imageseg.training.data import Packing, StreamData
 from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
 from imageseg.training.parts import arguments_by_taker, completed
-from imageseg.training.progress import TrainingProgress
+from imageseg.training.progress import TrainingProgress, packing_progress
 from imageseg.training.task import SegmentationTask
 
 _FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"
@@ -87,7 +88,8 @@ def train(recipe: Recipe) -> TrainedRun:
     dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
-    data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed)
+    packing = Packing(packing_progress if training.progress_bar and _is_main_process() else nullcontext, _say())
+    data = StreamData(dataset, Augmentation(**parts[Augmentation]), loading, seed=training.seed, packing=packing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
