@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +63,18 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "short", "long", "size", "magic", "folder"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "short", "long", "size", "header", "another format", "folder"])
 def test_a_damaged_file_is_known_when_it_is_opened(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.pair"
     write_pair(path, *pair_of(30, 40))
     content = bytearray(path.read_bytes())
     if damage == "size":  # 40 x 30 has the same length
         content[8:16] = content[12:16] + content[8:12]
-    if damage == "magic":
+    if damage == "header":
         content[0] ^= 1
+    if damage == "another format":
+        header = b"imgseg-0" + bytes(content[8:20])
+        content[:64] = header + zlib.crc32(header).to_bytes(4, "little").ljust(44, b"\0")
     changed = {"empty": b"", "short": content[:-1], "long": content + b"x"}.get(damage, bytes(content))
     path.unlink()
     if damage == "folder":
