@@ -21,8 +21,9 @@ from imageseg.datasets.base import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_mask, write_image
 from imageseg.labels import Label, LabelSpace
-from imageseg.pipeline import packing
-from imageseg.pipeline.packing import LEDGER, Packed, StoreError, pack, packed_records, store_folder
+from imageseg.pipeline import pack_ledger, packing
+from imageseg.pipeline.pack_ledger import LEDGER
+from imageseg.pipeline.packing import Packed, StoreError, pack, packed_records, store_folder
 from imageseg.pipeline.pair_files import bytes_of
 
 LABELS = LabelSpace((Label("road", (1, 2, 3), (0, 1)), Label("car", (4, 5, 6), (2,))))
@@ -158,6 +159,19 @@ def test_a_faulty_mask_is_the_same_error_as_when_it_is_read(store: Store) -> Non
         packed(store.folder, [Pair(store.pairs[0].image, None, "0")])
 
 
+def test_a_file_that_is_written_meanwhile_is_an_error(tmp_path: Path) -> None:
+    """Its hash may be the new file's and its pixels the old one's."""
+    pairs = write_pairs(tmp_path / "data", 1)
+
+    def read_slowly(mask: Path) -> Any:
+        os.utime(pairs[0].image, (1, 1))
+        return read_mask(mask)
+
+    with pytest.raises(InputError, match=r"0\.png: it or its mask was written while it was packed; pack again"):
+        pack(tmp_path / "store", pairs, LABELS, read_slowly, workers=1)
+    assert files(tmp_path / "store") == {}
+
+
 def test_progress_counts_what_is_there(store: Store) -> None:
     write_image(store.pairs[0].image, np.zeros((6, 7, 3), np.uint8))
     seen: list[tuple[int, int]] = []
@@ -219,7 +233,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test_packing import LABELS, packed, write_pairs
-from imageseg.pipeline import packing
+from imageseg.pipeline import pack_ledger, packing
 whole = packing.write_pair
 def counted(*arguments, made=[]):
     if len(made) == 5:
@@ -287,7 +301,7 @@ def test_thousands_of_packed_pairs_are_known_within_a_second(store: Store, monke
     """Counted in what is opened, not in time: two files are asked for their state per pair, and one ledger is read."""
     asked: list[object] = []
     stat = os.stat
-    monkeypatch.setattr(packing.os, "stat", lambda path: (asked.append(path), stat(path))[1])
+    monkeypatch.setattr(pack_ledger.os, "stat", lambda path: (asked.append(path), stat(path))[1])
     packed(*store)
     assert len(asked) == 8
 
