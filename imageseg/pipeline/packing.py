@@ -60,13 +60,13 @@ def store_folder(dataset: SegmentationDataset, split: str, chosen: str | Path | 
     }
     name, root = type(dataset).__name__, dataset.root.resolve()
     beside = root / ".imageseg" / "packed" / f"{name}-{fingerprint(arguments)[:12]}" / split
-    if chosen is None and (os.access(root, os.W_OK) or (beside / LEDGER).is_file()):
-        return beside
-    cache = cache_folder()
-    if chosen is None and cache is None:
-        raise StoreError(f"{root}: may not be written, and there is no home for a cache; name a folder for the store")
-    folder = Path(chosen) if chosen is not None else cache / "packed"  # type: ignore[operator]
-    return folder.absolute() / f"{name}-{fingerprint(str(root), arguments)[:12]}" / split
+    if chosen is None:
+        if os.access(root, os.W_OK) or (beside / LEDGER).is_file():
+            return beside
+        if (cache := cache_folder()) is None:
+            raise StoreError(f"{root}: may not be written, and there is no home for a cache; name a pack_folder")
+        chosen = cache / "packed"
+    return Path(chosen).absolute() / f"{name}-{fingerprint(str(root), arguments)[:12]}" / split
 
 
 def pack(
@@ -193,11 +193,7 @@ def _pack_one(
         raise InputError(f"{pair.image}: this split has no masks; it cannot be packed")
     state = state_of(pair)
     opened = OpenFiles(pair, labels, read_stored)
-    digest = hashlib.sha256(made_by.encode())
-    for path in (pair.image, pair.mask):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    key = digest.hexdigest()[:32]
+    key = hashlib.sha256(f"{made_by} {_sha256(pair.image)} {_sha256(pair.mask)}".encode()).hexdigest()[:32]
     path = folder / f"{key}{SUFFIX}"
     try:
         there = PairFile(path)
@@ -212,6 +208,14 @@ def _pack_one(
     with _writing(folder):
         write_pair(path, image, mask)
     return Record(*files_of(pair), state, key, *opened.size)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # of the data, not of the store
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _sizes(folder: Path) -> dict[str, int]:

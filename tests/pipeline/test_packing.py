@@ -159,6 +159,15 @@ def test_a_faulty_mask_is_the_same_error_as_when_it_is_read(store: Store) -> Non
         packed(store.folder, [Pair(store.pairs[0].image, None, "0")])
 
 
+@pytest.mark.parametrize("missing", ["image", "mask"])
+def test_a_file_that_vanished_is_no_fault_of_the_store(store: Store, missing: str) -> None:
+    path = getattr(store.pairs[1], missing)
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{path.name}: (no such file|cannot be read)") as caught:
+        packed(*store)
+    assert not isinstance(caught.value, StoreError)
+
+
 def test_a_file_that_is_written_meanwhile_is_an_error(tmp_path: Path) -> None:
     """Its hash may be the new file's and its pixels the old one's."""
     pairs = write_pairs(tmp_path / "data", 1)
