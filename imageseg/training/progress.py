@@ -28,13 +28,20 @@ _REFRESH_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def packing_progress() -> Iterator[Callable[[int, int], None]]:
-    """Gives a function to call with (pictures packed, in all): a line with a bar in a terminal, nothing elsewhere."""
+def packing_progress(console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function to call with (pictures packed, in all): a line with a bar in a terminal, ten lines elsewhere."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: console.print(f"pack {done}/{total}") if _ends_a_tenth(done, total) else None
+        return
     columns = (TextColumn("pack"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        bar.disable = not bar.console.is_terminal
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("pack", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _ends_a_tenth(done: int, total: int) -> bool:
+    return 10 * done // total > 10 * (done - 1) // total
 
 
 class TrainingProgress(pl.callbacks.ProgressBar):
