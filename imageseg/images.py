@@ -31,7 +31,8 @@ _SHORT = 0.85
 _FRAMES, _SCAN, _EXIF, _PROFILE, _ADOBE = (0xC0, 0xC1, 0xC2), 0xDA, 0xE1, 0xE2, 0xEE
 _HARMLESS = {0xC4, 0xDB, 0xDD, 0xE0, 0xEF, 0xFE, *range(0xE3, 0xEE)}
 """Tables, the JFIF header, other programs' notes, comments."""
-_IN_SCANS = np.array([0x00, 0xFF, *range(0xD0, 0xD8), 0xD9, 0xC4, 0xDA, 0xDB, 0xDD, 0xFE], np.uint8)
+_IN_SCANS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xDA), 0xC4, 0xDA, 0xDB, 0xDD, 0xFE])
+"""What may follow a byte of ones there."""
 _PLAIN_CHUNKS = (b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD")
 
 
@@ -225,7 +226,7 @@ def _plain_jpeg(content: bytes) -> _Plain | None:
                 return None
             size = (height, width)
         elif marker == _SCAN:
-            if size is None or _has_stray_marker(content[end:]):
+            if size is None or _has_stray_marker(content, end):
                 return None
             return _Plain(size, is_jpeg=True)
         elif marker not in _HARMLESS and not _is_harmless(marker, content[start:end]):
@@ -234,11 +235,10 @@ def _plain_jpeg(content: bytes) -> _Plain | None:
     return None
 
 
-def _has_stray_marker(content: bytes) -> bool:
+def _has_stray_marker(content: bytes, start: int) -> bool:
     """Whether the scans of a JPEG hold a marker that belongs elsewhere: OpenCV goes on there, Pillow refuses the file."""
-    values = np.frombuffer(content, np.uint8)
-    after = values[np.flatnonzero(values[:-1] == 0xFF) + 1]
-    return not bool(np.isin(after, _IN_SCANS).all())
+    values = np.frombuffer(content, np.uint8, offset=start)
+    return not bool(_IN_SCANS[values[np.flatnonzero(values[:-1] == 0xFF) + 1]].all())
 
 
 def _is_harmless(marker: int, segment: bytes) -> bool:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,39 +11,9 @@ from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.packed import PackedSamples, packed
-from imageseg.pipeline.packing import StoreError
 from imageseg.pipeline.stream import ArrayTransform
 from imageseg.sample import Sample
-from imageseg.workers import Progress
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How a store is made, and what is said of it.
-
-    Args:
-        progress: gives a function to call with (pairs packed, in all) for the length of a block.
-        say: takes a line for the user.
-    """
-
-    progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
-    say: Callable[[str], None] = _log.warning
-
-    def samples(
-        self, dataset: SegmentationDataset, split: str, samples: PairSamples, loading: Loading
-    ) -> PairSamples | PackedSamples:
-        """The samples as they are, or packed, if that is asked for and there is room."""
-        if not loading.pack:
-            return samples
-        try:
-            with self.progress() as progress:
-                return packed(dataset, split, samples, pack_folder=loading.pack_folder, progress=progress)
-        except StoreError as error:
-            self.say(f"{error}; training goes on without: it decodes the files of '{split}' each time")
-            return samples
+from imageseg.training.packed_splits import Packing
 
 
 class StreamData(pl.LightningDataModule):

@@ -39,12 +39,13 @@ from imageseg.training.checkpointing import (
     RunRecord,
     check_resumable,
 )
-from imageseg.training.data import Packing, StreamData
+from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
+from imageseg.training.packed_splits import Packing, packing_progress
 from imageseg.training.parts import arguments_by_taker, completed
-from imageseg.training.progress import TrainingProgress, packing_progress
+from imageseg.training.progress import TrainingProgress
 from imageseg.training.task import SegmentationTask
 
 _FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"

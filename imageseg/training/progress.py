@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 _RATE_SECONDS = 30.0
@@ -25,23 +24,6 @@ _LINES_PER_RUN = 20
 _STEPS_OF_ENDLESS_RUN = 2000
 # The loss is on the GPU, and reading it waits for the GPU: twice a second costs nothing, at every step it would.
 _REFRESH_SECONDS = 0.5
-
-
-@contextlib.contextmanager
-def packing_progress(console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function to call with (pictures packed, in all): a line with a bar in a terminal, ten lines elsewhere."""
-    console = console or Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: console.print(f"pack {done}/{total}") if _ends_a_tenth(done, total) else None
-        return
-    columns = (TextColumn("pack"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("pack", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _ends_a_tenth(done: int, total: int) -> bool:
-    return 10 * done // total > 10 * (done - 1) // total
 
 
 class TrainingProgress(pl.callbacks.ProgressBar):

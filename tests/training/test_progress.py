@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.training.progress import Pace, TrainingProgress, packing_progress
+from imageseg.training.progress import Pace, TrainingProgress
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -377,19 +377,3 @@ def test_pace_forgets_old_steps_and_leaves_pauses_out() -> None:
     clock.now += 40  # one step slower than the window
     pace.count(images=8, step=34)
     assert pace.images_per_second == pytest.approx(8 / 40)
-
-
-@pytest.mark.parametrize(("total", "lines"), [(1, [1]), (3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25])])
-def test_packing_is_ten_lines_in_a_log(total: int, lines: list[int]) -> None:
-    log = io.StringIO()
-    with packing_progress(Console(file=log)) as progress:
-        for done in range(1, total + 1):
-            progress(done, total)
-    assert log.getvalue() == "".join(f"pack {done}/{total}\n" for done in lines)
-
-
-def test_packing_is_a_bar_in_a_terminal() -> None:
-    terminal = io.StringIO()
-    with packing_progress(Console(file=terminal, force_terminal=True, width=80)) as progress:
-        progress(7, 20)
-    assert "7/20" in terminal.getvalue()
