@@ -9,6 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class OpenImage:
             self._content = Path(path).read_bytes()
         self._plain = _plain_jpeg(self._content) or _plain_png(self._content)
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width), upright, from the header."""
         return self._plain.size if self._plain is not None else image_size(self._path)
