@@ -16,6 +16,7 @@ from imageseg.errors import InputError, counted, did_you_mean
 
 IGNORE = 255
 UNDECLARED = -1
+_MARK = 254
 
 _NEEDS = {"name": "road", "color": "[128, 64, 128]", "values": "[0]"}
 _EXAMPLE = "{name: road, color: [128, 64, 128], values: [0]}"
@@ -104,6 +105,12 @@ class LabelSpace:
         """
         if stored.ndim == 3:
             return self._encode_colors(stored, source)
+        if stored.dtype == np.uint8 and stored.size:
+            # Ten times as fast as indexing the table, which then only finds out what a mark stands for.
+            translated = bytearray(np.ascontiguousarray(stored)).translate(self._class_of_byte)
+            marked = np.frombuffer(translated, np.uint8).reshape(stored.shape)
+            if not (marked == _MARK).any():
+                return marked
         if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) <= 65535:
             raise InputError(f"{source}: stored values lie outside 0 to 65535 ({stored.min()} to {stored.max()})")
         classes = self.class_of_value[stored]
@@ -198,6 +205,12 @@ class LabelSpace:
         folded = np.zeros((IGNORE + 1, *counts.shape[1:]), np.int64)
         np.add.at(folded, classes[classes != UNDECLARED], counts[classes != UNDECLARED])
         return folded[: len(self)]
+
+    @cached_property
+    def _class_of_byte(self) -> bytes:
+        """The first 256 of ``class_of_value``, as bytes; ``_MARK`` for undeclared ones."""
+        table = self.class_of_value[:256]
+        return np.where(table == UNDECLARED, _MARK, table).astype(np.uint8).tobytes()
 
     @cached_property
     def _class_of_color(self) -> dict[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imageseg.errors import InputError
-from imageseg.images import image_size, read_image, read_mask, write_image, write_mask
+from imageseg.images import OpenImage, image_size, read_image, read_mask, write_image, write_mask
 
 GREY = np.array([[0, 1, 2], [100, 200, 255]], np.uint8)
 COLORS = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[10, 11, 12], [13, 14, 15], [255, 0, 128]]], np.uint8)
@@ -300,3 +300,187 @@ def test_real_masks_with_palettes_and_in_colours(samples):
     ]
     assert [int(mask.max()) for mask in masks["Person"]] == [5, 5, 6, 6]
     assert read_mask(folder / "Context" / "2008_008376.png").shape == (333, 500, 3)
+
+
+def by_pillow(path):
+    picture = OpenImage(path)
+    picture._plain = None
+    return picture
+
+
+def is_plain(path):
+    return OpenImage(path)._plain is not None
+
+
+def soft(size, seed=0):
+    """A picture without sharp edges, of which JPEGs of all kinds look alike."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    waves = [np.sin(rows / (5 + seed + channel)) + np.cos(columns / (7 + channel)) for channel in range(3)]
+    return ((np.stack(waves, axis=2) + 2) * 63).astype(np.uint8)
+
+
+def jpeg(path, *, mode="RGB", size=(37, 53), **arguments):
+    Image.fromarray(soft(size)).convert(mode).save(path, format="JPEG", **arguments)
+    return path
+
+
+JPEGS = {
+    "4:4:4": {"subsampling": 0, "quality": 95},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2, "quality": 60},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_rows": 1},
+    "grey": {"mode": "L"},
+    "optimized": {"optimize": True, "comment": b"a street"},
+    "profile": {"icc_profile": b"colours"},
+    "one pixel": {"size": (1, 1)},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_plain_jpegs_are_the_same_by_both_decoders(tmp_path, kind):
+    path = jpeg(tmp_path / "a.jpg", **JPEGS[kind])
+    assert is_plain(path)
+    np.testing.assert_array_equal(read_image(path), by_pillow(path).read())
+    assert OpenImage(path).size == image_size(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [
+        ({"exif": {0x0112: 1, 0x010E: "a street"}}, True),
+        ({"exif": {0x0112: 6}}, False),
+        ({"xmp": b"<x:xmpmeta tiff:Orientation='6'/>"}, False),
+        ({"xmp": b"<x:xmpmeta/>"}, True),
+        ({"mode": "CMYK"}, False),
+        ({"keep_rgb": True}, False),
+    ],
+)
+def test_what_pillow_alone_reads_rightly_is_not_plain(tmp_path, arguments, plain):
+    if "exif" in arguments:
+        exif = Image.Exif()
+        exif.update(arguments["exif"])
+        arguments = {"exif": exif}
+    path = jpeg(tmp_path / "a.jpg", **arguments)
+    assert is_plain(path) is plain
+    np.testing.assert_array_equal(read_image(path), by_pillow(path).read())
+    assert OpenImage(path).size == read_image(path).shape[:2]
+
+
+def test_a_jpeg_without_its_end_is_pillows_to_refuse(tmp_path):
+    path = jpeg(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert not is_plain(path)
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
+
+
+def test_a_stray_marker_is_pillows_to_refuse(tmp_path):
+    """OpenCV 5.0 makes a picture of such a file."""
+    path = jpeg(tmp_path / "a.jpg", size=(80, 80))
+    content = bytearray(path.read_bytes())
+    content[-100:-98] = b"\xff\x26"
+    path.write_bytes(content)
+    assert not is_plain(path)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG"])
+def test_damaged_files_are_the_same_by_both_decoders(tmp_path, format_name):
+    """The same picture, or the same refusal."""
+    generator = np.random.default_rng(3)
+    whole = []
+    for number, size in enumerate([(30, 41), (16, 16)]):
+        for arguments in ({"subsampling": 0}, {"progressive": True}) if format_name == "JPEG" else ({},):
+            file = io.BytesIO()
+            Image.fromarray(soft(size, number)).save(file, format_name, **arguments)
+            whole.append(file.getvalue())
+    found = {True: 0, False: 0}
+    for turn in range(240):
+        content = bytearray(whole[turn % len(whole)])
+        for place in generator.integers(0, len(content), 3):
+            content[place] = generator.integers(0, 256)
+        (tmp_path / "a").write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            results = []
+            for read in (lambda: OpenImage(tmp_path / "a"), lambda: by_pillow(tmp_path / "a")):
+                try:
+                    results.append(read().read())
+                except InputError as error:
+                    results.append(str(error))
+        assert type(results[0]) is type(results[1])
+        np.testing.assert_array_equal(*results)
+        found[isinstance(results[0], str)] += is_plain(tmp_path / "a")
+    assert found[True] > 5
+    assert found[False] > 5 or format_name == "PNG"  # whose checksums leave little
+
+
+WAYS = {
+    "jpeg": (lambda path: jpeg(path, size=(60, 80)), True),
+    "jpeg of a turned camera": (lambda path: jpeg(path, size=(60, 80), exif=turned()), False),
+    "png": (lambda path: Image.fromarray(soft((60, 80))).save(path, "PNG"), True),
+    "grey png": (lambda path: Image.fromarray(soft((60, 80))[..., 0]).save(path, "PNG"), True),
+    "png with alpha": (lambda path: with_alpha(soft((60, 80))).save(path, "PNG"), False),
+    "tiff": (lambda path: Image.fromarray(soft((60, 80))).save(path, "TIFF"), False),
+}
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    return exif
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_box_is_that_part_of_the_picture(tmp_path, way):
+    write, plain = WAYS[way]
+    write(tmp_path / "a")
+    assert is_plain(tmp_path / "a") is plain
+    whole = by_pillow(tmp_path / "a").read()
+    generator = np.random.default_rng(0)
+    for _ in range(25):
+        top, bottom = sorted(generator.choice(whole.shape[0] + 1, 2, replace=False))
+        left, right = sorted(generator.choice(whole.shape[1] + 1, 2, replace=False))
+        box = (int(top), int(left), int(bottom), int(right))
+        np.testing.assert_array_equal(OpenImage(tmp_path / "a").read(box), whole[top:bottom, left:right])
+
+
+def test_a_png_is_not_decoded_below_the_box(tmp_path):
+    """Of a file whose pixels end in nonsense, the rows above can be read."""
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (400, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[-1000:-900] = bytes(100)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError):
+        read_image(tmp_path / "a.png")
+    assert OpenImage(tmp_path / "a.png").read((100, 0, 200, 50)).shape == (100, 50, 3)
+
+
+@pytest.mark.parametrize(("shrink", "factor"), [(1.0, 1), (1.9, 1), (2.0, 2), (3.0, 2), (4.5, 4), (20.0, 8)])
+def test_a_jpeg_that_will_shrink_is_decoded_smaller(tmp_path, shrink, factor):
+    path = jpeg(tmp_path / "a.jpg", size=(99, 160), quality=95)
+    whole = read_image(path).astype(int)
+    smaller = OpenImage(path).read(shrink=shrink)
+    assert smaller.shape == (-(-99 // factor), 160 // factor, 3)
+    by_area = whole[: 99 // factor * factor].reshape(99 // factor, factor, 160 // factor, factor, 3).mean((1, 3))
+    assert np.abs(smaller[: 99 // factor] - by_area).mean() < 3
+    part = OpenImage(path).read((16, 8, 99, 80), shrink=shrink)
+    np.testing.assert_array_equal(part, smaller[16 // factor :, 8 // factor : 80 // factor])
+
+
+def test_a_box_that_does_not_fit_the_smaller_picture_is_read_at_full_size(tmp_path):
+    path = jpeg(tmp_path / "a.jpg", size=(60, 80))
+    assert OpenImage(path).read((1, 0, 60, 80), shrink=2).shape == (59, 80, 3)
+    assert OpenImage(path).read((0, 0, 30, 41), shrink=2).shape == (30, 41, 3)
+    assert OpenImage(path).read((0, 4, 32, 80), shrink=8).shape == (8, 19, 3)  # a quarter fits, an eighth does not
+    Image.fromarray(soft((60, 80))).save(tmp_path / "a.png")
+    assert OpenImage(tmp_path / "a.png").read(shrink=2).shape == (60, 80, 3)
+
+
+@pytest.mark.samples
+def test_real_pictures_are_plain_and_the_same(samples):
+    for folder in ("camvid/images/val", "bdd100k_sample/images/10k/val", "coco_tiny/images/val2017"):
+        for path in sorted((samples / folder).glob("*.jpg"))[:6]:
+            assert is_plain(path)
+            np.testing.assert_array_equal(read_image(path), by_pillow(path).read())

@@ -266,3 +266,18 @@ def test_a_label_that_stores_255_is_a_class_unless_the_table_says_otherwise():
     assert LabelSpace.from_dict({"labels": rows[:1]}).ignored_values == (255,)
     with pytest.raises(InputError, match="uses the stored value 255 twice"):
         LabelSpace.from_dict({"labels": rows, "ignored_values": [255]})
+
+
+@pytest.mark.parametrize("count", [3, 253, 254, 255])
+def test_bytes_are_encoded_as_wider_values_are(count):
+    """Bytes have a way of their own, which 255 labels leave no room for."""
+    space = LabelSpace(tuple(Label(str(value), (0, 0, 0), (value,)) for value in range(count)), ignored_colors=())
+    declared = np.array([[*range(count), 255]], np.uint8)
+    for stored in (declared, declared[:, ::2], declared.T, declared[:, :0]):
+        encoded = space.encode(stored)
+        np.testing.assert_array_equal(encoded, space.encode(stored.astype(np.uint16)))
+        assert encoded.dtype == np.uint8
+        assert encoded.flags.writeable
+    for value in range(count, 255):
+        with pytest.raises(InputError, match=rf"value {value} \(2 pixels\)"):
+            space.encode(np.array([[value, 0, value]], np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -135,7 +135,13 @@ class SegmentationDataset(ABC):
         """The samples of a split, decoded one by one, without augmentation."""
         from imageseg.datasets.samples import PairSamples
 
-        return PairSamples(self.pairs(split), self.labels, self.read_stored)
+        return PairSamples(self.pairs(split), self.labels, self.plain_reader)
+
+    @property
+    def plain_reader(self) -> Callable[[Path], npt.NDArray[Any]]:
+        """``read_stored`` for other processes: without the dataset, which may hold large tables, where plain masks are read."""
+        is_plain = type(self).read_stored is SegmentationDataset.read_stored
+        return read_mask if is_plain else self.read_stored
 
 
 def find_folder(root: Path, candidates: Iterable[str]) -> Path | None:

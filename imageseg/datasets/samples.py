@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from imageseg.datasets.base import Pair
-from imageseg.errors import InputError
-from imageseg.images import read_image, read_mask
+from imageseg.datasets.reading import OpenFiles, ReadStored
+from imageseg.images import read_mask
 from imageseg.labels import LabelSpace
 from imageseg.sample import Sample, make_sample
 
@@ -29,12 +27,10 @@ class PairSamples(Dataset[Sample]):
         InputError: when reading, for an unreadable file, a mask of another size than its picture, or an undeclared value.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], labels: LabelSpace, read_stored: Callable[[Path], npt.NDArray[Any]] = read_mask
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], labels: LabelSpace, read_stored: ReadStored = read_mask) -> None:
         self.pairs = list(pairs)
         self.labels = labels
-        self._read_stored = read_stored
+        self.read_stored = read_stored
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -49,17 +45,8 @@ class PairSamples(Dataset[Sample]):
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """(H, W, 3) uint8 RGB and (H, W) uint8 class indices of one pair."""
-        pair = self.pairs[index]
-        if pair.mask is None:
-            raise InputError(f"{pair.image}: this split has no masks; predict it, it cannot be trained on or scored")
-        image = read_image(pair.image)
-        stored = self._read_stored(pair.mask)
-        if stored.shape[:2] != image.shape[:2]:
-            sizes = [f"{width} x {height}" for height, width in (stored.shape[:2], image.shape[:2])]
-            turned = (
-                "; they are turned against each other (EXIF orientation?)"
-                if stored.shape[1::-1] == image.shape[:2]
-                else ""
-            )
-            raise InputError(f"{pair.mask}: is {sizes[0]} pixels, its picture {pair.image} is {sizes[1]}{turned}")
-        return image, self.labels.encode(stored, pair.mask)
+        return self.open(index).whole()
+
+    def open(self, index: int) -> OpenFiles:
+        """One pair, to read any part of."""
+        return OpenFiles(self.pairs[index], self.labels, self.read_stored)

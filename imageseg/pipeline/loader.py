@@ -33,6 +33,11 @@ class Loading:
         balance: "none" takes every picture once per epoch; "rcs" draws a class, rare ones more often, then a picture and
             a window that show it; "repeat" takes pictures of rare classes several times; "focus" every picture
             once, half of them with a window on a rarer class; "auto" chooses, and says what and why.
+        pack: decode the pictures and masks of train_split and val_split once, into a folder of 4 bytes per pixel (CamVid
+            0.7 MB per picture, VOC 0.7, COCO 1.2, BDD100K 3.7, Cityscapes 8.4), and read windows from there.
+        pack_folder: where to; unset, ``.imageseg`` in the dataset's root, or the user's cache folder where the root may not
+            be written.
+        prefetch_factor: batches that each loader process prepares ahead.
     """
 
     batch_size: int = 8
@@ -41,6 +46,9 @@ class Loading:
     train_split: str = "train"
     val_split: str = "val"
     test_split: str | None = None
+    pack: bool = False
+    pack_folder: str | None = None
+    prefetch_factor: int = 2
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.num_workers or 0) < 0:
@@ -49,6 +57,8 @@ class Loading:
             )
         if self.balance not in BALANCES:
             raise unknown_name("balance", self.balance, BALANCES)
+        if self.prefetch_factor < 1:
+            raise InputError(f"prefetch_factor must be 1 or more, found {self.prefetch_factor}")
 
     def scored_split(self, dataset: SegmentationDataset) -> str:
         """The split that the best checkpoint is scored on: the one named, else the dataset's own if it is there."""
@@ -84,7 +94,7 @@ def training_loader(
         world_size=world_size,
     )
     augmented = AugmentedSamples(samples, transform, seed=seed, mixing=mixing)
-    return _loader(augmented, batches, loading.workers, collate=stack_counted)
+    return _loader(augmented, batches, loading.workers, collate=stack_counted, prefetch_factor=loading.prefetch_factor)
 
 
 def evaluation_loader(
@@ -120,6 +130,7 @@ def _loader(
     num_workers: int,
     *,
     collate: Callable[[list[Sample]], Batch] = stack,
+    prefetch_factor: int = 2,
 ) -> DataLoader[Sample]:
     return DataLoader(
         samples,
@@ -128,6 +139,7 @@ def _loader(
         num_workers=num_workers,
         worker_init_fn=single_threaded if num_workers else None,
         persistent_workers=num_workers > 0,
+        prefetch_factor=prefetch_factor if num_workers else None,
         pin_memory=torch.cuda.is_available(),
         # Of its own, so that making an iterator draws nothing from torch's global generator.
         generator=torch.Generator().manual_seed(0),

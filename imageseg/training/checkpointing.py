@@ -119,11 +119,12 @@ def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> Non
 
 
 def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    """What must be the same for a run to go on exactly; where the data lie and how many load them may change."""
+    """What must be the same for a run to go on exactly; where the data lie and how they are loaded may change."""
     yield "use", theirs.use, ours.use
     yield "model", theirs.model, ours.model
     theirs = completed(theirs)  # an option that is newer than the checkpoint had the effect of its default
-    free = {"data.root", "data.num_workers", "task.channels_last"}
+    loading = {f"data.{name}" for name in ("root", "num_workers", "pack", "pack_folder", "prefetch_factor")}
+    free = {*loading, "task.channels_last"}
     kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val")
     for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):
         one, other = getattr(theirs, section), getattr(ours, section)

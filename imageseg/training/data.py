@@ -13,8 +13,8 @@ from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
 from imageseg.pipeline.mixing import Mixing
 from imageseg.pipeline.stream import Order, PairTransform
-from imageseg.pipeline.whole import WholeSamples
 from imageseg.sample import Sample
+from imageseg.training.packed_splits import Packing
 
 
 class StreamData(pl.LightningDataModule):
@@ -26,6 +26,7 @@ class StreamData(pl.LightningDataModule):
         loading: how.
         seed: of order and augmentation.
         mixing: how often training samples are mixed.
+        packing: how a store is made, if the loading asks for one.
     """
 
     def __init__(
@@ -36,15 +37,19 @@ class StreamData(pl.LightningDataModule):
         *,
         seed: int,
         mixing: Mixing | None = None,
+        packing: Packing | None = None,
     ) -> None:
         super().__init__()
         self.loading = loading
         self.test_split = loading.scored_split(dataset)
         # Read now, so that a missing file is found before anything is built.
-        self.train_samples = _with_masks(dataset, loading.train_split)
-        self.val_samples = _with_masks(dataset, loading.val_split)
+        train, val = _with_masks(dataset, loading.train_split), _with_masks(dataset, loading.val_split)
         same = self.test_split == loading.val_split
-        self.test_samples = self.val_samples if same else _with_masks(dataset, self.test_split)
+        test = val if same else _with_masks(dataset, self.test_split)
+        packing = packing or Packing()
+        self.train_samples = packing.samples(dataset, loading.train_split, train, loading)
+        self.val_samples = packing.samples(dataset, loading.val_split, val, loading)
+        self.test_samples = self.val_samples if same else test
         self.order: Order | None = None
         """Of the training samples; None takes each once per epoch."""
         self._transform = transform
@@ -61,7 +66,7 @@ class StreamData(pl.LightningDataModule):
         """The stream from where this run starts."""
         assert self.trainer is not None
         return training_loader(
-            WholeSamples(self.train_samples),
+            self.train_samples,
             self._transform,
             loading=self.loading,
             seed=self._seed,

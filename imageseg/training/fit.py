@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.loading_meter import LoadingMeter
 from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
+from imageseg.training.packed_splits import Packing, packing_progress
 from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.progress import TrainingProgress
 from imageseg.training.seen_pixels import SeenPixels
@@ -90,7 +92,8 @@ def train(recipe: Recipe) -> TrainedRun:
     dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
     if training.resume is not None:
         check_resumable(training.resume, recipe, dataset.labels)
-    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
+    packing = Packing(packing_progress if training.progress_bar and _is_main_process() else nullcontext, _say())
+    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing, packing=packing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     recipe = _repeatable(recipe)
@@ -187,7 +190,7 @@ def _trainer(
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
-    meter = LoadingMeter(workers=data.loading.workers, say=_say())
+    meter = LoadingMeter(workers=data.loading.workers, packed=data.loading.pack, say=_say())
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),

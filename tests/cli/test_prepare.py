@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes import write_bdd100k, write_cityscapes, write_coco
+from fakes import write_bdd100k, write_camvid, write_cityscapes, write_coco
 
 from imageseg.cli import main
 
@@ -66,3 +66,32 @@ def test_help_explains_the_datasets_own_flags(capsys: pytest.CaptureFixture[str]
         told = capsys.readouterr().out
         assert "--download" in told
         assert ("--crowd {class,ignore,skip}" in told) is there
+
+
+def test_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_camvid(tmp_path / "data")
+    arguments = ["--root", str(tmp_path / "data"), "--pack-folder", str(tmp_path / "store"), "--workers", "1"]
+    out, err = printed(capsys, ["pack", "CamVid", *arguments])
+    assert err == ""
+    [first, train, val] = out.splitlines()
+    assert first == f"CamVid in {tmp_path / 'data'}: 1 train, 1 val, 1 test"
+    folder = next((tmp_path / "store").iterdir())
+    assert train == f"packed train: 1 picture, 1 of them now, 0.0 MB in {folder / 'train'}"
+    assert val == f"packed val: 1 picture, 1 of them now, 0.0 MB in {folder / 'val'}"
+    out, _ = printed(capsys, ["CamVid", "--pack", *arguments])
+    assert out.count("nothing was to do") == 2
+    out, _ = printed(capsys, ["CamVid", "--pack", *arguments, "--splits", "test", "--json"])
+    assert json.loads(out)["packed"] == {
+        "test": {"folder": str(folder / "test"), "pictures": 1, "done": 1, "bytes": 64 + 4 * 4 * 6}
+    }
+
+
+def test_packing_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_camvid(tmp_path)
+    root = ["CamVid", "--root", str(tmp_path)]
+    assert "has no split 'trian'" in printed(capsys, [*root, "--pack", "--splits", "trian"], code=2)[1]
+    assert "say how --pack packs; pass it too" in printed(capsys, [*root, "--splits", "train"], code=2)[1]
+    (tmp_path / "file").write_text("in the way")
+    _, err = printed(capsys, [*root, "--pack", "--pack_folder", str(tmp_path / "file")], code=2)
+    assert "cannot be written" in err
+    assert len(err.splitlines()) == 1

@@ -132,6 +132,13 @@ def test_workers_change_nothing(run: TrainedRun, scenes: str, tmp_path: Path) ->
     assert_equal_runs(run, train(recipe(scenes, tmp_path, "workers", data={"num_workers": 2})))
 
 
+def test_packing_changes_nothing(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    data = {"pack": True, "pack_folder": str(tmp_path / "store"), "num_workers": 1, "prefetch_factor": 1}
+    packed = train(recipe(scenes, tmp_path, "packed", data=data))
+    assert len(list((tmp_path / "store").rglob("*.pair"))) == 10 + 3
+    assert_equal_runs(run, packed)
+
+
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped" / "checkpoints"  # the run's folder as a kill after step 3 leaves it, and moved
     stopped.mkdir(parents=True)

@@ -1,0 +1,88 @@
+"""Packing and StreamData: what is trained on is packed if asked for, and the files themselves where there is no room."""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import write_fake
+from rich.console import Console
+
+from imageseg.datasets import build_dataset
+from imageseg.errors import InputError
+from imageseg.images import write_image
+from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.loader import Loading
+from imageseg.pipeline.packed import PackedSamples
+from imageseg.training.data import StreamData
+from imageseg.training.packed_splits import Packing, packing_progress
+
+
+def data_of(root: Path, said: list[str], **loading: object) -> StreamData:
+    dataset = build_dataset("CamVid", root)
+    packing = Packing(lambda: nullcontext(lambda done, total: said.append(f"{done}/{total}")), said.append)
+    return StreamData(dataset, Augmentation(crop_size=(4, 4)), Loading(**loading), seed=0, packing=packing)  # type: ignore[arg-type]
+
+
+def test_both_splits_are_packed_and_the_scored_one_is_not(tmp_path: Path) -> None:
+    write_fake("CamVid", tmp_path)
+    said: list[str] = []
+    data = data_of(tmp_path, said, pack=True)
+    assert isinstance(data.train_samples, PackedSamples)
+    assert isinstance(data.val_samples, PackedSamples)
+    assert not isinstance(data.test_samples, PackedSamples)
+    assert said == ["1/1", "1/1"]
+    plain = data_of(tmp_path, said)
+    for packed, read in ((data.train_samples, plain.train_samples), (data.val_samples, plain.val_samples)):
+        for one, other in zip(packed.read(0), read.read(0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    data_of(tmp_path, said, pack=True)
+    assert said == ["1/1", "1/1"]
+    assert data_of(tmp_path, said, pack=True, test_split="val").test_samples.__class__ is PackedSamples
+
+
+def test_without_room_training_goes_on_and_says_so(tmp_path: Path) -> None:
+    write_fake("CamVid", tmp_path / "data")
+    (tmp_path / "file").write_text("in the way")
+    said: list[str] = []
+    data = data_of(tmp_path / "data", said, pack=True, pack_folder=str(tmp_path / "file"))
+    assert not isinstance(data.train_samples, PackedSamples)
+    assert [line.partition(" (")[0] for line in said] == [
+        f"{tmp_path / 'file'}{rest}" for rest in _rests(tmp_path / "data", tmp_path / "file")
+    ]
+    assert all("training goes on without" in line for line in said)
+
+
+def _rests(root: Path, folder: Path) -> list[str]:
+    from imageseg.pipeline.packing import store_folder
+
+    dataset = build_dataset("CamVid", root)
+    stores = [store_folder(dataset, split, folder) for split in ("train", "val")]
+    return [f"{str(store).removeprefix(str(folder))}: cannot be written" for store in stores]
+
+
+def test_a_faulty_mask_stops_as_it_does_without_packing(tmp_path: Path) -> None:
+    write_fake("CamVid", tmp_path)
+    dataset = build_dataset("CamVid", tmp_path)
+    write_image(dataset.pairs("train")[0].mask or "", np.full((4, 6), 99, np.uint8))
+    with pytest.raises(InputError, match="value 99"):
+        data_of(tmp_path, [], pack=True)
+
+
+@pytest.mark.parametrize(("total", "lines"), [(1, [1]), (3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25])])
+def test_packing_is_ten_lines_in_a_log(total: int, lines: list[int]) -> None:
+    log = io.StringIO()
+    with packing_progress(Console(file=log)) as progress:
+        for done in range(1, total + 1):
+            progress(done, total)
+    assert log.getvalue() == "".join(f"pack {done}/{total}\n" for done in lines)
+
+
+def test_packing_is_a_bar_in_a_terminal() -> None:
+    terminal = io.StringIO()
+    with packing_progress(Console(file=terminal, force_terminal=True, width=80)) as progress:
+        progress(7, 20)
+    assert "7/20" in terminal.getvalue()
