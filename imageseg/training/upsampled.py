@@ -78,12 +78,12 @@ class Upsampled:
             _Axis.of(*sizes, tile=tile, align_corners=align_corners, like=self.gradient)
             for *sizes, tile in zip(self.size, source, _TILE, strict=True)
         )
-        self._padding = (rows.count * rows.tile - self.size[0], columns.count * columns.tile - self.size[1])
-        groups = ranges(columns.count, max(1, limit // (classes * rows.tile * columns.tile)))
+        self._padding = (rows.tiles * rows.tile - self.size[0], columns.tiles * columns.tile - self.size[1])
+        groups = ranges(columns.tiles, max(1, limit // (classes * rows.tile * columns.tile)))
         self._bands = [
             _Tiles(self, n, rows, row, columns, left, right)
             for n in range(number)
-            for row in range(rows.count)
+            for row in range(rows.tiles)
             for left, right in groups
         ]
 
@@ -110,13 +110,13 @@ class _Axis(NamedTuple):
     """One axis in tiles of equal size; the last may reach beyond its end, where all is zero."""
 
     tile: int
-    count: int
+    tiles: int
     width: int
     """Source values that a tile needs, at most."""
     starts: list[int]
     """The first of them, for each tile."""
     matrices: Tensor
-    """(count, width, tile): source values times this are a tile."""
+    """(tiles, width, tile): source values times this are a tile."""
 
     @classmethod
     def of(cls, size: int, source: int, *, tile: int, align_corners: bool, like: Tensor) -> _Axis:
