@@ -87,7 +87,7 @@ def lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) ->
     probabilities = logits.softmax(dim=1).movedim(1, 0)[:, valid]  # (C, P)
     classes = mask[valid]
     losses = []
-    for label in classes.unique().tolist():
+    for label in torch.unique(classes).tolist():
         truth = classes == label
         errors, order = (truth.to(logits.dtype) - probabilities[label]).abs().sort(descending=True)
         losses.append((errors * jaccard_steps(truth[order], logits.dtype)).sum())

@@ -85,7 +85,8 @@ def _dice(upsampled: Upsampled, mask: Tensor, *, learns: bool) -> Tensor:
     if learns:
         for _ in upsampled.each(slopes):
             pass
-    return (present.sum() - (2 * common / size).where(present, 0).sum()) / count
+    value: Tensor = (present.sum() - (2 * common / size).where(present, 0).sum()) / count
+    return value
 
 
 class _Lovasz:
@@ -100,7 +101,7 @@ class _Lovasz:
     def loss(self, *, learns: bool) -> Tensor:
         """The mean over the classes in the batch."""
         whole = self._upsampled
-        labels = self._mask[self._valid].unique().tolist()
+        labels = torch.unique(self._mask[self._valid]).tolist()
         if not labels:
             return whole.coarse.sum() * 0
 

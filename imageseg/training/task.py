@@ -274,4 +274,8 @@ class SegmentationTask(pl.LightningModule):
 _MASK_LOSS = "mask_classification"
 _EQUAL_CLASSES = ("dice", "lovasz")
 
-_OPTIMIZERS: dict[str, Any] = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
+# Fused: one pass over each parameter's memory instead of one per operation; on processors too.
+_OPTIMIZERS: dict[str, Any] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+}

@@ -221,7 +221,7 @@ def test_logits_that_need_no_gradient_get_none(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_a_class_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises((IndexError, RuntimeError), match="out of (bounds|range)"):
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (bounds|range)"):
         PIXEL_LOSSES[name](torch.zeros(1, 3, 4, 4), torch.full((1, 16, 16), 3, dtype=torch.uint8))
 
 
