@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -199,6 +201,22 @@ class SegmentationTask(pl.LightningModule):
             )
             group["params"].append(parameter)
         return list(groups.values())
+
+    def compile_network(self) -> None:
+        """Compiles what a training step runs of the network; its weights keep their names, and all else stays as it is.
+
+        Raises:
+            InputError: no compiler is installed, or the loss takes another way through the network.
+        """
+        if self.loss_name == _MASK_LOSS:
+            raise InputError(f"trainer.compile: loss '{_MASK_LOSS}' cannot be compiled; leave it out")
+        compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++", "cl"]
+        if not any(map(shutil.which, compiler)):
+            raise InputError(
+                f"trainer.compile: found no C++ compiler ({', '.join(compiler)}); install g++, or leave it out"
+            )
+        compiled = torch.compile(self.network.coarse_logits_with_aux, dynamic=False)
+        self.network.coarse_logits_with_aux = compiled  # type: ignore[method-assign]
 
     def scores(self, dialect: str = "default") -> Scores:
         """The scores of the split that was counted last, by the rules of ``dialect``."""

@@ -29,7 +29,7 @@ def test_every_value_is_filled_in_from_the_signatures() -> None:
     assert recipe.data["crop_size"] == [512, 512]
     assert recipe.network["output_stride"] == 16
     assert recipe.task["optimizer"] == "sgd"
-    assert recipe.trainer["precision"] == "32-true"
+    assert recipe.trainer["precision"] == "auto"
 
 
 def test_a_flag_beats_the_file_wherever_it_stands(config: Path) -> None:
