@@ -170,7 +170,10 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser with a group for the encoder and one for the head, each split by weight decay."""
-        optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr)
+        # Fused: one pass over each parameter's memory instead of one per operation; on processors too. Lightning does not cut
+        # the gradients of an optimizer that is.
+        fused = self.trainer.gradient_clip_val is None
+        optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr, fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
         factor = partial(
             factor_at, schedule=SCHEDULES[self.schedule], total_steps=total, warmup_steps=self.warmup_steps
@@ -292,8 +295,4 @@ class SegmentationTask(pl.LightningModule):
 _MASK_LOSS = "mask_classification"
 _EQUAL_CLASSES = ("dice", "lovasz")
 
-# Fused: one pass over each parameter's memory instead of one per operation; on processors too.
-_OPTIMIZERS: dict[str, Any] = {
-    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
-    "adamw": partial(torch.optim.AdamW, fused=True),
-}
+_OPTIMIZERS: dict[str, Any] = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}

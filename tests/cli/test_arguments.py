@@ -93,7 +93,7 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
         ("use: VOC\nmodel: UNet\ndata: 5", "'data' must hold names and values"),
         ("use: VOC\nuse: CamVid\nmodel: UNet", "the key 'use' is given twice"),
         ("use: VOC\nmodel: UNet\ntask: {lr: quick}", '"task.lr"'),
-        ("use: VOC\nmodel: UNet\ntask: {loss: focal}", '"task.loss"'),
+        ("use: VOC\nmodel: UNet\ntask: {loss: tversky}", '"task.loss"'),
         ("use: !!python/object/apply:os.system ['true']\nmodel: UNet", "not valid YAML"),
         ("- use: VOC", "must hold names and values"),
     ],
