@@ -1,6 +1,9 @@
 """SegmentationTask: its groups, its scores, and the arguments that it refuses."""
 
+import shutil
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +100,58 @@ def test_a_step_is_the_plain_loss_of_the_networks_logits(
     weight = network.classifier.weight
     (one,), (other,) = torch.autograd.grad(found, weight), torch.autograd.grad(expected, weight)
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_fused_optimizers_step_as_plain_ones(optimizer: str) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    ends = []
+    for clip in (None, 1.0):
+        torch.manual_seed(0)
+        task = make_task(optimizer=optimizer, lr=1e-3).train()
+        task.trainer = SimpleNamespace(gradient_clip_val=clip, estimated_stepping_batches=10, strategy=None)
+        stepping = task.configure_optimizers()["optimizer"]
+        assert all(group["fused"] is (clip is None) for group in stepping.param_groups)
+        for _ in range(3):
+            stepping.zero_grad()
+            task.network(images).square().mean().backward()
+            stepping.step()
+        ends.append([parameter.detach().clone() for parameter in task.parameters()])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_keeps_the_names_of_weights_and_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task().train()
+    names = list(task.state_dict())
+    compiled = []
+
+    def noted(function: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        compiled.append(dynamic)
+        return function
+
+    monkeypatch.setattr(torch, "compile", noted)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    task.compile_network()
+    assert compiled == [False]
+    assert list(task.state_dict()) == names
+    monkeypatch.setattr(task, "log", lambda *_: None)
+    batch = {"image": torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "mask": torch.ones(2, 32, 32, dtype=torch.uint8)}
+    assert task.training_step(batch, 0).item() > 0
+
+
+def test_compiling_without_a_compiler_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"found no C\+\+ compiler \(g\+\+, clang\+\+, cl\); install g\+\+, or leave it out"
+    ):
+        make_task().compile_network()
+    monkeypatch.setenv("CXX", "ccache my-compiler")
+    with pytest.raises(InputError, match=r"compiler \(ccache\)"):
+        make_task().compile_network()
+    with pytest.raises(InputError, match="'mask_classification' cannot be compiled"):
+        make_mask_task(loss="mask_classification").compile_network()
 
 
 def test_validation_logs_the_plain_cross_entropy_over_the_split() -> None:
