@@ -24,8 +24,9 @@ _TILE = (32, 128)
 """Rows and columns of a tile: few enough coarse ones under it for small matrices, and enough for quick ones."""
 _BAND = 2**19
 """Full-size logits that a thread holds at once, as in `classes_at`: 2 MB, which a processor's cache can hold."""
-_BAND_OF_A_CARD = 2**26
-"""Likewise on a graphics card, where each step must be large."""
+_TILE_ON_A_CARD = (256, 256)
+_BAND_ON_A_CARD = 2**26
+"""Likewise on a graphics card, where each operation must be large."""
 
 
 class Band(Protocol):
@@ -65,7 +66,8 @@ class Upsampled:
         self.dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self.gradient = torch.zeros_like(logits, dtype=self.dtype)
         number, classes, *source = logits.shape
-        limit = _BAND if logits.device.type == "cpu" else _BAND_OF_A_CARD
+        on_processor = logits.device.type == "cpu"
+        limit, tiles = (_BAND, _TILE) if on_processor else (_BAND_ON_A_CARD, _TILE_ON_A_CARD)
         self._same_size = tuple(source) == self.size
         if self._same_size:
             self._padding = (0, 0)
@@ -76,7 +78,7 @@ class Upsampled:
             return
         rows, columns = (
             _Axis.of(*sizes, tile=tile, align_corners=align_corners, like=self.gradient)
-            for *sizes, tile in zip(self.size, source, _TILE, strict=True)
+            for *sizes, tile in zip(self.size, source, tiles, strict=True)
         )
         self._padding = (rows.tiles * rows.tile - self.size[0], columns.tiles * columns.tile - self.size[1])
         groups = ranges(columns.tiles, max(1, limit // (classes * rows.tile * columns.tile)))
@@ -120,9 +122,9 @@ class _Axis(NamedTuple):
 
     @classmethod
     def of(cls, size: int, source: int, *, tile: int, align_corners: bool, like: Tensor) -> _Axis:
+        tile = -(-size // -(-size // tile))  # no tile much smaller than others
+        tile = -(-tile // 8) * 8  # whole vectors
         count = -(-size // tile)
-        tile = -(-size // count)
-        tile = min(-(-tile // 8) * 8, max(tile, 8))  # whole vectors
         places = _places(size, source, align_corners=align_corners)
         above = places.floor().long().clamp(max=source - 1)
         below = (above + 1).clamp(max=source - 1)

@@ -108,6 +108,17 @@ def test_losses_at_any_size(
     )
 
 
+@pytest.mark.parametrize("tile", [(1, 1), (8, 24), (256, 256)])
+def test_tiles_may_have_any_size(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upsampled, "_TILE", tile)
+    logits, mask = made((2, 3, 9, 12), (70, 101))
+    assert_alike(
+        lambda given: upsampled_cross_entropy(given, mask),
+        lambda given: cross_entropy(resize(given, (70, 101)), mask),
+        logits,
+    )
+
+
 def test_every_loss_has_its_plain_form() -> None:
     assert list(PIXEL_LOSSES) == list(LOSSES)
 
