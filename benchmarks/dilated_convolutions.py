@@ -1,5 +1,8 @@
 """A dilated 3x3 convolution as nine shifted 1x1 ones, beside torch's own, which is what runs where there is no AMX.
 
+``--parts backward`` measures the backward pass that leaves out the padding, beside torch's: where half or less of the products
+are inside, ours is what runs in training.
+
 ``python benchmarks/dilated_convolutions.py`` prints the median of several runs of both in turn; ``--json`` prints a list of
 {name, ours, theirs, ratio, unit}. Both give the same values, or it stops.
 """
@@ -7,12 +10,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 
 import torch
 from measuring import Row, in_turn, report
 from torch.nn import functional as F
 
 from imageseg.models.dilated_conv import shifted_conv
+from imageseg.models.trimmed_conv import share_inside, trimmed_conv
 
 CHANNELS, MAPS, DILATIONS = (512, 2048), (32, 64), (6, 12, 24, 36)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
@@ -22,18 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--parts", nargs="+", choices=("forward", "backward"), default=["forward"])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    with torch.inference_mode():
-        rows = [
-            compared(dtype, channels, side, dilation, given.repeats)
-            for dtype in TOLERANCE
-            for channels in CHANNELS
-            for side in MAPS
-            for dilation in DILATIONS
-        ]
+    cases = list(itertools.product(TOLERANCE, CHANNELS, MAPS, DILATIONS))
+    rows = []
+    if "forward" in given.parts:
+        with torch.inference_mode():
+            rows += [compared(*case, given.repeats) for case in cases]
+    if "backward" in given.parts:
+        rows += [backward(*case, given.repeats) for case in cases]
     report(rows, as_json=given.json)
 
 
@@ -57,6 +63,28 @@ def compared(dtype: torch.dtype, channels: int, side: int, dilation: int, repeat
     return Row(
         f"{kind}, {channels} to 256 on {side} x {side}, dilation {dilation}", *in_turn(shifted, direct, repeats), "ms"
     )
+
+
+def backward(dtype: torch.dtype, channels: int, side: int, dilation: int, repeats: int) -> Row:
+    """Both backward passes on two maps, as channels_last."""
+    maps, weight = (
+        (scale * torch.randn(shape)).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+        for scale, shape in ((1.0, (2, channels, side, side)), (0.01, (256, channels, 3, 3)))
+    )
+    results = (
+        trimmed_conv(maps, weight, dilation),
+        F.conv2d(maps, weight, padding=dilation, dilation=dilation),
+    )
+    slope = torch.randn_like(results[0])
+    ours, theirs = (
+        functools.partial(torch.autograd.grad, result, (maps, weight), slope, retain_graph=True) for result in results
+    )
+    for found, expected in zip(ours(), theirs(), strict=True):
+        if (found.float() - expected.float()).abs().max() > 10 * TOLERANCE[dtype] * expected.float().abs().max():
+            raise SystemExit("the gradients differ")
+    kind, inside = str(dtype).removeprefix("torch."), share_inside(side, side, dilation)
+    title = f"{kind}, {channels} to 256 on {side} x {side}, dilation {dilation}, {inside:.2f} inside"
+    return Row(f"backward: {title}", *in_turn(ours, theirs, repeats), "ms")
 
 
 if __name__ == "__main__":

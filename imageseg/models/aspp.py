@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from imageseg.models.dropout import Dropout
 from imageseg.models.layers import PooledBatchNorm, conv_norm_relu, global_mean, separable_conv_norm_relu
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
@@ -47,9 +48,7 @@ class ASPP(nn.Module):
         self.pooled = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1, bias=False), PooledBatchNorm(channels), nn.ReLU(inplace=True)
         )
-        self.project = nn.Sequential(
-            *conv_norm_relu(channels * (len(rates) + 2), channels, kernel=1), nn.Dropout(dropout)
-        )
+        self.project = nn.Sequential(*conv_norm_relu(channels * (len(rates) + 2), channels, kernel=1), Dropout(dropout))
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, channels, h, w)."""

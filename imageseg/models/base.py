@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
+from imageseg.models.bands import each_part, ranges
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -134,14 +134,15 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
     classes = torch.empty((number, rows, columns), dtype=torch.uint8, device=logits.device)
     factor = rows // height
 
-    def from_whole_rows(top: int, bottom: int) -> None:
+    def from_whole_rows(rows_of: tuple[int, int]) -> None:
+        top, bottom = rows_of
         first, last = max(top - 1, 0), min(bottom + 1, height)
         resized = resize(logits[:, :, first:last].float(), ((last - first) * factor, columns))
         kept = resized[:, :, (top - first) * factor : (bottom - first) * factor]
         classes[:, top * factor : bottom * factor] = most_likely(kept)
 
-    def between_rows(top: int, bottom: int) -> None:
-        part = slice(top, bottom)
+    def between_rows(rows_of: tuple[int, int]) -> None:
+        part = slice(*rows_of)
         first, last = int(upper[part][0]), int(lower[part][-1]) + 1
         wide = resize(logits[:, :, first:last].float(), (last - first, columns), align_corners=align_corners)
         above, below = (wide[:, :, (index[part] - first).to(wide.device)] for index in (upper, lower))
@@ -149,42 +150,17 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
 
     if rows == factor * height and not align_corners:
         # Then a band of coarse rows, with one more on either side, gives the same rows as the whole.
-        _by_bands(from_whole_rows, height, max(1, _BAND // (number * channels * columns * factor)), logits.device)
+        work, bands = from_whole_rows, ranges(height, max(1, _BAND // (number * channels * columns * factor)))
     else:
         # Otherwise the two steps of bilinear interpolation by hand, first along the rows, then between them.
         places = _places(rows, height, align_corners=align_corners)
         upper = places.floor().long()
         lower = (upper + 1).clamp(max=height - 1)
         weight = (places - upper).view(-1, 1).to(logits.device)
-        _by_bands(between_rows, rows, max(1, _BAND // (number * channels * columns)), logits.device)
+        work, bands = between_rows, ranges(rows, max(1, _BAND // (number * channels * columns)))
+    for _ in each_part(work, bands, logits.device):
+        pass
     return classes
-
-
-def _by_bands(work: Callable[[int, int], None], rows: int, band: int, device: torch.device) -> None:
-    """Calls ``work(top, bottom)`` for bands of rows; on a processor in as many threads as torch would use.
-
-    One thread per band instead of all threads in each of its small steps: these would mostly wait for each other, and far
-    worse so where other programs use the processor too.
-    """
-    bands = [(top, min(top + band, rows)) for top in range(0, rows, band)]
-    threads = min(torch.get_num_threads(), len(bands))
-    if device.type != "cpu" or threads == 1:
-        for top, bottom in bands:
-            work(top, bottom)
-        return
-    is_inference = torch.is_inference_mode_enabled()
-
-    def alone(top_and_bottom: tuple[int, int]) -> None:
-        torch.set_num_threads(1)
-        with torch.inference_mode(is_inference), torch.no_grad():
-            work(*top_and_bottom)
-
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(alone, bands):
-                pass
-    finally:
-        torch.set_num_threads(torch.get_num_threads())  # of this thread; some of what the others have set is for all
 
 
 def _places(size: int, source: int, *, align_corners: bool) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from imageseg.models.aspp import ASPP, rates_for
 from imageseg.models.base import Network, resize
+from imageseg.models.dropout import Dropout
 from imageseg.models.encoder import Encoder
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head, separable_conv_norm_relu
 
@@ -76,7 +77,7 @@ class DeepLabV3Plus(Network):
         self.aspp_conv = conv(channels, channels) if aspp_conv else nn.Identity()
         self.reduce = conv_norm_relu(body.channels[self.low_level], low_level_channels, kernel=1)
         widths = [channels + low_level_channels] + [channels] * (decoder_convs - 1)
-        self.decoder = nn.Sequential(*(conv(width, channels) for width in widths), nn.Dropout(dropout))
+        self.decoder = nn.Sequential(*(conv(width, channels) for width in widths), Dropout(dropout))
         for part in (self.aspp, self.aspp_conv, self.reduce, self.decoder):
             initialize_head(part)
         self.classifier = classifier(channels, num_classes)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import resize
+from imageseg.models.dropout import Dropout
 from imageseg.models.encoder import Encoder, timm_network
 from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
@@ -154,7 +155,7 @@ class FCNSkipHead(nn.Module):
         self.last_stride = 32 // 2 ** (len(in_channels) - 1)
         self.fc6: nn.Module | None = None
         self.fc7: nn.Module | None = None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if fully_connected is not None:
             self.fc6 = nn.Conv2d(in_channels[0], fully_connected, 7, padding=0 if self.caffe else 3)
             self.fc7 = nn.Conv2d(fully_connected, fully_connected, 1)
@@ -204,7 +205,7 @@ class FCND6Head(nn.Module):
             conv_norm_relu(in_channels, width, dilation=6), conv_norm_relu(width, width, dilation=6)
         )
         self.join = conv_norm_relu(in_channels + width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         initialize_head(self)
         self.classifier = classifier(width, num_classes)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from imageseg.models.base import Network
+from imageseg.models.dropout import Dropout
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 
 
@@ -27,7 +28,7 @@ class FCNHead(nn.Sequential):
         self, in_channels: int, num_classes: int, *, channels: int | None = None, dropout: float = 0.1
     ) -> None:
         width = channels or in_channels // 4
-        super().__init__(*conv_norm_relu(in_channels, width), nn.Dropout(dropout), classifier(width, num_classes))
+        super().__init__(*conv_norm_relu(in_channels, width), Dropout(dropout), classifier(width, num_classes))
         initialize_head(self[0])
 
 

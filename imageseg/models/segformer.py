@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from imageseg.models.base import Network, resize
+from imageseg.models.dropout import Dropout
 from imageseg.models.encoder import Encoder
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
 
@@ -44,7 +45,7 @@ class SegFormer(Network):
         self.linears = nn.ModuleList(nn.Conv2d(body.channels[level], width, 1) for level in self.levels)
         self.fuse = conv_norm_relu(len(self.levels) * width, width, kernel=1)
         initialize_head(self.fuse)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classifier = classifier(width, num_classes)
 
     def coarse_logits(self, images: Tensor) -> Tensor:

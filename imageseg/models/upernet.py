@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.models.base import resize
+from imageseg.models.dropout import Dropout
 from imageseg.models.encoder import Encoder
 from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
@@ -61,7 +62,7 @@ class UPerNet(WithAuxiliaryHead):
         self.laterals = nn.ModuleList(conv_norm_relu(width, channels, kernel=1) for width in widths[:-1])
         self.smooth = nn.ModuleList(conv_norm_relu(channels, channels) for _ in self.laterals)
         self.fuse = conv_norm_relu(len(widths) * channels, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for part in (self.pyramid, self.bottleneck, self.laterals, self.smooth, self.fuse):
             initialize_head(part)
         self.classifier = classifier(channels, num_classes)

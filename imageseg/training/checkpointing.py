@@ -118,6 +118,12 @@ def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> Non
         )
 
 
+def recorded_precision(path: str | Path) -> str:
+    """The precision that a checkpoint was trained in."""
+    trained_by, _ = read_record(path)
+    return str(trained_by.trainer.get("precision", "32-true"))  # of those from before it was chosen
+
+
 def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
     """What must be the same for a run to go on exactly; where the data lie and how they are loaded may change."""
     yield "use", theirs.use, ours.use

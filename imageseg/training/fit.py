@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -39,6 +40,7 @@ from imageseg.training.checkpointing import (
     LastCheckpoint,
     RunRecord,
     check_resumable,
+    recorded_precision,
 )
 from imageseg.training.data import StreamData
 from imageseg.training.device_monitor import DeviceMonitor
@@ -47,6 +49,7 @@ from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
 from imageseg.training.packed_splits import Packing, packing_progress
 from imageseg.training.parts import arguments_by_taker, completed
+from imageseg.training.precision import chosen_precision
 from imageseg.training.progress import TrainingProgress
 from imageseg.training.seen_pixels import SeenPixels
 from imageseg.training.task import SegmentationTask
@@ -90,16 +93,19 @@ def train(recipe: Recipe) -> TrainedRun:
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
     loading, augmentation = Loading(**parts[Loading]), Augmentation(**parts[Augmentation])
     dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
-    if training.resume is not None:
-        check_resumable(training.resume, recipe, dataset.labels)
+    if (checkpoint := training.resume) is not None:
+        recipe, training = _with_precision(recipe, training, partial(recorded_precision, checkpoint))
+        check_resumable(checkpoint, recipe, dataset.labels)
     packing = Packing(packing_progress if training.progress_bar and _is_main_process() else nullcontext, _say())
     data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing, packing=packing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
+    # After all that can be refused at once, what takes a while.
+    recipe, training = _with_precision(recipe, training, partial(_chosen_precision, task, recipe, training))
+    if training.compile:
+        task.compile_network()
     recipe = _repeatable(recipe)
-    data.order, pixels = balanced(
-        dataset, data, seed=training.seed, say=_say()
-    )  # after all that can be refused at once
+    data.order, pixels = balanced(dataset, data, seed=training.seed, say=_say())
     seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
@@ -115,14 +121,40 @@ def train(recipe: Recipe) -> TrainedRun:
         raise InputError(
             f"{training.resume}: nothing is left to train; pass a larger --trainer.max_steps or max_epochs"
         )
-    checkpoint = folder / "checkpoints" / Path(best.best_model_path).name
-    trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
+    kept = folder / "checkpoints" / Path(best.best_model_path).name
+    trainer.test(task, datamodule=data, ckpt_path=str(kept), weights_only=True, verbose=False)
     scores = task.scores(benchmark_of(recipe.use).dialect)
-    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, scores, trainer.is_global_zero)
+    run = TrainedRun(folder, kept, dataset.labels, data.test_split, scores, trainer.is_global_zero)
     if run.main_process:
         _record(run, recipe, trainer)
         _predict_some(Predictor(task.network, dataset.labels), data, folder / "predictions", count=training.pictures)
     return run
+
+
+def _with_precision(recipe: Recipe, training: Training, precision: Callable[[], str]) -> tuple[Recipe, Training]:
+    """Both with what the run takes in place of "auto", so that a repeated run is the same."""
+    if training.precision != "auto":
+        return recipe, training
+    settled = precision()
+    return replace(recipe, trainer=recipe.trainer | {"precision": settled}), replace(training, precision=settled)
+
+
+def _chosen_precision(task: SegmentationTask, recipe: Recipe, training: Training) -> str:
+    return chosen_precision(
+        task.network,
+        device=_device(training),
+        processes=_world_size(training),
+        crop_size=recipe.data["crop_size"],
+        batch_size=recipe.data["batch_size"],
+        channels_last=recipe.task["channels_last"],
+        say=_say(),
+    )
+
+
+def _device(training: Training) -> torch.device:
+    if training.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu" if training.accelerator in ("auto", "cpu") and not _has_accelerator(training) else "mps")
 
 
 def _network(recipe: Recipe, labels: LabelSpace, training: Training) -> Network:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -14,14 +16,25 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from imageseg.errors import InputError, unknown_name
 from imageseg.labels import LabelSpace
-from imageseg.models.base import Network, most_likely
+from imageseg.models.base import Network, classes_at
 from imageseg.models.mask_classifier import MaskClassifier
 from imageseg.sample import Batch
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores
-from imageseg.training.losses import LOSSES, cross_entropy
 from imageseg.training.mask_loss import mask_classification
+from imageseg.training.pixel_loss import UpsampledLoss, upsampled_cross_entropy, upsampled_focal, upsampled_ohem
+from imageseg.training.region_loss import upsampled_cross_entropy_dice, upsampled_dice, upsampled_lovasz
 from imageseg.training.schedule import SCHEDULES, factor_at
+
+PIXEL_LOSSES: dict[str, UpsampledLoss] = {
+    "cross_entropy": upsampled_cross_entropy,
+    "ohem": upsampled_ohem,
+    "focal": upsampled_focal,
+    "dice": upsampled_dice,
+    "cross_entropy_dice": upsampled_cross_entropy_dice,
+    "lovasz": upsampled_lovasz,
+}
+"""Each equals that of its name in ``losses.LOSSES``, on resized logits."""
 
 
 class SegmentationTask(pl.LightningModule):
@@ -36,8 +49,10 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: of convolution and linear weights; normalisation and biases have none.
         schedule: "poly", "cosine" or "constant", per optimiser step.
         warmup_steps: optimiser steps of linear rise before it.
-        loss: "cross_entropy", or "mask_classification" for a network that predicts masks (EoMT).
-        class_weights: one factor per class, in the order of the labels.
+        loss: "cross_entropy"; "ohem" (only of hard pixels); "focal"; "dice"; "cross_entropy_dice" (the sum of both); "lovasz";
+            or "mask_classification" for a network that predicts masks (EoMT).
+        label_smoothing: of "cross_entropy": the share of a pixel's label that is spread evenly over all classes.
+        class_weights: one factor per class, in the order of the labels; "dice" and "lovasz" have none.
         aux_weight: of the loss of each auxiliary head, where the network has any.
         channels_last: memory order of pictures and weights; the fast one for convolutions nearly everywhere.
     """
@@ -53,14 +68,17 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: float = 1e-4,
         schedule: Literal["poly", "cosine", "constant"] = "poly",
         warmup_steps: int = 0,
-        loss: Literal["cross_entropy", "mask_classification"] = "cross_entropy",
+        loss: Literal[
+            "cross_entropy", "ohem", "focal", "dice", "cross_entropy_dice", "lovasz", "mask_classification"
+        ] = "cross_entropy",
+        label_smoothing: float = 0.0,
         class_weights: list[float] | None = None,
         aux_weight: float = 0.4,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         for kind, name, table in (
-            ("loss", loss, (*LOSSES, _MASK_LOSS)),
+            ("loss", loss, (*PIXEL_LOSSES, _MASK_LOSS)),
             ("schedule", schedule, SCHEDULES),
             ("optimizer", optimizer, _OPTIMIZERS),
         ):
@@ -68,6 +86,15 @@ class SegmentationTask(pl.LightningModule):
                 raise unknown_name(kind, name, table)
         if min(lr, weight_decay, warmup_steps, aux_weight) < 0:
             raise InputError("lr, weight_decay, warmup_steps and aux_weight must be 0 or more")
+        if not 0 <= label_smoothing < 1 or (label_smoothing and loss != "cross_entropy"):
+            raise InputError(
+                f"label_smoothing must be 0 or more and below 1, and is of cross_entropy only; found {label_smoothing} with "
+                f"loss '{loss}'"
+            )
+        if class_weights is not None and loss in _EQUAL_CLASSES:
+            raise InputError(
+                f"loss '{loss}' weighs all classes alike; leave class_weights out, or take cross_entropy_dice"
+            )
         if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
             raise InputError(f"class_weights must be numbers of 0 or more, found {class_weights}")
         if class_weights is not None and len(class_weights) != len(labels):
@@ -91,7 +118,9 @@ class SegmentationTask(pl.LightningModule):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.loss_name = loss
-        self.loss = LOSSES.get(loss, cross_entropy)  # on pixels
+        self.loss = PIXEL_LOSSES.get(loss, upsampled_cross_entropy)
+        if label_smoothing:
+            self.loss = partial(upsampled_cross_entropy, label_smoothing=label_smoothing)
         self.aux_weight = aux_weight
         self.class_weights: Tensor | None
         self.register_buffer(
@@ -141,7 +170,10 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser with a group for the encoder and one for the head, each split by weight decay."""
-        optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr)
+        # Fused: one pass over each parameter's memory instead of one per operation; on processors too. Lightning does not cut
+        # the gradients of an optimizer that is.
+        fused = self.trainer.gradient_clip_val is None
+        optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr, fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
         factor = partial(
             factor_at, schedule=SCHEDULES[self.schedule], total_steps=total, warmup_steps=self.warmup_steps
@@ -173,6 +205,22 @@ class SegmentationTask(pl.LightningModule):
             group["params"].append(parameter)
         return list(groups.values())
 
+    def compile_network(self) -> None:
+        """Compiles what a training step runs of the network; its weights keep their names, and all else stays as it is.
+
+        Raises:
+            InputError: no compiler is installed, or the loss takes another way through the network.
+        """
+        if self.loss_name == _MASK_LOSS:
+            raise InputError(f"trainer.compile: loss '{_MASK_LOSS}' cannot be compiled; leave it out")
+        compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++", "cl"]
+        if not any(map(shutil.which, compiler)):
+            raise InputError(
+                f"trainer.compile: found no C++ compiler ({', '.join(compiler)}); install g++, or leave it out"
+            )
+        compiled = torch.compile(self.network.coarse_logits_with_aux, dynamic=False)
+        self.network.coarse_logits_with_aux = compiled  # type: ignore[method-assign]
+
     def scores(self, dialect: str = "default") -> Scores:
         """The scores of the split that was counted last, by the rules of ``dialect``."""
         return self.confusion.scores(dialect)
@@ -181,11 +229,15 @@ class SegmentationTask(pl.LightningModule):
         return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
 
     def _pixel_loss(self, batch: Batch) -> Tensor:
-        logits, aux = self.network.forward_with_aux(self._images(batch))
-        loss = self.loss(logits, batch["mask"], self.class_weights)
+        images = self.network.normalize(self._images(batch))
+        logits, aux = self.network.coarse_logits_with_aux(images)
+        loss = self._loss_of(logits, batch)
         for aux_logits in aux:
-            loss = loss + self.aux_weight * self.loss(aux_logits, batch["mask"], self.class_weights)
+            loss = loss + self.aux_weight * self._loss_of(aux_logits, batch)
         return loss
+
+    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self.loss(logits, batch["mask"], self.class_weights, align_corners=self.network.align_corners)
 
     def _mask_loss(self, batch: Batch) -> Tensor:
         assert isinstance(self.network, MaskClassifier)
@@ -196,12 +248,13 @@ class SegmentationTask(pl.LightningModule):
         return batch["image"].contiguous(memory_format=self.memory_format)
 
     def _score(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.network(self._images(batch))
-        classes = most_likely(logits)
-        self.confusion.update(classes, batch["mask"])
-        valid = (batch["mask"] != self.labels.ignore_index).sum()
+        mask, align_corners = batch["mask"], self.network.align_corners
+        logits = self.network.coarse_logits(self.network.normalize(self._images(batch)))
+        classes = classes_at(logits, mask.shape[1:], align_corners=align_corners)
+        self.confusion.update(classes, mask)
+        valid = (mask != self.labels.ignore_index).sum()
         # Plain cross-entropy whatever the training loss is, so that runs can be compared.
-        loss = cross_entropy(logits, batch["mask"])
+        loss = upsampled_cross_entropy(logits, mask, align_corners=align_corners)
         # On the processor, because Apple's graphics have no float64.
         figures = torch.stack([loss, valid.to(loss.dtype)]).cpu().double()
         self._loss_sum += torch.stack([figures[0] * figures[1], figures[1]])
@@ -240,5 +293,6 @@ class SegmentationTask(pl.LightningModule):
 
 
 _MASK_LOSS = "mask_classification"
+_EQUAL_CLASSES = ("dice", "lovasz")
 
 _OPTIMIZERS: dict[str, Any] = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}

@@ -29,7 +29,7 @@ def test_every_value_is_filled_in_from_the_signatures() -> None:
     assert recipe.data["crop_size"] == [512, 512]
     assert recipe.network["output_stride"] == 16
     assert recipe.task["optimizer"] == "sgd"
-    assert recipe.trainer["precision"] == "32-true"
+    assert recipe.trainer["precision"] == "auto"
 
 
 def test_a_flag_beats_the_file_wherever_it_stands(config: Path) -> None:
@@ -109,7 +109,7 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
         ("use: VOC\nmodel: UNet\ndata: 5", "'data' must hold names and values"),
         ("use: VOC\nuse: CamVid\nmodel: UNet", "the key 'use' is given twice"),
         ("use: VOC\nmodel: UNet\ntask: {lr: quick}", '"task.lr"'),
-        ("use: VOC\nmodel: UNet\ntask: {loss: focal}", '"task.loss"'),
+        ("use: VOC\nmodel: UNet\ntask: {loss: tversky}", '"task.loss"'),
         ("use: !!python/object/apply:os.system ['true']\nmodel: UNet", "not valid YAML"),
         ("- use: VOC", "must hold names and values"),
     ],

@@ -107,3 +107,22 @@ def test_a_closed_pipe_is_no_error() -> None:
         pytest.skip("needs bash")
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_sleep_where_they_wait_unless_told_otherwise(
+    given: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")
+    for name in ("OMP_WAIT_POLICY",) * (given is None) + ("GOMP_SPINCOUNT",):
+        monkeypatch.delenv(name)
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    capsys.readouterr()
+
+
+def test_that_is_said_before_torch_is_imported() -> None:
+    code = "import imageseg.cli, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

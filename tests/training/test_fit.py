@@ -13,11 +13,12 @@ from fakes import write_fake
 
 import imageseg
 from imageseg import InputError, Recipe
-from imageseg.checkpoint import read_checkpoint, write_checkpoint
+from imageseg.checkpoint import read_checkpoint, read_record, write_checkpoint
 from imageseg.cli import main
 from imageseg.datasets.voc import VOC
 from imageseg.images import write_image
 from imageseg.models.base import Network
+from imageseg.training import precision
 from imageseg.training.checkpointing import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 from imageseg.training.task import SegmentationTask
@@ -42,6 +43,7 @@ def recipe(
         network={"encoder": "resnet10t", "pretrained": False, "channels": 8, "low_level_channels": 4, "dropout": 0.5},
         task={"lr": 0.05, "warmup_steps": 2} | (task or {}),
         trainer={"max_steps": 6, "val_every": 3, "output": str(output), "name": name, "accelerator": "cpu"}
+        | {"precision": "32-true"}
         | {"log_every_n_steps": 1, "progress_bar": False}
         | trainer,
     )
@@ -372,7 +374,12 @@ def test_a_split_without_masks_is_refused_before_anything_is_built(tmp_path: Pat
     root = write_fake("VOC", tmp_path)["root"]
     with pytest.raises(InputError, match=r"2008_000003\.jpg: the split 'test' has no masks; it can be predicted"):
         train(
-            Recipe("VOC", "UNet", data={"root": root, "test_split": "test"}, trainer={"output": str(tmp_path / "runs")})
+            Recipe(
+                "VOC",
+                "UNet",
+                data={"root": root, "test_split": "test"},
+                trainer={"output": str(tmp_path / "runs"), "precision": "32-true"},
+            )
         )
     assert not (tmp_path / "runs").exists()
 
@@ -407,3 +414,19 @@ def test_runs_of_networks_on_plain_vits_repeat(
     assert_equal_runs(whole, again)
     evaluated = imageseg.evaluate(Recipe.from_yaml(whole.folder / "config.yaml"), whole.checkpoint)
     assert evaluated.miou == whole.scores.miou
+
+
+def test_a_precision_that_is_left_open_is_settled_kept_and_resumed(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda _: True)
+    monkeypatch.setattr(precision, "seconds_per_step", lambda *_, **__: (2.0, 1.0))
+    run = train(recipe(scenes, tmp_path, "open", precision="auto", max_steps=3))
+    assert "imageseg: precision: bf16-mixed (2.0x as fast as float32 here" in capsys.readouterr().err
+    assert Recipe.from_yaml(run.folder / "config.yaml").trainer["precision"] == "bf16-mixed"
+    last = run.folder / "checkpoints" / "last.ckpt"
+    assert read_record(last)[0].trainer["precision"] == "bf16-mixed"
+    # Going on takes what the run had, whatever would be measured now.
+    monkeypatch.setattr(precision, "seconds_per_step", lambda *_, **__: (1.0, 2.0))
+    resumed = train(recipe(scenes, tmp_path, None, precision="auto", max_steps=6, resume=str(last)))
+    assert Recipe.from_yaml(resumed.folder / "config.yaml").trainer["precision"] == "bf16-mixed"

@@ -45,6 +45,7 @@ def _recipe(scenes: str, output: Path, network: dict[str, Any], **trainer: Any) 
         # Too slow to leave the weights: what is found at the end is what was loaded.
         task={"lr": 1e-12},
         trainer={"max_steps": 2, "val_every": 2, "output": str(output), "name": "run", "accelerator": "cpu"}
+        | {"precision": "32-true"}
         | {"progress_bar": False, "pictures": 1}
         | trainer,
     )

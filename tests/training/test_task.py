@@ -1,12 +1,16 @@
 """SegmentationTask: its groups, its scores, and the arguments that it refuses."""
 
+import shutil
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from imageseg import InputError, Label, LabelSpace, build_model
-from imageseg.training.losses import cross_entropy
+from imageseg.models.base import resize
+from imageseg.training.losses import LOSSES, cross_entropy
 from imageseg.training.mask_loss import mask_classification
 from imageseg.training.task import SegmentationTask
 
@@ -67,10 +71,100 @@ def test_auxiliary_losses_are_weighted_and_added(monkeypatch: pytest.MonkeyPatch
     task = make_task(aux_weight=0.25)
     monkeypatch.setattr(task, "log", lambda *_: None)
     logits, aux = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 8, 8)
-    monkeypatch.setattr(task.network, "forward_with_aux", lambda images: (logits, [aux, aux]))
-    batch = {"image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "mask": torch.ones(1, 8, 8, dtype=torch.uint8)}
-    expected = task.loss(logits, batch["mask"], None) + 0.5 * task.loss(aux, batch["mask"], None)
+    monkeypatch.setattr(task.network, "coarse_logits_with_aux", lambda images: (logits, [aux, aux]))
+    batch = {"image": torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "mask": torch.ones(1, 16, 16, dtype=torch.uint8)}
+    main, auxiliary = (cross_entropy(resize(maps, (16, 16)), batch["mask"], None) for maps in (logits, aux))
+    expected = main + 0.5 * auxiliary
     assert task.training_step(batch, 0).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_step_is_the_plain_loss_of_the_networks_logits(
+    *, name: str, align_corners: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_model("DeepLabV3", 2, encoder="resnet10t", pretrained=False, aux=True, channels=8, dropout=0.0)
+    network.align_corners = align_corners
+    network.auxiliary.eval()  # its dropout
+    task = SegmentationTask(network, LABELS, loss=name).train()
+    network.auxiliary[3].eval()
+    monkeypatch.setattr(task, "log", lambda *_: None)
+    batch = {
+        "image": torch.randint(0, 256, (2, 3, 64, 80), dtype=torch.uint8),
+        "mask": torch.randint(0, 2, (2, 64, 80), dtype=torch.uint8),
+    }
+    logits, (aux,) = network.forward_with_aux(batch["image"])
+    expected = LOSSES[name](logits, batch["mask"], None) + 0.4 * LOSSES[name](aux, batch["mask"], None)
+    found = task.training_step(batch, 0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    weight = network.classifier.weight
+    (one,), (other,) = torch.autograd.grad(found, weight), torch.autograd.grad(expected, weight)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_fused_optimizers_step_as_plain_ones(optimizer: str) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    ends = []
+    for clip in (None, 1.0):
+        torch.manual_seed(0)
+        task = make_task(optimizer=optimizer, lr=1e-3).train()
+        task.trainer = SimpleNamespace(gradient_clip_val=clip, estimated_stepping_batches=10, strategy=None)
+        stepping = task.configure_optimizers()["optimizer"]
+        assert all(group["fused"] is (clip is None) for group in stepping.param_groups)
+        for _ in range(3):
+            stepping.zero_grad()
+            task.network(images).square().mean().backward()
+            stepping.step()
+        ends.append([parameter.detach().clone() for parameter in task.parameters()])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_keeps_the_names_of_weights_and_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task().train()
+    names = list(task.state_dict())
+    compiled = []
+
+    def noted(function: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        compiled.append(dynamic)
+        return function
+
+    monkeypatch.setattr(torch, "compile", noted)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    task.compile_network()
+    assert compiled == [False]
+    assert list(task.state_dict()) == names
+    monkeypatch.setattr(task, "log", lambda *_: None)
+    batch = {"image": torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "mask": torch.ones(2, 32, 32, dtype=torch.uint8)}
+    assert task.training_step(batch, 0).item() > 0
+
+
+def test_compiling_without_a_compiler_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"found no C\+\+ compiler \(g\+\+, clang\+\+, cl\); install g\+\+, or leave it out"
+    ):
+        make_task().compile_network()
+    monkeypatch.setenv("CXX", "ccache my-compiler")
+    with pytest.raises(InputError, match=r"compiler \(ccache\)"):
+        make_task().compile_network()
+    with pytest.raises(InputError, match="'mask_classification' cannot be compiled"):
+        make_mask_task(loss="mask_classification").compile_network()
+
+
+def test_validation_logs_the_plain_cross_entropy_over_the_split() -> None:
+    task = make_task(loss="dice").eval()
+    images = torch.randint(0, 256, (2, 1, 3, 48, 33), dtype=torch.uint8)
+    masks = torch.randint(0, 2, (2, 1, 48, 33), dtype=torch.uint8)
+    masks[1, :, :40] = 255
+    with torch.no_grad():
+        for image, mask in zip(images, masks, strict=True):
+            task.validation_step({"image": image, "mask": mask}, 0)
+        expected = cross_entropy(task.network(images.flatten(0, 1)), masks.flatten(0, 1))
+    assert float(task._loss_sum[0] / task._loss_sum[1]) == pytest.approx(float(expected), rel=1e-5)
+    assert int(task._loss_sum[1]) == 48 * 33 + 8 * 33
 
 
 def make_mask_task(**arguments) -> SegmentationTask:
@@ -128,6 +222,12 @@ def test_validation_of_a_task_on_masks_measures_pixels() -> None:
             "needs a network that predicts masks, found UNet; take EoMT, or pass --task.loss cross_",
         ),
         ({"loss": "cros_entropy"}, "did you mean 'cross_entropy'"),
+        (
+            {"loss": "focal", "label_smoothing": 0.1},
+            "label_smoothing must be 0 or more and below 1, and is of cross_entropy only",
+        ),
+        ({"label_smoothing": 1.0}, "label_smoothing must be 0 or more and below 1"),
+        ({"loss": "lovasz", "class_weights": [1.0, 1.0]}, "'lovasz' weighs all classes alike; leave class_weights out"),
         ({"schedule": "step"}, "there are poly, cosine, constant"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"class_weights": [1.0]}, "class_weights has 1 entries for 2 classes"),

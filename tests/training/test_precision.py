@@ -1,0 +1,103 @@
+"""The precision of a run that leaves it open: who decides, what is said, and that the trial leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from imageseg import build_model
+from imageseg.models.base import Network
+from imageseg.training import precision as module
+from imageseg.training.precision import chosen_precision, seconds_per_step
+
+
+def a_network() -> Network:
+    return build_model("DeepLabV3", 3, encoder="resnet10t", pretrained=False, channels=8, aux=True, dropout=0.5)
+
+
+def chosen(
+    device: str, *, fast: bool, seconds: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch, processes: int = 1
+) -> tuple[str, list[str]]:
+    monkeypatch.setattr(module, "has_fast_bfloat16", lambda _: fast)
+    lines: list[str] = []
+
+    def measured(*_: object, **__: object) -> tuple[float, float]:
+        assert seconds is not None, "nothing is to be measured"
+        return seconds
+
+    monkeypatch.setattr(module, "seconds_per_step", measured)
+    found = chosen_precision(
+        a_network(),
+        device=torch.device(device),
+        processes=processes,
+        crop_size=(64, 64),
+        batch_size=2,
+        channels_last=True,
+        say=lines.append,
+    )
+    return found, lines
+
+
+@pytest.mark.parametrize(
+    ("device", "fast", "seconds", "processes", "expected", "said"),
+    [
+        (
+            "cpu",
+            True,
+            (1.9, 1.0),
+            1,
+            "bf16-mixed",
+            "1.9x as fast as float32 here; --trainer.precision 32-true switches",
+        ),
+        ("cpu", True, (1.05, 1.0), 1, "32-true", "1.1x as fast as float32 here; --trainer.precision bf16-mixed takes"),
+        ("cpu", True, (0.5, 1.0), 1, "32-true", "0.5x as fast"),
+        ("cpu", True, None, 2, "32-true", "2 processes"),
+        ("cpu", False, None, 1, "32-true", ""),
+        ("mps", True, None, 1, "32-true", ""),
+        ("cuda", True, None, 4, "bf16-mixed", "bfloat16 is hardware here"),
+        ("cuda", False, None, 1, "32-true", ""),
+    ],
+)
+def test_the_device_and_the_measurement_decide(
+    *,
+    device: str,
+    fast: bool,
+    seconds: tuple[float, float] | None,
+    processes: int,
+    expected: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, lines = chosen(device, fast=fast, seconds=seconds, processes=processes, monkeypatch=monkeypatch)
+    assert found == expected
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
+
+
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_the_trial_leaves_no_trace(batch_size: int) -> None:
+    network = a_network().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    seconds = seconds_per_step(network, crop_size=(64, 80), batch_size=batch_size, channels_last=True)
+    assert torch.equal(torch.rand(3), expected)
+    assert min(seconds) > 0
+    assert not network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_trial_runs_both_ways_on_small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, seen = a_network(), []
+
+    def noted(self: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        seen.append((tuple(images.shape), torch.is_autocast_enabled("cpu")))
+        return next(self.parameters()).sum() * images.mean(), []
+
+    monkeypatch.setattr(type(network), "coarse_logits_with_aux", noted)
+    seconds_per_step(network, crop_size=(1024, 100), batch_size=16, channels_last=False)
+    assert seen == [((2, 3, 256, 100), False), ((2, 3, 256, 100), True)] * 4
