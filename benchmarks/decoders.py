@@ -122,7 +122,7 @@ def windows(pngs: Sequence[Path], masks: Sequence[Path], repeats: int) -> list[R
         for height, width in ((512, 1024), (256, 512)):
             generator = np.random.default_rng(0)
             work = []
-            for turn in range(24):
+            for turn in range(12):
                 top, left = int(generator.integers(1024 - height + 1)), int(generator.integers(2048 - width + 1))
                 work.append((turn % len(pngs), Box(top, left, top + height, left + width)))
 

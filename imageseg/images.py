@@ -120,7 +120,7 @@ class OpenImage:
         expected = (-(-height // factor), -(-width // factor), 3)
         if image is None or image.shape != expected or image.dtype != np.uint8:
             return None
-        return np.asarray(image if factor == 1 else image[:, :, ::-1])
+        return np.asarray(image if factor == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     def _read_any(self, content: bytes) -> npt.NDArray[np.uint8]:
         with _opened(self._path, content=content) as picture:

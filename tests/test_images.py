@@ -463,6 +463,7 @@ def test_a_jpeg_that_will_shrink_is_decoded_smaller(tmp_path, shrink, factor):
     whole = read_image(path).astype(int)
     smaller = OpenImage(path).read(shrink=shrink)
     assert smaller.shape == (-(-99 // factor), 160 // factor, 3)
+    assert smaller.strides[2] == 1
     by_area = whole[: 99 // factor * factor].reshape(99 // factor, factor, 160 // factor, factor, 3).mean((1, 3))
     assert np.abs(smaller[: 99 // factor] - by_area).mean() < 3
     part = OpenImage(path).read((16, 8, 99, 80), shrink=shrink)
