@@ -94,6 +94,11 @@ def lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) ->
     return torch.stack(losses).mean() if losses else logits.sum() * 0
 
 
+def cross_entropy_lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """The sum of both; the weights are of the cross-entropy."""
+    return cross_entropy(logits, mask, class_weights) + lovasz(logits, mask)
+
+
 def jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:
     """How far the Jaccard loss rises with each pixel that is got wrong, one after the other.
 
@@ -164,4 +169,5 @@ LOSSES: dict[str, Loss] = {
     "dice": dice,
     "cross_entropy_dice": cross_entropy_dice,
     "lovasz": lovasz,
+    "cross_entropy_lovasz": cross_entropy_lovasz,
 }

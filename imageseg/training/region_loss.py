@@ -48,6 +48,14 @@ def upsampled_lovasz(
     return computed(compute, logits, mask, align_corners=align_corners)
 
 
+def upsampled_cross_entropy_lovasz(
+    logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
+) -> Tensor:
+    """As ``upsampled_dice``, for ``cross_entropy_lovasz``."""
+    pixels = upsampled_cross_entropy(logits, mask, class_weights, align_corners=align_corners)
+    return pixels + upsampled_lovasz(logits, mask, align_corners=align_corners)
+
+
 def _dice(upsampled: Upsampled, mask: Tensor, *, learns: bool) -> Tensor:
     classes = upsampled.coarse.shape[1]
     padded = upsampled.padded(mask, IGNORE)

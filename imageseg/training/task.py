@@ -23,7 +23,12 @@ from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores
 from imageseg.training.mask_loss import mask_classification
 from imageseg.training.pixel_loss import UpsampledLoss, upsampled_cross_entropy, upsampled_focal, upsampled_ohem
-from imageseg.training.region_loss import upsampled_cross_entropy_dice, upsampled_dice, upsampled_lovasz
+from imageseg.training.region_loss import (
+    upsampled_cross_entropy_dice,
+    upsampled_cross_entropy_lovasz,
+    upsampled_dice,
+    upsampled_lovasz,
+)
 from imageseg.training.schedule import SCHEDULES, factor_at
 
 PIXEL_LOSSES: dict[str, UpsampledLoss] = {
@@ -33,6 +38,7 @@ PIXEL_LOSSES: dict[str, UpsampledLoss] = {
     "dice": upsampled_dice,
     "cross_entropy_dice": upsampled_cross_entropy_dice,
     "lovasz": upsampled_lovasz,
+    "cross_entropy_lovasz": upsampled_cross_entropy_lovasz,
 }
 """Each equals that of its name in ``losses.LOSSES``, on resized logits."""
 
@@ -49,8 +55,8 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: of convolution and linear weights; normalisation and biases have none.
         schedule: "poly", "cosine" or "constant", per optimiser step.
         warmup_steps: optimiser steps of linear rise before it.
-        loss: "cross_entropy"; "ohem" (only of hard pixels); "focal"; "dice"; "cross_entropy_dice" (the sum of both); "lovasz";
-            or "mask_classification" for a network that predicts masks (EoMT).
+        loss: "cross_entropy"; "ohem" (only of hard pixels); "focal"; "dice"; "lovasz"; "cross_entropy_dice" and
+            "cross_entropy_lovasz" (sums of two); or "mask_classification" for a network that predicts masks (EoMT).
         label_smoothing: of "cross_entropy": the share of a pixel's label that is spread evenly over all classes.
         class_weights: one factor per class, in the order of the labels; "dice" and "lovasz" have none.
         aux_weight: of the loss of each auxiliary head, where the network has any.
@@ -69,7 +75,14 @@ class SegmentationTask(pl.LightningModule):
         schedule: Literal["poly", "cosine", "constant"] = "poly",
         warmup_steps: int = 0,
         loss: Literal[
-            "cross_entropy", "ohem", "focal", "dice", "cross_entropy_dice", "lovasz", "mask_classification"
+            "cross_entropy",
+            "ohem",
+            "focal",
+            "dice",
+            "lovasz",
+            "cross_entropy_dice",
+            "cross_entropy_lovasz",
+            "mask_classification",
         ] = "cross_entropy",
         label_smoothing: float = 0.0,
         class_weights: list[float] | None = None,
@@ -93,7 +106,7 @@ class SegmentationTask(pl.LightningModule):
             )
         if class_weights is not None and loss in _EQUAL_CLASSES:
             raise InputError(
-                f"loss '{loss}' weighs all classes alike; leave class_weights out, or take cross_entropy_dice"
+                f"loss '{loss}' weighs all classes alike; leave class_weights out, or take cross_entropy_{loss}"
             )
         if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
             raise InputError(f"class_weights must be numbers of 0 or more, found {class_weights}")
