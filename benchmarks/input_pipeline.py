@@ -36,9 +36,11 @@ from imageseg.images import IMAGE_SUFFIXES, read_mask, write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import PRESETS, Augmentation
 from imageseg.pipeline.loader import Loading, training_loader
+from imageseg.pipeline.packed import PackedSamples
+from imageseg.pipeline.packing import pack
 from imageseg.pipeline.regions import RegionSamples
 from imageseg.pipeline.stream import AugmentedSamples, Draw
-from imageseg.pipeline.whole import WholePair, WholeSamples
+from imageseg.pipeline.whole import WholePair
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LABELS = LabelSpace([Label(f"class {value}", (value, value, value), (value,)) for value in range(64)])
@@ -89,7 +91,7 @@ def png(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
     usual = Usual(samples, PNG.crop)
     name = "PNG 2048 x 1024 to 1024 x 512"
     yield compared(f"{name}, packed", crops(packed(folder, samples), PNG.crop, draws), over(usual, draws), repeats)
-    yield compared(f"{name}, from files", crops(opened(samples), PNG.crop, draws), over(usual, draws), repeats)
+    yield compared(f"{name}, from files", crops(samples, PNG.crop, draws), over(usual, draws), repeats)
     yield compared(
         f"{name}, decoding left out",
         crops(decoded(samples), PNG.crop, draws),
@@ -101,7 +103,7 @@ def png(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
 def jpeg(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
     """BDD100K's pictures, beside Albumentations and beside torchvision's reference of segmentation."""
     samples = unpacked(pictures(folder, "bdd100k_sample", ".jpg", JPEG.picture))
-    ours = crops(opened(samples), JPEG.crop, draws)
+    ours = crops(samples, JPEG.crop, draws)
     name = "JPEG 1280 x 720 to 512 x 512"
     yield compared(f"{name}, from files", ours, over(Usual(samples, JPEG.crop), draws), repeats)
     yield compared(f"{name}, from files, torchvision v2", ours, over(TorchVision(samples, JPEG.crop), draws), repeats)
@@ -118,7 +120,7 @@ def camvid(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
     samples = unpacked(pictures(folder, "camvid", ".jpg", CAMVID.picture))
     usual = Usual(samples, CAMVID.crop)
     name = "JPEG 480 x 360 to 256 x 256"
-    yield compared(f"{name}, from files", crops(opened(samples), CAMVID.crop, draws), over(usual, draws), repeats)
+    yield compared(f"{name}, from files", crops(samples, CAMVID.crop, draws), over(usual, draws), repeats)
     yield compared(f"{name}, packed", crops(packed(folder, samples), CAMVID.crop, draws), over(usual, draws), repeats)
 
 
@@ -155,7 +157,7 @@ def workers(folder: Path, repeats: int) -> Iterator[Row]:
     augmentation = Augmentation(crop_size=PNG.crop)
     batches = 6
     for count in range(3):
-        for name, regions in (("packed", packed(folder, samples)), ("from files", opened(samples))):
+        for name, regions in (("packed", packed(folder, samples)), ("from files", samples)):
             loading = Loading(batch_size=4, num_workers=count)
             ours = iter(training_loader(regions, augmentation, loading=loading, seed=0))
             usual = DataLoader(Usual(samples, PNG.crop), 4, sampler=_Endless(), num_workers=count)
@@ -178,14 +180,11 @@ def unpacked(pairs: list[Pair]) -> PairSamples:
     return PairSamples(pairs, LABELS)
 
 
-def opened(samples: PairSamples) -> RegionSamples:
-    """The same, to be read in parts; their files are decoded each time."""
-    return WholeSamples(samples)
-
-
 def packed(folder: Path, samples: PairSamples) -> RegionSamples:
     """The same, decoded once into files that are mapped into memory."""
-    return _Mapped(folder, samples)
+    store = folder / "store"
+    pack(store, samples.pairs, samples.labels, samples.read_stored, workers=1)
+    return PackedSamples(store, samples)
 
 
 def decoded(samples: PairSamples) -> RegionSamples:
@@ -214,24 +213,6 @@ class _Whole:
 
     def open(self, index: int) -> WholePair:
         return WholePair(*self.pairs[index])
-
-
-class _Mapped(_Whole):
-    def __init__(self, folder: Path, samples: PairSamples) -> None:
-        self.files = []
-        for index in range(len(samples)):
-            arrays = samples.read(index)
-            names = [folder / f"{samples.name(index)}.{kind}.npy" for kind in ("image", "mask")]
-            for name, array in zip(names, arrays, strict=True):
-                np.save(name, array)
-            self.files.append(names)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def open(self, index: int) -> WholePair:
-        image, mask = (np.load(name, mmap_mode="r") for name in self.files[index])
-        return WholePair(image, mask)
 
 
 # Theirs.

@@ -82,7 +82,7 @@ class OpenImage:
 
         Args:
             box: top, left, bottom, right in pixels, half open, inside the picture; unset, all of it.
-            shrink: how many times smaller the result will be made. From 2 on, a JPEG may be decoded at a half, a quarter or
+            shrink: how many times smaller the result will be made. Above 2, a JPEG may be decoded at a half, a quarter or
                 an eighth of its size, which the box must fit in whole pixels; h x w is then that share of the box, rounded up.
         """
         if self._plain is not None:
@@ -101,7 +101,7 @@ class OpenImage:
         height, width = self._plain.size
         for factor in _REDUCED if self._plain.is_jpeg else ():
             ends = (bottom % factor == 0 or bottom == height) and (right % factor == 0 or right == width)
-            if factor <= shrink and top % factor == left % factor == 0 and ends:
+            if factor < shrink and top % factor == left % factor == 0 and ends:
                 return factor
         return 1
 

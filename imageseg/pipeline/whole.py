@@ -1,8 +1,6 @@
-"""Pairs that are in memory as a whole, read like those that can be read in parts."""
+"""WholePair: a pair that is in memory, cut like those that are read in parts."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,34 +33,3 @@ class WholePair:
     def image(self, box: Box, *, shrink: float = 1.0) -> npt.NDArray[np.uint8]:
         """(bottom - top, right - left, 3) RGB: nothing is saved by shrinking what is decoded already."""
         return self._image[box.top : box.bottom, box.left : box.right]
-
-
-class ReadableSamples(Protocol):
-    """Pairs that can only be read as a whole."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """(H, W, 3) picture and (H, W) mask."""
-
-    def name(self, index: int) -> str:
-        """The sample's name."""
-
-
-class WholeSamples:
-    """Samples that are read as a whole, opened as ``RegionSamples`` are."""
-
-    def __init__(self, samples: ReadableSamples) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def name(self, index: int) -> str:
-        """The sample's name."""
-        return self._samples.name(index)
-
-    def open(self, index: int) -> WholePair:
-        """One pair, decoded now."""
-        return WholePair(*self._samples.read(index))

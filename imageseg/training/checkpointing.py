@@ -129,8 +129,10 @@ def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
     yield "use", theirs.use, ours.use
     yield "model", theirs.model, ours.model
     theirs = completed(theirs)  # an option that is newer than the checkpoint had the effect of its default
-    loading = {f"data.{name}" for name in ("root", "num_workers", "pack", "pack_folder", "prefetch_factor")}
+    loading = {f"data.{name}" for name in ("root", "num_workers", "pack_folder", "prefetch_factor")}
     free = {*loading, "task.channels_last"}
+    if ours.data["scale"][0] >= 0.5:  # else JPEGs may be decoded at a reduced size, unless they are packed
+        free.add("data.pack")
     kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val")
     for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):
         one, other = getattr(theirs, section), getattr(ours, section)

@@ -19,7 +19,7 @@ from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded
 from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.sampler import RareClasses
 from imageseg.pipeline.stream import StreamBatches
-from imageseg.pipeline.whole import WholeSamples
+from imageseg.pipeline.whole import WholePair
 from imageseg.sample import Sample, make_sample
 
 
@@ -40,6 +40,9 @@ class _Counted(Dataset[Sample]):
         shape = (3 + index, 5) if self.sizes else (6, 5)
         return np.full((*shape, 3), index, np.uint8), np.full(shape, index, np.uint8)
 
+    def open(self, index: int) -> WholePair:
+        return WholePair(*self.read(index))
+
     def name(self, index: int) -> str:
         return f"picture {index}"
 
@@ -51,9 +54,7 @@ def _unchanged(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_batches_are_channels_last(num_workers: int) -> None:
-    loader = training_loader(
-        WholeSamples(_Counted(10)), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0
-    )
+    loader = training_loader(_Counted(10), _unchanged, loading=Loading(batch_size=4, num_workers=num_workers), seed=0)
     batch = next(iter(loader))
     assert batch["image"].shape == (4, 3, 6, 5)
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
@@ -66,7 +67,7 @@ def test_training_batches_are_channels_last(num_workers: int) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num_workers: int) -> None:
     loader = training_loader(
-        WholeSamples(_Counted(10)),
+        _Counted(10),
         _unchanged,
         loading=Loading(batch_size=3, num_workers=num_workers),
         seed=5,
@@ -90,7 +91,7 @@ def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int)
         return image, np.full_like(mask, 9 if focus is None else focus)
 
     loading = Loading(batch_size=4, num_workers=num_workers)
-    loader = training_loader(WholeSamples(_Counted(6)), transform, loading=loading, seed=5, order=order, first_batch=1)
+    loader = training_loader(_Counted(6), transform, loading=loading, seed=5, order=order, first_batch=1)
     batches = list(islice(iter(loader), 3))
     drawn = list(chain.from_iterable(order.draws(epoch) for epoch in range(3)))[4:16]
     assert [name for batch in batches for name in batch["name"]] == [f"picture {draw.sample}" for draw in drawn]
@@ -100,7 +101,7 @@ def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int)
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_training_batches_know_their_pixels_and_scored_ones_do_not(num_workers: int) -> None:
     loading = Loading(batch_size=2, num_workers=num_workers)
-    loader = training_loader(WholeSamples(_Counted(3)), _unchanged, loading=loading, seed=0)
+    loader = training_loader(_Counted(3), _unchanged, loading=loading, seed=0)
     for batch in islice(iter(loader), 4):
         numbers = [int(mask[0, 0]) for mask in batch["mask"]]
         expected = torch.zeros(256, dtype=torch.int64)
@@ -131,11 +132,7 @@ def test_pictures_are_scored_in_order_and_at_their_own_size(num_workers: int) ->
 
 def test_making_loaders_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
-    next(
-        iter(
-            training_loader(WholeSamples(_Counted(4)), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)
-        )
-    )
+    next(iter(training_loader(_Counted(4), _unchanged, loading=Loading(batch_size=2, num_workers=0), seed=0)))
     next(iter(evaluation_loader(_Counted(4), 4, num_workers=0)))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -148,7 +145,7 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
     pair.mask.write_bytes(b"damaged")
     samples = dataset.samples("train")
     loader = training_loader(
-        WholeSamples(samples),
+        samples,
         Augmentation(crop_size=(4, 4)),
         loading=Loading(batch_size=1, num_workers=num_workers),
         seed=0,

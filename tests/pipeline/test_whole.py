@@ -1,11 +1,11 @@
-"""Pairs in memory: parts are views of what was decoded once."""
+"""Pairs in memory: parts are views."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from imageseg.pipeline.regions import Box
-from imageseg.pipeline.whole import WholePair, WholeSamples
+from imageseg.pipeline.whole import WholePair
 
 
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
@@ -21,28 +21,3 @@ def test_parts_are_views() -> None:
     for part, whole in ((pair.image(box, shrink=3.0), image), (pair.mask(box), mask)):
         assert np.array_equal(part, whole[1:4, 2:7])
         assert np.shares_memory(part, whole)
-
-
-class _Readable:
-    def __init__(self) -> None:
-        self.read_so_far: list[int] = []
-
-    def __len__(self) -> int:
-        return 3
-
-    def name(self, index: int) -> str:
-        return f"picture {index}"
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        self.read_so_far.append(index)
-        return _arrays()
-
-
-def test_samples_are_decoded_when_they_are_opened() -> None:
-    readable = _Readable()
-    samples = WholeSamples(readable)
-    assert len(samples) == 3
-    assert samples.name(2) == "picture 2"
-    assert readable.read_so_far == []
-    assert samples.open(2).size == (5, 7)
-    assert readable.read_so_far == [2]
