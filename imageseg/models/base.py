@@ -172,7 +172,13 @@ def _places(size: int, source: int, *, align_corners: bool) -> Tensor:
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """(N, C, H, W) logits to (N, H, W) uint8 class indices."""
-    # On a processor max() is four times faster than argmax() and picks the same of equals.
-    indices = logits.argmax(1) if logits.is_cuda else logits.max(1).indices
-    return indices.to(torch.uint8)
+    """(N, C, H, W) logits to (N, H, W) uint8 class indices; of equal logits, the first."""
+    if logits.is_cuda:
+        return logits.argmax(1).to(torch.uint8)
+    if logits.stride(1) == 1:
+        return logits.max(1).indices.to(torch.uint8)  # channels last: four times faster than argmax()
+    # Torch finds the place of a maximum one by one, the maximum alone by whole vectors: several times faster.
+    classes = logits.shape[1]
+    rank = torch.arange(classes, 0, -1, dtype=torch.uint8).view(1, -1, 1, 1)
+    first = ((logits == logits.amax(1, keepdim=True)) * rank).amax(1)
+    return (classes - first).clamp(max=classes - 1)  # where all are NaN, any class will do
