@@ -142,6 +142,7 @@ def _with_precision(recipe: Recipe, training: Training, precision: Callable[[], 
 def _chosen_precision(task: SegmentationTask, recipe: Recipe, training: Training) -> str:
     return chosen_precision(
         task.network,
+        described=[recipe.model, recipe.network, len(task.labels)],
         device=_device(training),
         processes=_world_size(training),
         crop_size=recipe.data["crop_size"],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
+import platform
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from imageseg.datasets.statistics_cache import fingerprint, kept
 from imageseg.models.base import Network
 from imageseg.models.processor import has_fast_bfloat16
 
@@ -25,6 +29,7 @@ _GAIN = 1.1
 def chosen_precision(
     network: Network,
     *,
+    described: Any,
     device: torch.device,
     processes: int,
     crop_size: Sequence[int],
@@ -34,8 +39,11 @@ def chosen_precision(
 ) -> str:
     """Decides, and says in a line what and why.
 
+    What was measured is kept in the user's cache folder, so that the same run on the same machine decides the same again.
+
     Args:
         network: stays as it is: weights, statistics, and what is drawn after this.
+        described: its name and arguments, as plain values: what was measured is kept under them.
         device: that the run will use.
         processes: of the run. Several on processors would have to agree on what each has measured, so they take float32.
         crop_size: of the run.
@@ -54,7 +62,18 @@ def chosen_precision(
     if processes > 1:
         say(f"precision: {FULL} ({processes} processes; --trainer.precision {MIXED} may be faster)")
         return FULL
-    full, mixed = seconds_per_step(network, crop_size=crop_size, batch_size=batch_size, channels_last=channels_last)
+
+    def measured() -> dict[str, float]:
+        full, mixed = seconds_per_step(network, crop_size=crop_size, batch_size=batch_size, channels_last=channels_last)
+        return {FULL: full, MIXED: mixed}
+
+    seconds = kept(
+        ["precision", described, list(crop_size), batch_size, channels_last],
+        fingerprint(torch.__version__, platform.node(), os.cpu_count(), torch.get_num_threads()),
+        measured,
+        lambda values: float(values[FULL]) / float(values[MIXED]),
+    )
+    full, mixed = seconds[FULL], seconds[MIXED]
     gain = f"{full / mixed:.1f}x as fast as float32"
     if full < _GAIN * mixed:
         say(f"precision: {FULL} (bfloat16 is {gain} here; --trainer.precision {MIXED} takes it all the same)")

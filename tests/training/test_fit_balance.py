@@ -44,7 +44,14 @@ def recipe(scenes: str, output: Path, name: str | None, *, data: dict[str, Any],
         | {"num_workers": 0}
         | data,
         network={"encoder": "resnet10t", "pretrained": False, "decoder_channels": [8, 8, 8, 8, 8]},
-        trainer={"max_steps": 6, "val_every": 3, "output": str(output), "name": name, "accelerator": "cpu"}
+        trainer={
+            "max_steps": 6,
+            "val_every": 3,
+            "output": str(output),
+            "name": name,
+            "accelerator": "cpu",
+            "precision": "32-true",
+        }
         | {"log_every_n_steps": 1, "progress_bar": False, "pictures": 1}
         | trainer,
     )

@@ -29,6 +29,7 @@ def chosen(
     monkeypatch.setattr(module, "seconds_per_step", measured)
     found = chosen_precision(
         a_network(),
+        described=["DeepLabV3", seconds],
         device=torch.device(device),
         processes=processes,
         crop_size=(64, 64),
@@ -73,6 +74,21 @@ def test_the_device_and_the_measurement_decide(
     assert found == expected
     assert len(lines) == bool(said)
     assert said in "".join(lines)
+
+
+def test_the_same_run_decides_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([(1.9, 1.0), (1.0, 1.0)])
+
+    def again(described: object) -> str:
+        monkeypatch.setattr(module, "has_fast_bfloat16", lambda _: True)
+        monkeypatch.setattr(module, "seconds_per_step", lambda *_, **__: next(times))
+        device = torch.device("cpu")
+        options = {"crop_size": (64, 64), "batch_size": 2, "channels_last": True, "say": lambda line: None}
+        return chosen_precision(a_network(), described=described, device=device, processes=1, **options)
+
+    assert again(["UNet", {"encoder": "resnet10t"}]) == "bf16-mixed"
+    assert again(["UNet", {"encoder": "resnet10t"}]) == "bf16-mixed", "it was measured anew"
+    assert again(["UNet", {"encoder": "resnet18"}]) == "32-true"
 
 
 @pytest.mark.parametrize("batch_size", [2, 8])
