@@ -25,6 +25,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _REDUCED = (8, 4, 2)
 _SHORT = 0.85
 """Up to this share of a PNG's rows, Pillow is faster that stops below them than OpenCV that decodes all."""
@@ -133,15 +134,20 @@ class OpenImage:
             return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
 
 
-def read_mask(path: str | Path) -> npt.NDArray[Any]:
+def read_mask(path: str | Path, *, rows: int | None = None) -> npt.NDArray[Any]:
     """A mask as the file stores it: (H, W) integers for modes L, P, 1 and 16-bit grey; (H, W, 3) uint8 for RGB.
 
     Palette files give their indices, never their colours. No EXIF rotation: masks have none.
 
+    Args:
+        path: its file.
+        rows: how many of them are wanted, from the top; there may be more. A PNG is not decoded below them, and a fault
+            there is not found.
+
     Raises:
         InputError: the file is missing, no picture, damaged, lossy, or of a mode that holds no labels.
     """
-    with _opened(path) as picture:
+    with _opened(path, content=None if rows is None else _down_to(path, rows)) as picture:
         if picture.format == "JPEG":
             raise InputError(f"{path}: a JPEG cannot keep labels exactly; save masks as PNG")
         if picture.mode in ("L", "P", "RGB", *_SIXTEEN_BIT_MODES):
@@ -262,7 +268,7 @@ def _is_harmless(marker: int, segment: bytes) -> bool:
 
 def _plain_png(content: bytes) -> _Plain | None:
     """None: no PNG, a damaged one, or one that Pillow shall read. Every chunk is looked at, none is decoded."""
-    if content[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" or len(content) < 33:
+    if content[:16] != _PNG_BEGINS or len(content) < 33:
         return None
     width, height, bits, color, compression, filters, interlace = struct.unpack_from(">IIBBBBB", content, 16)
     if (bits, compression, filters, interlace) != (8, 0, 0, 0) or color not in (0, 2):
@@ -277,6 +283,18 @@ def _plain_png(content: bytes) -> _Plain | None:
             return None
         position += 12 + length
     return _Plain((height, width), is_jpeg=False) if kind == b"IEND" and position <= len(content) else None
+
+
+def _down_to(path: str | Path, rows: int) -> bytes | None:
+    """A PNG that ends after so many rows; None where the file is none, or interlaced, or not much longer, or faulty."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return None  # which opening it will tell of
+    if content[:16] != _PNG_BEGINS or len(content) < 33 or content[28] != 0:
+        return None
+    width, height = struct.unpack_from(">II", content, 16)
+    return _shortened(content, rows) if rows <= _SHORT * height and width * height <= MAX_PIXELS else None
 
 
 def _shortened(content: bytes, rows: int) -> bytes:

@@ -485,3 +485,27 @@ def test_real_pictures_are_plain_and_the_same(samples):
         for path in sorted((samples / folder).glob("*.jpg"))[:6]:
             assert is_plain(path)
             np.testing.assert_array_equal(read_image(path), by_pillow(path).read())
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGB", "I;16"])
+def test_the_upper_rows_of_a_mask_are_those_of_the_whole(tmp_path, mode):
+    values = np.random.default_rng(0).integers(0, 2, (40, 30), np.uint8)
+    Image.fromarray(values).convert(mode).save(tmp_path / "a.png")
+    whole = read_mask(tmp_path / "a.png")
+    for rows in (1, 7, 33, 40):
+        upper = read_mask(tmp_path / "a.png", rows=rows)
+        assert len(upper) in (rows, 40)
+        np.testing.assert_array_equal(upper[:rows], whole[:rows])
+
+
+def test_a_mask_is_not_decoded_below_the_rows_that_are_wanted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[-2000:-100] = bytes(1900)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError):
+        read_mask(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", rows=50), noise[:50])
+    with pytest.raises(InputError, match=r"missing\.png: no such file"):
+        read_mask(tmp_path / "missing.png", rows=50)
