@@ -58,11 +58,20 @@ class Window:
         (left, right), (column, column_end) = _seen(self.box.left, self.box.right, size[1], self.crop_size[1])
         return Box(top, left, bottom, right), Box(row, column, row_end, column_end)
 
+    @property
+    def shrink(self) -> float:
+        """Pixels of the picture per pixel of the crop, 1 at least.
+
+        Not of what is seen, whose place in the crop is rounded: a scale of 0.5 would then reach beyond 2 here and there, from
+        where on readers may give other pixels than those of the picture.
+        """
+        height, width = self.box.bottom - self.box.top, self.box.right - self.box.left
+        return max(1.0, min(height / self.crop_size[0], width / self.crop_size[1]))
+
     def _upright(self, pair: OpenPair) -> tuple[Array, Array]:
         seen, place = self.seen(pair.size)
         height, width = place.bottom - place.top, place.right - place.left
-        shrink = min((seen.bottom - seen.top) / height, (seen.right - seen.left) / width)
-        image = _resized(pair.image(seen, shrink=max(1.0, shrink)), (height, width))
+        image = _resized(pair.image(seen, shrink=self.shrink), (height, width))
         # INTER_NEAREST rounds down, which moves masks by up to a pixel against their pictures.
         mask = cv2.resize(pair.mask(seen), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         if (height, width) != self.crop_size:
@@ -75,17 +84,14 @@ class Window:
         to_picture = self._to_picture(pair.size)
         height, width = self.crop_size
         corners = to_picture @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])  # x over y
-        shrink = min(
-            (self.box.bottom - self.box.top) / height, (self.box.right - self.box.left) / width
-        )  # source pixels per pixel of the crop
-        margin = math.ceil(shrink) + 1  # of neighbours that are interpolated with
+        margin = math.ceil(self.shrink) + 1  # of neighbours that are interpolated with
         (left, top), (right, bottom) = (
             np.maximum(0, np.floor(corners.min(axis=1)).astype(int) - margin),
             np.minimum(pair.size[::-1], np.ceil(corners.max(axis=1)).astype(int) + margin),
         )
         region = Box(int(top), int(left), int(bottom), int(right))
-        image = pair.image(region, shrink=max(1.0, shrink))
-        fewer = int(shrink * min(image.shape[0] / (bottom - top), image.shape[1] / (right - left)))
+        image = pair.image(region, shrink=self.shrink)
+        fewer = int(self.shrink * min(image.shape[0] / (bottom - top), image.shape[1] / (right - left)))
         if fewer > 1:
             image = _resized(image, (-(-image.shape[0] // fewer), -(-image.shape[1] // fewer)))
         return (

@@ -115,14 +115,17 @@ class _Computed(torch.autograd.Function):
         with torch.autocast(logits.device.type, enabled=False):
             upsampled = Upsampled(logits, size, align_corners=align_corners)
             value = compute(upsampled, learns)
-        ctx.save_for_backward(upsampled.gradient.to(logits.dtype) if learns else None)
+        # In half precision only when it has been multiplied: a mean over millions of pixels has gradients that float16 does
+        # not hold before the loss is scaled up.
+        ctx.save_for_backward(upsampled.gradient if learns else None)
+        ctx.kind = logits.dtype
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (of_logits,) = ctx.saved_tensors
-        return of_logits * gradient, None, None, None, None
+        return (of_logits * gradient).to(ctx.kind), None, None, None, None
 
 
 def probabilities_of(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -184,8 +184,8 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser with a group for the encoder and one for the head, each split by weight decay."""
         # Fused: one pass over each parameter's memory instead of one per operation; on processors too. Lightning does not cut
-        # the gradients of an optimizer that is.
-        fused = self.trainer.gradient_clip_val is None
+        # the gradients of an optimizer that is; None leaves the other fast form on graphics cards, which False would not.
+        fused = True if self.trainer.gradient_clip_val is None else None
         optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr, fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
         factor = partial(

@@ -157,6 +157,15 @@ def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float)
     assert same >= {0.5: 5, 0.8: 1, 1.3: 0}.get(scale, 60)
 
 
+def test_a_scale_of_a_half_never_shrinks_by_more_than_two() -> None:
+    pair = WholePair(np.zeros((101, 121, 3), np.uint8), np.zeros((101, 121), np.uint8))
+    draw = WindowDraw(crop_size=(100, 100), scale=(0.5, 0.5), flip=0.0)
+    windows = [draw(pair, np.random.default_rng(seed)) for seed in range(100)]
+    assert {window.shrink for window in windows} == {2.0}
+    # Though what is seen of the small picture has 50 pixels of the crop for 101 of its own here and there.
+    assert any(place.bottom - place.top == 50 for _, place in (window.seen(pair.size) for window in windows))
+
+
 def test_turning_and_leaning_are_even_either_way() -> None:
     pair = _noise(50, 70)
     drawn = [_draw(rotate=30, shear=10)(pair, np.random.default_rng(seed)) for seed in range(600)]

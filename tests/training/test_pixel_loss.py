@@ -181,6 +181,18 @@ def test_gradients_keep_the_memory_order_and_the_kind_of_number(
         torch.testing.assert_close(gradient.double(), slope, rtol=tolerance, atol=tolerance * float(slope.abs().max()))
 
 
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
+def test_a_scaled_loss_keeps_small_gradients_in_float16(name: str) -> None:
+    logits, mask = made((2, 5, 64, 64), (512, 512))
+    given = (logits * 3).half()
+    found, expected = (
+        torch.autograd.grad(2.0**16 * PIXEL_LOSSES[name](leaf, mask), leaf)[0]
+        for leaf in (given.clone().requires_grad_(), given.double().requires_grad_())
+    )
+    assert found.dtype == torch.float16
+    assert float((found.double() - expected).norm()) < 1e-3 * float(expected.norm())
+
+
 def test_autocast_leaves_the_loss_in_float32() -> None:
     logits, mask = made((1, 5, 16, 40), (64, 160))
     expected = both(lambda given: upsampled_cross_entropy(given, mask), logits.float())
