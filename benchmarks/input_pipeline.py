@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
 from measuring import Row, in_turn, report
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -334,7 +335,7 @@ def pictures(folder: Path, dataset: str, suffix: str, size: tuple[int, int], mos
             write_image(pair.image, image)
         else:
             pair.image.write_bytes(content)
-        cv2.imwrite(str(pair.mask), mask)
+        Image.fromarray(mask).save(pair.mask)  # as the owners of all these datasets wrote theirs
         written.append(pair)
     return written
 
