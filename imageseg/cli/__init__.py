@@ -65,9 +65,8 @@ def _wait_without_spinning() -> None:
     is not even running: a training step on two busy cores took 1.3 to 11 s in place of 0.7.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault(
-        "GOMP_SPINCOUNT", "1000"
-    )  # of GNU's runtime: some microseconds, since the next step is often near
+    # Of GNU's runtime: some microseconds, since the next step is often near.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _refuse(line: str) -> int:

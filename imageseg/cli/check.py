@@ -38,8 +38,8 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.checking.mending import labels_text
     from imageseg.checking.scan import scan
     from imageseg.cli.check_report import Commands, print_report, to_dict
-    from imageseg.cli.progress import file_progress
     from imageseg.errors import InputError
+    from imageseg.file_progress import file_progress
     from imageseg.files import replacing
 
     target = Path(given.fix_config) if given.fix_config else None

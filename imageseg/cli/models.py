@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _networks(*, as_json: bool) -> int:
-    from imageseg.cli.progress import file_progress
+    from imageseg.file_progress import file_progress
     from imageseg.models import MODELS
     from imageseg.models.catalog import network_facts
 
@@ -72,7 +72,7 @@ def _print_networks(facts: Sequence[NetworkFacts]) -> None:
 
 
 def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
-    from imageseg.cli.progress import file_progress
+    from imageseg.file_progress import file_progress
     from imageseg.models.catalog import encoder_facts, encoders_like
 
     names = encoders_like(pattern)

@@ -52,9 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] == ["pack"]:
         words = [*words[1:], "--pack"]
     given, dataset = parser.parse(words)
-    from imageseg.cli.progress import byte_progress, file_progress
     from imageseg.datasets import DATASETS
     from imageseg.datasets.download import fetch
+    from imageseg.file_progress import byte_progress, file_progress
 
     if given.mirror and not given.download:
         raise InputError("--mirror says where --download fetches from; pass both")
@@ -72,12 +72,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str, Packed]:
     """Packs the splits."""
-    from imageseg.cli.progress import file_progress
+    from imageseg.file_progress import file_progress
     from imageseg.pipeline.packing import pack, store_folder
 
     usual = [split for split in ("train", "val") if split in dataset.splits]
     stores = {}
-    for split in given.splits.split(",") if given.splits else usual:
+    for split in map(str.strip, given.splits.split(",")) if given.splits else usual:
         pairs, folder = dataset.pairs(split), store_folder(dataset, split, given.pack_folder)
         with file_progress(f"pack {split}") as progress:
             stores[split] = pack(

@@ -140,7 +140,7 @@ def _reading(
 
 
 def _scored(pairs: Sequence[ScoredPair], reading: Reading, given: argparse.Namespace, what: str) -> ScoredFiles:
-    from imageseg.cli.progress import file_progress
+    from imageseg.file_progress import file_progress
     from imageseg.scoring.score_files import score_files
 
     with file_progress(what) as progress:

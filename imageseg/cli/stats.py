@@ -88,9 +88,9 @@ def _parser() -> DatasetParser:
 
 
 def _counted(given: argparse.Namespace, dataset: SegmentationDataset) -> Statistics:
-    from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS, class_weights
     from imageseg.datasets.statistics import count_classes, count_objects
+    from imageseg.file_progress import file_progress
 
     name, cache = DATASETS.resolve(given.use), not given.no_cache
     listings = {split: dataset.listing(split) for split in ([given.split] if given.split else dataset.splits)}

@@ -97,8 +97,8 @@ def _source_and_flags(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
-    from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS
+    from imageseg.file_progress import file_progress
     from imageseg.scoring.submission_check import check_pack, notes_on
     from imageseg.scoring.submission_formats import format_for
 
@@ -137,8 +137,8 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
-    from imageseg.cli.progress import file_progress
     from imageseg.datasets import DATASETS
+    from imageseg.file_progress import file_progress
     from imageseg.scoring.submission import check_name, encode_files, match_predictions, plan_submission, write_pack
     from imageseg.scoring.submission_check import notes_on
     from imageseg.scoring.submission_formats import format_for

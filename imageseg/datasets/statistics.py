@@ -16,7 +16,6 @@ import numpy.typing as npt
 from imageseg.datasets.base import Pair, SegmentationDataset
 from imageseg.datasets.statistics_cache import fingerprint, kept, state_of
 from imageseg.errors import InputError
-from imageseg.images import read_mask
 from imageseg.labels import LabelSpace
 from imageseg.workers import Progress, in_processes
 
@@ -200,10 +199,8 @@ def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts]:
 def _counted(
     dataset: SegmentationDataset, masks: Sequence[Path], *, workers: int | None, progress: Progress | None
 ) -> PictureCounts:
-    # A dataset that reads plain masks stays here: it may hold large tables, and would be sent with every few files.
-    is_plain = type(dataset).read_stored is SegmentationDataset.read_stored
     labels = dataset.labels
-    count = partial(count_mask, read_mask if is_plain else dataset.read_stored, labels)
+    count = partial(count_mask, dataset.plain_reader, labels)
     counts = np.zeros((len(masks), len(labels) + 1), np.int64)
     for index, row in enumerate(in_processes(count, masks, workers=workers, progress=progress)):
         counts[index] = row

@@ -153,7 +153,7 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
         work, bands = from_whole_rows, ranges(height, max(1, _BAND // (number * channels * columns * factor)))
     else:
         # Otherwise the two steps of bilinear interpolation by hand, first along the rows, then between them.
-        places = _places(rows, height, align_corners=align_corners)
+        places = places_on(height, rows, align_corners=align_corners, dtype=torch.float32)
         upper = places.floor().long()
         lower = (upper + 1).clamp(max=height - 1)
         weight = (places - upper).view(-1, 1).to(logits.device)
@@ -163,9 +163,9 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
     return classes
 
 
-def _places(size: int, source: int, *, align_corners: bool) -> Tensor:
+def places_on(source: int, size: int, *, align_corners: bool, dtype: torch.dtype) -> Tensor:
     """Where on an axis of ``source`` values each of ``size`` interpolated ones lies."""
-    places = torch.arange(size, dtype=torch.float32)
+    places = torch.arange(size, dtype=dtype)
     if align_corners:
         return places * ((source - 1) / max(size - 1, 1))
     return ((places + 0.5) * (source / size) - 0.5).clamp(min=0)

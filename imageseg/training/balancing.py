@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.statistics import Counts, count_pictures
+from imageseg.file_progress import Update
 from imageseg.pipeline.sampler import balanced_order
 from imageseg.pipeline.stream import Order
 from imageseg.training.data import StreamData
@@ -27,7 +24,12 @@ class Balanced(NamedTuple):
 
 
 def balanced(
-    dataset: SegmentationDataset, data: StreamData, *, seed: int, say: Callable[[str], None] | None = None
+    dataset: SegmentationDataset,
+    data: StreamData,
+    *,
+    seed: int,
+    progress: Callable[[], AbstractContextManager[Update | None]] = nullcontext,
+    say: Callable[[str], None] | None = None,
 ) -> Balanced:
     """The order that ``data.loading.balance`` names.
 
@@ -35,6 +37,7 @@ def balanced(
         dataset: whose masks are counted, once: the counts are kept until a file changes.
         data: the splits.
         seed: of the order.
+        progress: gives a function to call with (masks counted, in all) for the length of a block.
         say: is told what was chosen, and why.
 
     Raises:
@@ -43,26 +46,9 @@ def balanced(
     loading = data.loading
     if loading.balance == "none":
         return Balanced(None, None)
-    with _counting(f"classes of {loading.train_split}") as progress:
-        counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=progress)
+    with progress() as update:
+        counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=update)
     order, choice = balanced_order(loading.balance, counts, names=dataset.labels.names, seed=seed)
     if choice is not None and say is not None:
         say(choice)
     return Balanced(order, counts.pixels.sum(axis=0))
-
-
-@contextlib.contextmanager
-def _counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    task = bar.add_task(what, total=None)
-
-    def update(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        bar.start()  # only now, because counts that were kept need no bar; starting again does nothing
-
-    try:
-        yield update
-    finally:
-        bar.stop()

@@ -133,7 +133,7 @@ def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
     free = {*loading, "task.channels_last"}
     if ours.data["scale"][0] >= 0.5:  # else JPEGs may be decoded at a reduced size, unless they are packed
         free.add("data.pack")
-    kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val")
+    kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val", "compile")
     for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):
         one, other = getattr(theirs, section), getattr(ours, section)
         for name in names or other:

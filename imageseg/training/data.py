@@ -12,6 +12,7 @@ from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
 from imageseg.pipeline.mixing import Mixing
+from imageseg.pipeline.packed import PackedSamples
 from imageseg.pipeline.stream import Order, PairTransform
 from imageseg.sample import Sample
 from imageseg.training.packed_splits import Packing
@@ -26,7 +27,6 @@ class StreamData(pl.LightningDataModule):
         loading: how.
         seed: of order and augmentation.
         mixing: how often training samples are mixed.
-        packing: how a store is made, if the loading asks for one.
     """
 
     def __init__(
@@ -37,21 +37,20 @@ class StreamData(pl.LightningDataModule):
         *,
         seed: int,
         mixing: Mixing | None = None,
-        packing: Packing | None = None,
     ) -> None:
         super().__init__()
         self.loading = loading
         self.test_split = loading.scored_split(dataset)
         # Read now, so that a missing file is found before anything is built.
-        train, val = _with_masks(dataset, loading.train_split), _with_masks(dataset, loading.val_split)
+        self.train_samples: PairSamples | PackedSamples = _with_masks(dataset, loading.train_split)
+        self.val_samples: PairSamples | PackedSamples = _with_masks(dataset, loading.val_split)
         same = self.test_split == loading.val_split
-        test = val if same else _with_masks(dataset, self.test_split)
-        packing = packing or Packing()
-        self.train_samples = packing.samples(dataset, loading.train_split, train, loading)
-        self.val_samples = packing.samples(dataset, loading.val_split, val, loading)
-        self.test_samples = self.val_samples if same else test
+        self.test_samples: PairSamples | PackedSamples = (
+            self.val_samples if same else _with_masks(dataset, self.test_split)
+        )
         self.order: Order | None = None
         """Of the training samples; None takes each once per epoch."""
+        self._dataset = dataset
         self._transform = transform
         self._seed = seed
         self._mixing = mixing
@@ -61,6 +60,14 @@ class StreamData(pl.LightningDataModule):
     def draws_per_epoch(self) -> int:
         """Pictures that one epoch trains on, over all processes."""
         return len(self.train_samples if self.order is None else self.order)
+
+    def pack(self, packing: Packing) -> None:
+        """Packs what is trained on and what is validated on, where the loading asks for it."""
+        loading, same = self.loading, self.test_samples is self.val_samples
+        self.train_samples = packing.samples(self._dataset, loading.train_split, self.train_samples, loading)
+        self.val_samples = packing.samples(self._dataset, loading.val_split, self.val_samples, loading)
+        if same:
+            self.test_samples = self.val_samples
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """The stream from where this run starts."""

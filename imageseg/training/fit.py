@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.errors import InputError
+from imageseg.file_progress import file_progress
 from imageseg.files import replacing
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
@@ -29,6 +30,7 @@ from imageseg.models import begins_pretrained, build_model, build_untrained, tel
 from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
+from imageseg.pipeline.packed import PackedSamples
 from imageseg.recipe import Recipe
 from imageseg.scoring.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
@@ -47,7 +49,7 @@ from imageseg.training.device_monitor import DeviceMonitor
 from imageseg.training.loading_meter import LoadingMeter
 from imageseg.training.norm_sync import SyncedNorms
 from imageseg.training.options import Training
-from imageseg.training.packed_splits import Packing, packing_progress
+from imageseg.training.packed_splits import Packing
 from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.precision import chosen_precision
 from imageseg.training.progress import TrainingProgress
@@ -96,16 +98,18 @@ def train(recipe: Recipe) -> TrainedRun:
     if (checkpoint := training.resume) is not None:
         recipe, training = _with_precision(recipe, training, partial(recorded_precision, checkpoint))
         check_resumable(checkpoint, recipe, dataset.labels)
-    packing = Packing(packing_progress if training.progress_bar and _is_main_process() else nullcontext, _say())
-    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing, packing=packing)
+    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
     # After all that can be refused at once, what takes a while.
+    shown = training.progress_bar and _is_main_process()
+    data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext, _say()))
     recipe, training = _with_precision(recipe, training, partial(_chosen_precision, task, recipe, training))
     if training.compile:
         task.compile_network()
     recipe = _repeatable(recipe)
-    data.order, pixels = balanced(dataset, data, seed=training.seed, say=_say())
+    progress = partial(file_progress, f"classes of {loading.train_split}") if shown else nullcontext
+    data.order, pixels = balanced(dataset, data, seed=training.seed, progress=progress, say=_say())
     seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
@@ -223,7 +227,7 @@ def _trainer(
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
-    meter = LoadingMeter(workers=data.loading.workers, packed=data.loading.pack, say=_say())
+    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples), say=_say())
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imageseg.models.bands import each_part, ranges
+from imageseg.models.base import places_on
 
 Result = TypeVar("Result")
 
@@ -125,7 +126,7 @@ class _Axis(NamedTuple):
         tile = -(-size // -(-size // tile))  # no tile much smaller than others
         tile = -(-tile // 8) * 8  # whole vectors
         count = -(-size // tile)
-        places = _places(size, source, align_corners=align_corners)
+        places = places_on(source, size, align_corners=align_corners, dtype=torch.float64)
         above = places.floor().long().clamp(max=source - 1)
         below = (above + 1).clamp(max=source - 1)
         first, last = above[::tile], below[torch.arange(tile - 1, count * tile, tile).clamp(max=size - 1)]
@@ -138,14 +139,6 @@ class _Axis(NamedTuple):
         matrices[which, above - first[which], position] = 1 - share
         matrices.index_put_((which, below - first[which], position), share, accumulate=True)
         return cls(tile, count, width, first.tolist(), matrices.to(like.device, like.dtype))
-
-
-def _places(size: int, source: int, *, align_corners: bool) -> Tensor:
-    """Where on an axis of ``source`` values each of ``size`` interpolated ones lies, in float64."""
-    places = torch.arange(size, dtype=torch.float64)
-    if align_corners:
-        return places * ((source - 1) / max(size - 1, 1))
-    return ((places + 0.5) * (source / size) - 0.5).clamp(min=0)
 
 
 class _Tiles:

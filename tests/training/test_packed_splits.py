@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import write_fake
-from rich.console import Console
 
 from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
@@ -18,13 +16,15 @@ from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.pipeline.packed import PackedSamples
 from imageseg.training.data import StreamData
-from imageseg.training.packed_splits import Packing, packing_progress
+from imageseg.training.packed_splits import Packing
 
 
 def data_of(root: Path, said: list[str], **loading: object) -> StreamData:
     dataset = build_dataset("CamVid", root)
     packing = Packing(lambda: nullcontext(lambda done, total: said.append(f"{done}/{total}")), said.append)
-    return StreamData(dataset, Augmentation(crop_size=(4, 4)), Loading(**loading), seed=0, packing=packing)  # type: ignore[arg-type]
+    data = StreamData(dataset, Augmentation(crop_size=(4, 4)), Loading(**loading), seed=0)  # type: ignore[arg-type]
+    data.pack(packing)
+    return data
 
 
 def test_both_splits_are_packed_and_the_scored_one_is_not(tmp_path: Path) -> None:
@@ -70,19 +70,3 @@ def test_a_faulty_mask_stops_as_it_does_without_packing(tmp_path: Path) -> None:
     write_image(dataset.pairs("train")[0].mask or "", np.full((4, 6), 99, np.uint8))
     with pytest.raises(InputError, match="value 99"):
         data_of(tmp_path, [], pack=True)
-
-
-@pytest.mark.parametrize(("total", "lines"), [(1, [1]), (3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25])])
-def test_packing_is_ten_lines_in_a_log(total: int, lines: list[int]) -> None:
-    log = io.StringIO()
-    with packing_progress(Console(file=log)) as progress:
-        for done in range(1, total + 1):
-            progress(done, total)
-    assert log.getvalue() == "".join(f"pack {done}/{total}\n" for done in lines)
-
-
-def test_packing_is_a_bar_in_a_terminal() -> None:
-    terminal = io.StringIO()
-    with packing_progress(Console(file=terminal, force_terminal=True, width=80)) as progress:
-        progress(7, 20)
-    assert "7/20" in terminal.getvalue()
