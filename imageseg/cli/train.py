@@ -38,7 +38,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"best checkpoint  {trained.checkpoint}")
     print(f"scores           {trained.folder / 'scores.json'}")
     print(f"recipe           {trained.folder / 'config.yaml'}")
-    print(f"overlays         {trained.folder / 'predictions'}")
+    if (overlays := trained.folder / "predictions").exists():
+        print(f"overlays         {overlays}")
     print(f"TensorBoard      tensorboard --logdir {trained.folder.parent}")
     print(f"{trained.split} mIoU {trained.scores.miou:.3f} ({recipe.model} on {recipe.use})")
     return 0

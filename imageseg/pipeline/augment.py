@@ -36,7 +36,7 @@ PRESETS: dict[str, list[Step]] = {
         {"MotionBlur": {"blur_limit": [3, 7], "p": 0.1}},
         {"GaussianBlur": {"blur_limit": [3, 5], "sigma_limit": [0.1, 1.5], "p": 0.1}},
         {"ImageCompression": {"quality_range": [50, 95], "p": 0.2}},
-        {"RandomShadow": {"num_shadows_limit": [1, 2], "p": 0.1}},
+        {"RandomShadow": {"num_shadows_limit": [1, 2], "shadow_intensity_range": [0.2, 0.4], "p": 0.1}},
     ],
     "strong": [
         {"RandomGamma": {"gamma_limit": [60, 160], "p": 0.5}},

@@ -54,6 +54,14 @@ class Ledger:
         self._path = folder / LEDGER
         self._made_by = made_by
 
+    @property
+    def written(self) -> int:
+        """When, in nanoseconds; 0 for never."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def records(self) -> list[Record]:
         """Its lines. Only whole ones count: a kill may have cut the last one short."""
         try:

@@ -82,7 +82,8 @@ def pack(
 
     A packed file is named by a hash of what it was made from: of both files' bytes and the label table. Files whose size
     and time are those of the ledger are not opened; touched ones are hashed, changed ones are packed anew. A pair enters
-    the ledger when it has reached the disk, so a killed packing goes on where it was. One process packs at a time.
+    the ledger when it has reached the disk, so a killed packing goes on where it was; a packed file that was written to
+    after that is checked, and packed anew if it is damaged. One process packs at a time.
 
     Args:
         folder: of this split alone.
@@ -148,7 +149,7 @@ def _whole(ledger: Ledger, pairs: Sequence[Pair]) -> Packed | None:
     records = [record for record in current if record is not None]
     if len(records) < len(pairs):
         return None
-    if _sizes(ledger.folder) != {record.key: record.bytes for record in records}:
+    if _sizes(ledger.folder) != {record.key: record.bytes for record in records} or _written_since(ledger):
         return None
     return Packed(ledger.folder, len(pairs), 0, _bytes_of(records))
 
@@ -160,7 +161,8 @@ def _begin(ledger: Ledger) -> list[Record]:
     if ledger.is_of_something_else():
         ledger.write([])
         _remove_others(ledger.folder, [])
-    records = ledger.records()
+    doubtful = _written_since(ledger)
+    records = [record for record in ledger.records() if record.key not in doubtful]
     ledger.write(records)  # without a last line that a kill cut short
     return records
 
@@ -180,7 +182,7 @@ def _require_room(
     if needed > free:
         pictures = counted(len(todo), "picture", "pictures")
         raise StoreError(
-            f"{folder}: packing {pictures} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there; make room, or "
+            f"{folder}: packing {pictures} needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there; make room, or "
             "name a pack_folder on another disk"
         )
 
@@ -229,6 +231,17 @@ def _sizes(folder: Path) -> dict[str, int]:
             }
     except (FileNotFoundError, NotADirectoryError):
         return {}
+
+
+def _written_since(ledger: Ledger) -> set[str]:
+    """The packed files that somebody has written to after the ledger was: by whatever, they may be damaged."""
+    written = ledger.written
+    with os.scandir(ledger.folder) as entries:
+        return {
+            entry.name.removesuffix(SUFFIX)
+            for entry in entries
+            if entry.name.endswith(SUFFIX) and entry.stat().st_mtime_ns > written
+        }
 
 
 def _remove_others(folder: Path, kept: Sequence[Record]) -> None:

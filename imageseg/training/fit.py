@@ -180,11 +180,13 @@ def _say() -> Callable[[str], None]:
 
 
 def _run_folder(recipe: Recipe, training: Training) -> Path:
-    if training.resume is not None and training.name is None:
+    if training.resume is not None:
         checkpoints = Path(training.resume).resolve().parent
-        if checkpoints.name != "checkpoints":
+        is_own = training.name is None or Path(training.output, training.name).resolve() == checkpoints.parent
+        if checkpoints.name == "checkpoints" and is_own:
+            return checkpoints.parent
+        if training.name is None:
             raise InputError(f"{training.resume}: lies in no run's folder; pass --trainer.name for a new one")
-        return checkpoints.parent
     if not _is_main_process():
         # Lightning starts the other processes from the first one's environment; other launchers start all at once.
         if (decided := os.environ.get(_FOLDER_VARIABLE) or training.name) is None:

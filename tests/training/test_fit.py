@@ -177,6 +177,14 @@ def test_a_run_does_not_go_on_with_another_recipe(
         train(Recipe.from_dict(values))
 
 
+def test_a_run_may_be_named_when_it_goes_on(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "again")
+    checkpoint = shutil.copy(run.folder / "kept" / "step3.ckpt", tmp_path / "again" / "checkpoints")
+    resumed = train(recipe(scenes, tmp_path, "again", resume=str(checkpoint)))
+    assert resumed.folder == (tmp_path / "again").resolve()
+    assert_equal_runs(run, resumed)
+
+
 def test_a_checkpoint_outside_a_run_needs_a_name(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     loose = shutil.copy(run.folder / "kept" / "step3.ckpt", tmp_path / "loose.ckpt")
     with pytest.raises(InputError, match=r"loose.ckpt: lies in no run's folder; pass --trainer.name"):
