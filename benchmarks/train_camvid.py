@@ -28,8 +28,8 @@ BATCH, SIDE, ENCODER = 8, 320, "resnet18"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid")
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--theirs", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
