@@ -1,4 +1,4 @@
-"""Counts that are kept in the user's cache folder until a file that they were made from changes."""
+"""What was counted or measured once, kept in the user's cache folder until what it depends on changes."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def pack(
         there = _begin(ledger)
         records = {record.files: record for record in there}
         current = {record.files for record in current_records(there, pairs) if record is not None}
-        sizes = _sizes(folder)
+        sizes = _sizes(_packed_files(folder))
         todo = [
             pair
             for pair in pairs
@@ -149,7 +149,8 @@ def _whole(ledger: Ledger, pairs: Sequence[Pair]) -> Packed | None:
     records = [record for record in current if record is not None]
     if len(records) < len(pairs):
         return None
-    if _sizes(ledger.folder) != {record.key: record.bytes for record in records} or _written_since(ledger):
+    files = _packed_files(ledger.folder)
+    if _sizes(files) != {record.key: record.bytes for record in records} or _written_since(ledger, files):
         return None
     return Packed(ledger.folder, len(pairs), 0, _bytes_of(records))
 
@@ -161,7 +162,7 @@ def _begin(ledger: Ledger) -> list[Record]:
     if ledger.is_of_something_else():
         ledger.write([])
         _remove_others(ledger.folder, [])
-    doubtful = _written_since(ledger)
+    doubtful = _written_since(ledger, _packed_files(ledger.folder))
     records = [record for record in ledger.records() if record.key not in doubtful]
     ledger.write(records)  # without a last line that a kill cut short
     return records
@@ -220,33 +221,28 @@ def _sha256(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Key -> bytes of every packed file that is there."""
+def _packed_files(folder: Path) -> dict[str, os.stat_result]:
+    """Key -> state of every packed file that is there."""
     try:
         with os.scandir(folder) as entries:
-            return {
-                entry.name.removesuffix(SUFFIX): entry.stat().st_size
-                for entry in entries
-                if entry.name.endswith(SUFFIX)
-            }
+            return {entry.name.removesuffix(SUFFIX): entry.stat() for entry in entries if entry.name.endswith(SUFFIX)}
     except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
-def _written_since(ledger: Ledger) -> set[str]:
+def _sizes(files: Mapping[str, os.stat_result]) -> dict[str, int]:
+    return {key: state.st_size for key, state in files.items()}
+
+
+def _written_since(ledger: Ledger, files: Mapping[str, os.stat_result]) -> set[str]:
     """The packed files that somebody has written to after the ledger was: by whatever, they may be damaged."""
     written = ledger.written
-    with os.scandir(ledger.folder) as entries:
-        return {
-            entry.name.removesuffix(SUFFIX)
-            for entry in entries
-            if entry.name.endswith(SUFFIX) and entry.stat().st_mtime_ns > written
-        }
+    return {key for key, state in files.items() if state.st_mtime_ns > written}
 
 
 def _remove_others(folder: Path, kept: Sequence[Record]) -> None:
     wanted = {record.key for record in kept}
-    for key in _sizes(folder):
+    for key in _packed_files(folder):
         if key not in wanted:
             (folder / f"{key}{SUFFIX}").unlink(missing_ok=True)
 

@@ -101,13 +101,13 @@ def train(recipe: Recipe) -> TrainedRun:
     data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
     task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
     folder = _run_folder(recipe, training)
-    # After all that can be refused at once, what takes a while.
-    shown = training.progress_bar and _is_main_process()
-    data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext, _say()))
     recipe, training = _with_precision(recipe, training, partial(_chosen_precision, task, recipe, training))
     if training.compile:
-        task.compile_network()
+        task.compile_network()  # after the trial of precisions, which copies the network
     recipe = _repeatable(recipe)
+    # After all that can be refused at once, what may take long.
+    shown = training.progress_bar and _is_main_process()
+    data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext, _say()))
     progress = partial(file_progress, f"classes of {loading.train_split}") if shown else nullcontext
     data.order, pixels = balanced(dataset, data, seed=training.seed, progress=progress, say=_say())
     seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
