@@ -1,0 +1,123 @@
+"""Accuracy per minute on CamVid: a recipe with several seeds, or what each of its settings is worth.
+
+``python benchmarks/camvid_accuracy.py configs/camvid_unet.yaml --root data/CamVid`` trains the recipe with three seeds and
+prints the mIoU on val, its mean and spread, and the mean IoU of each class. ``--changes --steps 900`` trains it shorter, as it
+is and with one setting changed at a time. Runs go side by side, ``--jobs`` of them, each on its share of the processor's cores;
+one that has ended is not run again, one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HEAVY = "[0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]"
+CHANGES: dict[str, dict[str, Any]] = {
+    "lr halved": {"task.lr": 0.001},
+    "no class weights": {"task.class_weights": "null"},
+    "heavy class weights": {"task.class_weights": HEAVY},
+    "cross-entropy + Lovasz": {"task.loss": "cross_entropy_lovasz"},
+    "cross-entropy + Dice": {"task.loss": "cross_entropy_dice"},
+    "balance focus": {"data.balance": "focus"},
+    "balance rcs": {"data.balance": "rcs"},
+    "augment street": {"data.augment": "street"},
+    "scale 0.5 to 2": {"data.scale": "[0.5, 2.0]"},
+    "crop 320": {"data.crop_size": "[320, 320]"},
+    "class_mix 0.5": {"data.class_mix": 0.5},
+    "schedule cosine": {"task.schedule": "cosine"},
+}
+
+
+class Run(NamedTuple):
+    """One training: the recipe with these settings changed."""
+
+    row: str
+    seed: int
+    settings: dict[str, Any]
+
+
+class Result(NamedTuple):
+    """What a run came to: mIoU, IoU of each class, and the wall time of its whole command."""
+
+    miou: float
+    iou: dict[str, float]
+    minutes: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--root", type=Path, default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="optimiser steps, if not the recipe's")
+    parser.add_argument(
+        "--changes", nargs="*", choices=CHANGES, help="settings to change, one at a time; none named: all"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    parser.add_argument("--output", type=Path, default=Path("runs/camvid_accuracy"))
+    given = parser.parse_args()
+    length = {} if given.steps is None else {"trainer.max_steps": given.steps, "trainer.val_every": given.steps}
+    changes = [] if given.changes is None else given.changes or list(CHANGES)
+    rows: dict[str, dict[str, Any]] = {"as it is": {}, **{change: CHANGES[change] for change in changes}}
+    runs = [Run(row, seed, {**settings, **length}) for seed in given.seeds for row, settings in rows.items()]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        train = partial(trained, recipe=given.recipe, root=given.root, output=given.output, jobs=given.jobs)
+        results = list(pool.map(train, runs))
+    for row in rows:
+        print_row(row, [result for run, result in zip(runs, results, strict=True) if run.row == row])
+
+
+def trained(run: Run, *, recipe: Path, root: Path, output: Path, jobs: int) -> Result:
+    """Runs ``run.py`` in a process of its own, unless this run has ended before."""
+    steps = f"-{run.settings['trainer.max_steps']}-steps" if "trainer.max_steps" in run.settings else ""
+    name = f"{recipe.stem}{steps}-{run.row.replace(' ', '_')}-{run.seed}"
+    folder, clock = output / name, output / f"{name}.seconds"
+    if not (folder / "scores.json").exists():
+        last = folder / "checkpoints" / "last.ckpt"
+        flags: dict[str, Any] = {
+            "config": recipe,
+            "data.root": root,
+            "data.num_workers": 0,
+            "data.pack_folder": output / "packed",
+            "trainer.output": output,
+            "trainer.seed": run.seed,
+            **({"trainer.resume": last} if last.exists() else {"trainer.name": name}),
+            **run.settings,
+        }
+        words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+        output.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        try:
+            with (output / f"{name}.log").open("a") as log:
+                command = [sys.executable, "-m", "imageseg", "train", *words]
+                subprocess.run(command, env={**os.environ, **threads}, stdout=log, stderr=log, check=True)
+        finally:
+            with clock.open("a") as file:
+                file.write(f"{time.perf_counter() - start:.0f}\n")
+    scores = json.loads((folder / "scores.json").read_text())
+    return Result(scores["miou"], scores["iou"], sum(map(float, clock.read_text().split())) / 60)
+
+
+def print_row(name: str, results: list[Result]) -> None:
+    """The mean, the spread (sample standard deviation) and each run's mIoU; then the mean IoU of each class."""
+    mious = [result.miou for result in results]
+    spread = f" +- {statistics.stdev(mious):.4f}" if len(mious) > 1 else ""
+    each = ", ".join(f"{miou:.4f}" for miou in mious)
+    minutes = statistics.mean(result.minutes for result in results)
+    print(f"{name:<24} mIoU {statistics.mean(mious):.4f}{spread} ({each}), {minutes:.1f} min")
+    classes = results[0].iou
+    print("  " + ", ".join(f"{key} {statistics.mean(result.iou[key] for result in results):.3f}" for key in classes))
+
+
+if __name__ == "__main__":
+    main()
