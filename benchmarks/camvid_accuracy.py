@@ -1,6 +1,6 @@
 """Accuracy per minute on CamVid: a recipe with several seeds, or what each of its settings is worth.
 
-``python benchmarks/camvid_accuracy.py configs/camvid_unet.yaml --root data/CamVid`` trains the recipe with three seeds and
+``python benchmarks/camvid_accuracy.py configs/camvid_deeplabv3_plus.yaml --root data/CamVid`` trains it with three seeds and
 prints the mIoU on val, its mean and spread, and the mean IoU of each class. ``--changes --steps 900`` trains it shorter, as it
 is and with one setting changed at a time. Runs go side by side, ``--jobs`` of them, each on its share of the processor's cores;
 one that has ended is not run again, one that was stopped goes on.
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 HEAVY = "[0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]"
 CHANGES: dict[str, dict[str, Any]] = {
-    "lr halved": {"task.lr": 0.001},
+    "lr 0.001": {"task.lr": 0.001},
     "no class weights": {"task.class_weights": "null"},
     "heavy class weights": {"task.class_weights": HEAVY},
     "cross-entropy + Lovasz": {"task.loss": "cross_entropy_lovasz"},
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def trained(run: Run, *, recipe: Path, root: Path, output: Path, jobs: int) -> Result:
-    """Runs ``run.py`` in a process of its own, unless this run has ended before."""
+    """Runs ``imageseg train`` in a process of its own, unless this run has ended before."""
     steps = f"-{run.settings['trainer.max_steps']}-steps" if "trainer.max_steps" in run.settings else ""
     name = f"{recipe.stem}{steps}-{run.row.replace(' ', '_')}-{run.seed}"
     folder, clock = output / name, output / f"{name}.seconds"
