@@ -16,5 +16,5 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_fits_the_signatures(path: Path) -> None:
     recipe = recipe_from(["--config", str(path)], program="imageseg train")
-    assert path.name == f"{recipe.use}_{recipe.model}.yaml".lower()
+    assert f"{path.stem}_".startswith(f"{recipe.use}_{recipe.model}_".lower()), "named for its dataset and network"
     assert path.read_text().startswith("# "), "a recipe opens with a line that says what it is for"
