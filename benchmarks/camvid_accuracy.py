@@ -2,8 +2,9 @@
 
 ``python benchmarks/camvid_accuracy.py configs/camvid_deeplabv3_plus.yaml --root data/CamVid`` trains it with three seeds and
 prints the mIoU on val, its mean and spread, and the mean IoU of each class. ``--changes --steps 900`` trains it shorter, as it
-is and with one setting changed at a time; what the recipe holds already is left out. Runs go side by side, ``--jobs`` of them,
-each on its share of the processor's cores; one that has ended is not run again, one that was stopped goes on.
+is and with one setting changed at a time; what the recipe holds already is left out, and a larger batch or crop takes fewer
+steps, so that each row sees as many pixels. Runs go side by side, ``--jobs`` of them, each on its share of the processor's
+cores; one that has ended is not run again, one that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ HEAVY = [0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]
 MILD = [0.8, 0.8, 1.7, 0.7, 1.1, 0.8, 1.7, 1.4, 1.0, 1.7, 1.9]
 CHANGES: dict[str, dict[str, Any]] = {
     "lr 0.002": {"task.lr": 0.002},
+    "lr 0.004": {"task.lr": 0.004},
     "no class weights": {"task.class_weights": None},
     "mild class weights": {"task.class_weights": MILD},
     "heavy class weights": {"task.class_weights": HEAVY},
@@ -75,11 +77,14 @@ def main() -> None:
     if not given.root.is_dir():
         parser.error(f"{given.root} is not a folder: --root is CamVid's")
     recipe = yaml.safe_load(given.recipe.read_text())
-    length = {} if given.steps is None else {"trainer.max_steps": given.steps, "trainer.val_every": given.steps}
     named = [] if given.changes is None else given.changes or list(CHANGES)
     changes = {name: CHANGES[name] for name in named if not holds(recipe, CHANGES[name])}
     rows: dict[str, dict[str, Any]] = {"as it is": {}, **changes}
-    runs = [Run(row, seed, {**settings, **length}) for seed in given.seeds for row, settings in rows.items()]
+    runs = [
+        Run(row, seed, {**settings, **length(recipe, settings, given.steps)})
+        for seed in given.seeds
+        for row, settings in rows.items()
+    ]
     with ThreadPoolExecutor(given.jobs) as pool:
         train = partial(trained, recipe=given.recipe, root=given.root, output=given.output, jobs=given.jobs)
         results = list(pool.map(train, runs))
@@ -91,6 +96,18 @@ def holds(recipe: dict[str, Any], settings: dict[str, Any]) -> bool:
     """Whether the recipe says of each of these flags what they say."""
     parts = {flag: flag.split(".") for flag in settings}
     return all(recipe[part].get(name) == settings[flag] for flag, (part, name) in parts.items())
+
+
+def length(recipe: dict[str, Any], settings: dict[str, Any], steps: int | None) -> dict[str, int]:
+    """The steps that see as many pixels with these settings as the recipe does in its own, or in so many."""
+    data, trainer = recipe["data"], recipe["trainer"]
+    batch = settings.get("data.batch_size", data["batch_size"])
+    height, width = settings.get("data.crop_size", data["crop_size"])
+    share = data["batch_size"] * data["crop_size"][0] * data["crop_size"][1] / (batch * height * width)
+    if steps is None and share == 1:
+        return {}
+    most, every = (trainer["max_steps"], trainer["val_every"]) if steps is None else (steps, steps)
+    return {"trainer.max_steps": round(most * share), "trainer.val_every": round(every * share)}
 
 
 def trained(run: Run, *, recipe: Path, root: Path, output: Path, jobs: int) -> Result:
