@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -21,7 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from imageseg.cli.arguments import recipe_from
+from imageseg.errors import InputError
+from imageseg.recipe import Recipe
 
 HEAVY = [0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]
 MILD = [0.8, 0.8, 1.7, 0.7, 1.1, 0.8, 1.7, 1.4, 1.0, 1.7, 1.9]
@@ -76,7 +79,10 @@ def main() -> None:
         parser.error(f"{given.recipe} is not a file: give a recipe of configs/")
     if not given.root.is_dir():
         parser.error(f"{given.root} is not a folder: --root is CamVid's")
-    recipe = yaml.safe_load(given.recipe.read_text())
+    try:
+        recipe = recipe_from(["--config", str(given.recipe)], program=parser.prog)
+    except InputError as error:
+        parser.error(str(error))
     named = [] if given.changes is None else given.changes or list(CHANGES)
     changes = {name: CHANGES[name] for name in named if not holds(recipe, CHANGES[name])}
     rows: dict[str, dict[str, Any]] = {"as it is": {}, **changes}
@@ -92,22 +98,21 @@ def main() -> None:
         print_row(row, [result for run, result in zip(runs, results, strict=True) if run.row == row])
 
 
-def holds(recipe: dict[str, Any], settings: dict[str, Any]) -> bool:
+def holds(recipe: Recipe, settings: dict[str, Any]) -> bool:
     """Whether the recipe says of each of these flags what they say."""
     parts = {flag: flag.split(".") for flag in settings}
-    return all(recipe[part].get(name) == settings[flag] for flag, (part, name) in parts.items())
+    return all(getattr(recipe, part)[name] == settings[flag] for flag, (part, name) in parts.items())
 
 
-def length(recipe: dict[str, Any], settings: dict[str, Any], steps: int | None) -> dict[str, int]:
+def length(recipe: Recipe, settings: dict[str, Any], steps: int | None) -> dict[str, int]:
     """The steps that see as many pixels with these settings as the recipe does in its own, or in so many."""
-    data, trainer = recipe["data"], recipe["trainer"]
-    batch = settings.get("data.batch_size", data["batch_size"])
-    height, width = settings.get("data.crop_size", data["crop_size"])
-    share = data["batch_size"] * data["crop_size"][0] * data["crop_size"][1] / (batch * height * width)
+    batch = settings.get("data.batch_size", recipe.data["batch_size"])
+    crop = settings.get("data.crop_size", recipe.data["crop_size"])
+    share = recipe.data["batch_size"] * math.prod(recipe.data["crop_size"]) / (batch * math.prod(crop))
     if steps is None and share == 1:
         return {}
-    most, every = (trainer["max_steps"], trainer["val_every"]) if steps is None else (steps, steps)
-    return {"trainer.max_steps": round(most * share), "trainer.val_every": round(every * share)}
+    counts = {name: steps or recipe.trainer[name] for name in ("max_steps", "val_every")}
+    return {f"trainer.{name}": max(1, round(count * share)) for name, count in counts.items() if count}
 
 
 def trained(run: Run, *, recipe: Path, root: Path, output: Path, jobs: int) -> Result:
