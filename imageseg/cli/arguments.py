@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from imageseg.cli.wrong_values import typed_values
 from imageseg.errors import InputError, closest
 from imageseg.recipe import Recipe, read_yaml
 
@@ -114,7 +114,7 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
         parser.print_help()
         sys.exit(0)
     _check_flags(flags, classes_of, f"{recipe.use} with {recipe.model}")
-    with typed_values():
+    with typed_values(parser):
         defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
         values = parser.parse_args(flags, namespace=defaults).as_dict()
     recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
@@ -149,7 +149,7 @@ def network_arguments_from(flags: Sequence[str], model: str, *, program: str) ->
     classes_of: dict[str, list[Any]] = {"network": [MODELS[model]]}
     _check_flags(list(flags), classes_of, model)
     parser = _typed_parser(classes_of, program)
-    with typed_values():
+    with typed_values(parser):
         values: dict[str, Any] = parser.parse_args(list(flags)).as_dict()["network"]
     given = _given(flags, "network")
     return {name: value for name, value in values.items() if name in given}, values
@@ -168,6 +168,8 @@ def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
         group = parser.add_argument_group(f"{section} ({', '.join(takes.__name__ for takes in classes)})")
         for takes in classes:
             parser.add_class_arguments(takes, section, as_group=False, skip=set(NOT_IN_RECIPES))
+        for action in parser._actions:  # no second flag that appends to a list: a list is given whole
+            action.option_strings = [flag for flag in action.option_strings if not flag.endswith("+")]
         # jsonargparse lets only one class fill a group; which group an action is in matters to the help text alone.
         ours = [action for action in parser._optionals._group_actions if action.dest.startswith(f"{section}.")]
         parser._optionals._group_actions[:] = [a for a in parser._optionals._group_actions if a not in ours]
@@ -202,19 +204,3 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
             expects_value = False
         else:
             raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
-
-
-@contextlib.contextmanager
-def typed_values(hint: str = "") -> Iterator[None]:
-    """Turns what jsonargparse raises of a wrong value into our one line, without its own jargon.
-
-    Raises:
-        InputError: in the place of its errors, with ``hint`` at its end.
-    """
-    import jsonargparse
-
-    try:
-        yield
-    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split()).replace('Parser key "', '"').replace("typing.", "")
-        raise InputError(f"{text}{hint}") from error

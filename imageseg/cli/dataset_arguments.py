@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.arguments import OneLineParser, typed_values
+from imageseg.cli.arguments import OneLineParser
+from imageseg.cli.wrong_values import typed_values
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: s
     if wrong:
         has = f"has {', '.join(known)}" if known else "has none of its own"
         raise InputError(f"neither {program} nor {name} has a flag {wrong[0].partition('=')[0]}; {name} {has}")
-    with typed_values(f"; see {program} --help"):
-        values = _flags_of(takes, prog=program).parse_args(list(flags)).as_dict()
+    parser = _flags_of(takes, prog=program)
+    with typed_values(parser, f"; see {program} --help"):
+        values = parser.parse_args(list(flags)).as_dict()
     return build_dataset(name, root, **values)
 
 
