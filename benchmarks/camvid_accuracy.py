@@ -29,6 +29,7 @@ from imageseg.recipe import Recipe
 HEAVY = [0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]
 MILD = [0.8, 0.8, 1.7, 0.7, 1.1, 0.8, 1.7, 1.4, 1.0, 1.7, 1.9]
 CHANGES: dict[str, dict[str, Any]] = {
+    "lr 0.001": {"task.lr": 0.001},
     "lr 0.002": {"task.lr": 0.002},
     "lr 0.004": {"task.lr": 0.004},
     "no class weights": {"task.class_weights": None},
@@ -36,6 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "heavy class weights": {"task.class_weights": HEAVY},
     "cross-entropy + Lovasz": {"task.loss": "cross_entropy_lovasz"},
     "cross-entropy + Dice": {"task.loss": "cross_entropy_dice"},
+    "balance none": {"data.balance": "none"},
     "balance focus": {"data.balance": "focus"},
     "balance rcs": {"data.balance": "rcs"},
     "augment street": {"data.augment": "street"},
