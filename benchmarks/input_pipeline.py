@@ -104,14 +104,15 @@ def png(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
 def jpeg(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
     """BDD100K's pictures, beside Albumentations and beside torchvision's reference of segmentation."""
     samples = unpacked(pictures(folder, "bdd100k_sample", ".jpg", JPEG.picture))
-    ours = crops(samples, JPEG.crop, draws)
+    ours, usual = crops(samples, JPEG.crop, draws), Usual(samples, JPEG.crop)
     name = "JPEG 1280 x 720 to 512 x 512"
-    yield compared(f"{name}, from files", ours, over(Usual(samples, JPEG.crop), draws), repeats)
+    yield compared(f"{name}, from files", ours, over(usual, draws), repeats)
+    yield compared(f"{name}, reading whole files alone", reading(samples, draws), reading(usual, draws), repeats)
     yield compared(f"{name}, from files, torchvision v2", ours, over(TorchVision(samples, JPEG.crop), draws), repeats)
     yield compared(
         f"{name}, packed",
         crops(packed(folder, samples), JPEG.crop, draws),
-        over(Usual(samples, JPEG.crop), draws),
+        over(usual, draws),
         repeats,
     )
 
@@ -122,6 +123,7 @@ def camvid(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
     usual = Usual(samples, CAMVID.crop)
     name = "JPEG 480 x 360 to 256 x 256"
     yield compared(f"{name}, from files", crops(samples, CAMVID.crop, draws), over(usual, draws), repeats)
+    yield compared(f"{name}, reading whole files alone", reading(samples, draws), reading(usual, draws), repeats)
     yield compared(f"{name}, packed", crops(packed(folder, samples), CAMVID.crop, draws), over(usual, draws), repeats)
 
 
@@ -245,15 +247,17 @@ class Usual(Dataset[tuple[Tensor, Tensor]]):
         return len(self.files or self.arrays or [])
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if self.files is not None:
-            pair = self.files[index % len(self)]
-            image = cv2.cvtColor(cv2.imread(str(pair.image)), cv2.COLOR_BGR2RGB)
-            mask = cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)
-        else:
-            assert self.arrays is not None
-            image, mask = self.arrays[index % len(self)]
+        image, mask = self.read(index % len(self))
         changed = self.transform(image=image, mask=mask)
         return changed["image"], changed["mask"]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.files is None:
+            assert self.arrays is not None
+            return self.arrays[index]
+        pair = self.files[index]
+        image = cv2.cvtColor(cv2.imread(str(pair.image)), cv2.COLOR_BGR2RGB)
+        return image, cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)
 
 
 class TorchVision(Dataset[tuple[Tensor, Tensor]]):
@@ -301,6 +305,11 @@ class _Endless(torch.utils.data.Sampler[int]):
 def over(samples: Dataset[tuple[Tensor, Tensor]], draws: int) -> Callable[[], Any]:
     """A run that makes ``draws`` crops."""
     return lambda: [samples[index] for index in range(draws)]
+
+
+def reading(samples: Any, draws: int) -> Callable[[], Any]:
+    """A run that reads as many pictures and masks, and makes nothing of them."""
+    return lambda: [samples.read(index % len(samples)) for index in range(draws)]
 
 
 def compared(name: str, ours: Callable[[], list[Any]], theirs: Callable[[], list[Any]], repeats: int) -> Row:
