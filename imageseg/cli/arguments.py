@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.wrong_values import typed_values
+from imageseg.cli.wrong_values import refuse_nulls, typed_values
 from imageseg.errors import InputError, closest
 from imageseg.recipe import Recipe, read_yaml
 
@@ -117,6 +117,7 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
     with typed_values(parser):
         defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
         values = parser.parse_args(flags, namespace=defaults).as_dict()
+    refuse_nulls(values, parser)
     recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
     if recipe.network["weights"] is not None:
         network = {name: value for name, value in recipe.network.items() if name in given}
@@ -168,10 +169,10 @@ def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
         group = parser.add_argument_group(f"{section} ({', '.join(takes.__name__ for takes in classes)})")
         for takes in classes:
             parser.add_class_arguments(takes, section, as_group=False, skip=set(NOT_IN_RECIPES))
-        for action in parser._actions:  # no second flag that appends to a list: a list is given whole
-            action.option_strings = [flag for flag in action.option_strings if not flag.endswith("+")]
         # jsonargparse lets only one class fill a group; which group an action is in matters to the help text alone.
         ours = [action for action in parser._optionals._group_actions if action.dest.startswith(f"{section}.")]
+        for action in ours:  # no second flag that appends to a list: a list is given whole
+            action.option_strings = [flag for flag in action.option_strings if not flag.endswith("+")]
         parser._optionals._group_actions[:] = [a for a in parser._optionals._group_actions if a not in ours]
         group._group_actions.extend(ours)
     return parser

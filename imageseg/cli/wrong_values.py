@@ -39,13 +39,31 @@ def typed_values(parser: ArgumentParser, hint: str = "") -> Iterator[None]:
         raise InputError(f"{_worded(str(error), parser)}{hint}") from error
 
 
+def refuse_nulls(values: dict[str, dict[str, Any]], parser: ArgumentParser) -> None:
+    """jsonargparse lets null pass for every type. That of ``data.root`` is kept: it means the dataset's own folder.
+
+    Raises:
+        InputError: an argument of a section is null and takes no null.
+    """
+    for argument, expected in _types(parser).items():
+        section, _, name = argument.partition(".")
+        takes_null = NoneType in get_args(expected) or argument == "data.root"
+        if values[section][name] is None and not takes_null:
+            raise InputError(f"{argument} must be {kind(expected)}, found null")
+
+
+def _types(parser: ArgumentParser) -> dict[str, Any]:
+    hints = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
+    return {argument: hint for argument, hint in hints.items() if hint is not None}
+
+
 def _worded(message: str, parser: ArgumentParser) -> str:
     wrong = _WRONG_VALUE.search(message)
-    types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
-    if wrong is None or types.get(wrong["argument"]) is None:
+    types = _types(parser)
+    if wrong is None or wrong["argument"] not in types:
         return " ".join(message.split())
     expected, found = types[wrong["argument"]], wrong["found"].strip()
-    quoted = found if found[:1] in "[{" else f"'{found}'"
+    quoted = found if found.startswith(("[", "{")) else f"'{found}'"
     return f"{wrong['argument']} must be {kind(expected)}, found {quoted}{did_you_mean(found, choices(expected))}"
 
 

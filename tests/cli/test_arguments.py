@@ -98,6 +98,7 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     for flag in ("--data.year", "--data.crop_size", "--data.batch_size", "--network.output_stride", "--task.lr"):
         assert flag in text
+    assert "--data.augment+" not in text
     assert "the encoder's coarsest stride" in " ".join(text.split())
 
 
@@ -109,6 +110,8 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
         ("use: VOC\nmodel: UNet\ndata: 5", "'data' must hold names and values"),
         ("use: VOC\nuse: CamVid\nmodel: UNet", "the key 'use' is given twice"),
         ("use: VOC\nmodel: UNet\ntask: {lr: quick}", "task.lr must be a number, found 'quick'"),
+        ("use: VOC\nmodel: UNet\ntask: {lr: null}", "task.lr must be a number, found null"),
+        ("use: VOC\nmodel: UNet\ndata: {balance: }", "data.balance must be one of none, .*, found null"),
         ("use: VOC\nmodel: UNet\ntask: {loss: tversky}", "task.loss must be one of cross_entropy, .*, found 'tversky'"),
         ("use: !!python/object/apply:os.system ['true']\nmodel: UNet", "not valid YAML"),
         ("- use: VOC", "must hold names and values"),
@@ -119,6 +122,12 @@ def test_wrong_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         parse("--config", str(path))
+
+
+def test_no_root_is_the_datasets_own(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("use: VOC\nmodel: UNet\ndata: {root: }")
+    assert parse("--config", str(path)).data["root"] is None
 
 
 def test_a_class_path_in_a_recipe_is_text_and_imports_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from imageseg.training.parts import takers
     ("flag", "value", "line"),
     [
         ("task.lr", "fast", "task.lr must be a number, found 'fast'"),
+        ("task.lr", "", "task.lr must be a number, found ''"),
         ("data.pack", "maybe", "data.pack must be true or false, found 'maybe'"),
         ("data.crop_size", "256,512", "data.crop_size must be 2 whole numbers in brackets, found '256,512'"),
         ("data.crop_size", "[256]", "data.crop_size must be 2 whole numbers in brackets, found [256]"),
