@@ -9,7 +9,7 @@ demo: .venv/.installed  ## paint toy streets, train DeepLabv3_plus on them, scor
 	$(BIN)/python run.py --use ToyScenesModule --model DeepLabv3_plus --config configs/toyscenes_deeplabv3_plus.yaml
 
 test: .venv/.tested  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.tested  ## style, types, and who may import whom
 	$(BIN)/ruff check .

@@ -26,8 +26,8 @@ from imageseg.datasets.base import Pair
 from imageseg.datasets.reading import OpenFiles
 from imageseg.images import OpenImage, read_image, read_mask
 from imageseg.labels import Label, LabelSpace
-from imageseg.pipeline.pair_files import PairFile, write_pair
 from imageseg.pipeline.regions import Box
+from imageseg.pipeline.store.pair_file import PairFile, write_pair
 
 LABELS = LabelSpace(tuple(Label(str(value), (value, 0, 0), (value,)) for value in range(64)), ignored_colors=())
 

@@ -32,14 +32,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from imageseg.datasets.base import Pair
 from imageseg.datasets.samples import PairSamples
-from imageseg.datasets.street_painter import paint_scene
+from imageseg.datasets.toyscenes.painter import paint_scene
 from imageseg.images import IMAGE_SUFFIXES, read_mask, write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import PRESETS, Augmentation
 from imageseg.pipeline.loader import Loading, training_loader
-from imageseg.pipeline.packed import PackedSamples
-from imageseg.pipeline.packing import pack
 from imageseg.pipeline.regions import RegionSamples
+from imageseg.pipeline.store.build import pack
+from imageseg.pipeline.store.dataset import PackedSamples
 from imageseg.pipeline.stream import AugmentedSamples, Draw
 from imageseg.pipeline.whole import WholePair
 

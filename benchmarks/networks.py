@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import imageseg
+from imageseg.inference.fold_batchnorm import folded
 from imageseg.models.base import Network
-from imageseg.models.folding import folded
 
 CLASSES, SIDE = 21, 512
 

@@ -220,8 +220,8 @@ def save(path: Path, values: np.ndarray) -> None:
 def ours(dataset: str, **arguments: Any) -> Callable[[Path], dict[str, Any]]:
     """Scores a set's folder as ``imageseg score`` does."""
     from imageseg.datasets import build_dataset
-    from imageseg.scoring.benchmarks import benchmark_of
-    from imageseg.scoring.score_files import Reading, score_files
+    from imageseg.scoring.folders.benchmarks import benchmark_of
+    from imageseg.scoring.folders.score_files import Reading, score_files
 
     labels, benchmark = build_dataset(dataset, **arguments).labels, benchmark_of(dataset)
 

@@ -30,8 +30,8 @@ import zarr.codecs
 from measuring import Row, report
 from PIL import Image
 
-from imageseg.pipeline.pair_files import PairFile, write_pair
 from imageseg.pipeline.regions import Box
+from imageseg.pipeline.store.pair_file import PairFile, write_pair
 
 TILE = 256
 Window = tuple[Any, Any]

@@ -46,7 +46,7 @@ def curve(run: tuple[str, int], *, root: Path, steps: int) -> list[float]:
     from imageseg import build_dataset, build_model
     from imageseg.pipeline.augment import Augmentation
     from imageseg.pipeline.loader import Loading, training_loader
-    from imageseg.training.callbacks import CountedRandomness
+    from imageseg.training.callbacks.events import CountedRandomness
     from imageseg.training.task import SegmentationTask
 
     class Losses(pl.Callback):

@@ -27,11 +27,11 @@ import numpy as np
 import pycocotools.coco
 from PIL import Image
 
-from imageseg.datasets.coco import COCO
-from imageseg.datasets.coco_annotations import CATEGORIES, read_instances
-from imageseg.datasets.coco_masks import paint
-from imageseg.datasets.mask_png import encode_mask
-from imageseg.datasets.voc import LABELS
+from imageseg.datasets.coco.annotations import CATEGORIES, read_instances
+from imageseg.datasets.coco.dataset import COCO
+from imageseg.datasets.coco.masks import paint
+from imageseg.datasets.masks.png import encode_mask
+from imageseg.datasets.voc.dataset import LABELS
 from imageseg.images import read_mask
 
 # pycocotools 2.0.11 on numpy 2, once per call.

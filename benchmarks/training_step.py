@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import imageseg
 from imageseg import Label, LabelSpace
 from imageseg.models.base import resize
-from imageseg.training.losses import LOSSES
+from imageseg.training.losses.plain import LOSSES
 from imageseg.training.task import PIXEL_LOSSES, SegmentationTask
 
 CLASSES = 19

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0.dev0"
+
+from imageseg._version import __version__
 
 _HOMES = {
     "MODELS": "imageseg.models",
-    "build_model": "imageseg.models",
+    "build_model": "imageseg.weights",
     "DATASETS": "imageseg.datasets",
     "build_dataset": "imageseg.datasets",
     "ConfusionMatrix": "imageseg.scoring.confusion",
@@ -42,12 +43,13 @@ if TYPE_CHECKING:
     from imageseg.inference.evaluation import evaluate
     from imageseg.inference.predictor import Predictor
     from imageseg.labels import Label, LabelSpace
-    from imageseg.models import MODELS, build_model
+    from imageseg.models import MODELS
     from imageseg.prediction import Prediction
     from imageseg.recipe import Recipe
     from imageseg.scoring.confusion import ConfusionMatrix
     from imageseg.scoring.scores import Scores
     from imageseg.training.fit import train
+    from imageseg.weights import build_model
 
 
 def __getattr__(name: str) -> Any:

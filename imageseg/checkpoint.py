@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
-from imageseg.files import replacing
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
 

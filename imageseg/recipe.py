@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from imageseg.atomic_files import replacing
 from imageseg.errors import InputError, did_you_mean
-from imageseg.files import replacing
 
 
 @dataclass(frozen=True)

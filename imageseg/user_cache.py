@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from imageseg.files import replacing
+from imageseg.atomic_files import replacing
 
 _FORMAT = 1
 

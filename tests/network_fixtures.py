@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from imageseg.models.layers import PooledBatchNorm
+from imageseg.models.layers.blocks import PooledBatchNorm
 
 Randomize = Callable[[nn.Module], nn.Module]
 

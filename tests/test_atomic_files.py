@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from imageseg import files
-from imageseg.files import alone, flush, replacing, write_unflushed
+from imageseg import atomic_files as files
+from imageseg.atomic_files import alone, flush, replacing, write_unflushed
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):

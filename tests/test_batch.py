@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from imageseg.sample import make_sample, stack
+from imageseg.batch import make_sample, stack
 
 
 def _sample(seed: int, height: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from imageseg.names import parameters_of
 from imageseg.pipeline.augment import PRESETS, Augmentation
+from imageseg.registry import parameters_of
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/augmentation.md").read_text(encoding="utf-8")
 

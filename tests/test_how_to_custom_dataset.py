@@ -9,7 +9,7 @@ import pytest
 import yaml
 from planting import PLANTERS, Tree, clean_tree
 
-from imageseg.checking.faults import FAULTS
+from imageseg.checking.faults.table import FAULTS
 from imageseg.cli import main
 from imageseg.images import MAX_PIXELS
 from imageseg.labels import LabelSpace
@@ -63,7 +63,7 @@ def test_the_commands_lead_from_a_folder_to_a_trained_network(tree: Tree, capsys
 
 
 def test_the_starred_faults_are_those_that_a_table_mends(tmp_path: Path) -> None:
-    from imageseg.checking.faults import findings
+    from imageseg.checking.faults.table import findings
     from imageseg.checking.scan import scan
     from imageseg.datasets import build_dataset
 

@@ -13,12 +13,13 @@ import torchvision
 from fakes import write_voc
 from PIL import Image
 
+from imageseg import build_model
 from imageseg.cli import COMMANDS, main
 from imageseg.cli.arguments import recipe_from
-from imageseg.models import MODELS, build_model
-from imageseg.models.weights import WeightFiles
-from imageseg.models.weights.tables import SOURCES
-from imageseg.names import parameters_of
+from imageseg.models import MODELS
+from imageseg.registry import parameters_of
+from imageseg.models import WeightFiles
+from imageseg.weights.sources.table import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/weights-from-elsewhere.md").read_text(encoding="utf-8")
 PROJECTS = {"SMP": "segmentation_models_pytorch", "NVlabs": "NVlabs/SegFormer"}

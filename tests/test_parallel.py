@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imageseg.errors import InputError
-from imageseg.workers import in_processes
+from imageseg.parallel import in_processes
 
 
 def square(number: int) -> int:
@@ -87,7 +87,7 @@ def test_whoever_stops_asking_stops_the_work() -> None:
 
 
 SCRIPT = """
-from imageseg.datasets.mask_cache import MaskCache, Painted
+from imageseg.datasets.masks.cache import MaskCache, Painted
 from pathlib import Path
 import numpy as np, sys
 from typing import NamedTuple

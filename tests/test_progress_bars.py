@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from imageseg.file_progress import file_progress
+from imageseg.progress_bars import file_progress
 
 
 @pytest.mark.parametrize(("total", "lines"), [(1, [1]), (3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25])])

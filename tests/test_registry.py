@@ -7,7 +7,7 @@ import pytest
 from imageseg.datasets import DATASETS
 from imageseg.errors import InputError
 from imageseg.models import MODELS
-from imageseg.names import NameTable, check_arguments, parameters_of
+from imageseg.registry import NameTable, check_arguments, parameters_of
 
 TABLE = NameTable(
     "number",

@@ -19,7 +19,7 @@ import torch
 
 from imageseg import InputError, Label, LabelSpace, Recipe
 from imageseg.checkpoint import write_checkpoint
-from imageseg.models.weights.files import read_weights
+from imageseg.weight_files import read_weights
 
 TENSORS = {"encoder.conv1.weight": torch.ones(2, 3, 1, 1), "head.bias": torch.arange(2.0)}
 

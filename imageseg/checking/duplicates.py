@@ -7,8 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from imageseg.checking.facts import PictureFacts
-from imageseg.checking.fingerprint import same_pictures
+from imageseg.checking.file_facts import PictureFacts
+from imageseg.checking.perceptual_hash import same_pictures
 
 _USUAL = ("train", "val", "test")
 

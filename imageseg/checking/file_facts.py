@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imageseg.checking.fingerprint import Fingerprint, fingerprint
-from imageseg.checking.pixels import PixelFacts, flatness, packed, pixel_facts
+from imageseg.checking.mask_pixels import PixelFacts, flatness, packed, pixel_facts
+from imageseg.checking.perceptual_hash import Fingerprint, fingerprint
 from imageseg.datasets.base import Pair
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS

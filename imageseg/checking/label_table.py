@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 from imageseg.checking.finding import Finding
-from imageseg.checking.pixels import unpacked
+from imageseg.checking.label_values import CITYSCAPES_IDS, ValueReport, declared_colors, declared_ids
+from imageseg.checking.mask_pixels import unpacked
 from imageseg.checking.scan import Scan
-from imageseg.checking.values import CITYSCAPES_IDS, ValueReport, declared_colors, declared_ids
 from imageseg.labels import IGNORE, LabelSpace, voc_color
 
 Color = tuple[int, int, int]

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imageseg.checking.facts import MaskFacts
-from imageseg.checking.pixels import ValueFacts
-from imageseg.datasets import cityscapes_labels
+from imageseg.checking.file_facts import MaskFacts
+from imageseg.checking.mask_pixels import ValueFacts
+from imageseg.datasets.cityscapes import labels as cityscapes_labels
 from imageseg.labels import IGNORE, LabelSpace
 
 # Measured: of the pixels at borders, at most 4 in 100 lie between a lower and a higher neighbour in the masks of CamVid,

@@ -8,16 +8,16 @@ from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
-from imageseg.checking.copies import Copy, copies_across
-from imageseg.checking.facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
-from imageseg.checking.values import ValueReport, compare
+from imageseg.checking.duplicates import Copy, copies_across
+from imageseg.checking.file_facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
+from imageseg.checking.label_values import ValueReport, compare
 from imageseg.datasets.base import Pair, SegmentationDataset, find_folder
 from imageseg.datasets.folder import Folder
 from imageseg.datasets.folder_lists import find_lists
 from imageseg.errors import InputError
 from imageseg.images import is_picture
 from imageseg.labels import LabelSpace
-from imageseg.workers import Progress, in_processes
+from imageseg.parallel import Progress, in_processes
 
 
 @dataclass

@@ -9,7 +9,7 @@ import select
 import sys
 from collections.abc import Sequence
 
-from imageseg import __version__
+from imageseg._version import __version__
 from imageseg.errors import InputError, unknown_name
 
 COMMANDS = {

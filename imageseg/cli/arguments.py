@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.wrong_values import refuse_nulls, typed_values
+from imageseg.cli.value_errors import refuse_nulls, typed_values
 from imageseg.errors import InputError, closest
 from imageseg.recipe import Recipe, read_yaml
 
@@ -103,8 +103,8 @@ def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, An
 
 
 def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
-    from imageseg.models import with_settings_of_weights
-    from imageseg.training.parts import completed, takers
+    from imageseg.training.resolve import completed, takers
+    from imageseg.weights import with_settings_of_weights
 
     given = {*recipe.network, *_given(flags, "network")}
     recipe = completed(recipe)
@@ -159,7 +159,7 @@ def network_arguments_from(flags: Sequence[str], model: str, *, program: str) ->
 def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
     import jsonargparse
 
-    from imageseg.names import NOT_IN_RECIPES
+    from imageseg.registry import NOT_IN_RECIPES
 
     parser = jsonargparse.ArgumentParser(
         prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [--config FILE] [flags]"
@@ -182,7 +182,7 @@ def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> 
     """Raises:
     InputError: a flag that the two names do not have, or a word that belongs to no flag.
     """
-    from imageseg.names import parameters_of
+    from imageseg.registry import parameters_of
 
     known = [
         f"--{section}.{name}"

@@ -33,14 +33,14 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_workers()
     given, dataset = parser.parse(arguments)
-    from imageseg.checking.faults import findings
+    from imageseg.atomic_files import replacing
+    from imageseg.checking.faults.table import findings
     from imageseg.checking.finding import Severity
-    from imageseg.checking.mending import labels_text
+    from imageseg.checking.label_table import labels_text
     from imageseg.checking.scan import scan
     from imageseg.cli.check_report import Commands, print_report, to_dict
     from imageseg.errors import InputError
-    from imageseg.file_progress import file_progress
-    from imageseg.files import replacing
+    from imageseg.progress_bars import file_progress
 
     target = Path(given.fix_config) if given.fix_config else None
     if target is not None and target.exists():

@@ -37,10 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given, flags = parser.parse_known_args(list(arguments))
     _check_output(given.output, given.file)
-    from imageseg.models import MODELS, tell
-    from imageseg.models.weights.building import build_loaded, classes_in, has_auxiliary, settled_for
-    from imageseg.models.weights.settling import recognised
-    from imageseg.names import parameters_of
+    from imageseg.models import MODELS
+    from imageseg.registry import parameters_of
+    from imageseg.weights import tell
+    from imageseg.weights.build import build_loaded, classes_in, has_auxiliary, settled_for
+    from imageseg.weights.implied_arguments import recognised
 
     model = MODELS.resolve(given.model) if given.model else recognised(given.file, None)[1].model
     by_flag, whole = network_arguments_from(flags, model, program="imageseg convert")
@@ -104,7 +105,7 @@ def _check_output(output: str, file: str) -> None:
 def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> LabelSpace:
     """The dataset's, or those of these names, or numbered ones."""
     from imageseg.labels import Label, LabelSpace, voc_color
-    from imageseg.models.weights.files import numbered_classes
+    from imageseg.weight_files import numbered_classes
 
     if use is not None:
         from imageseg.datasets import DATASETS, build_dataset
@@ -123,7 +124,7 @@ def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> Label
 def _write(
     output: str, state: dict[str, Any], labels: LabelSpace, *, use: str | None, model: str, arguments: dict[str, Any]
 ) -> None:
-    from imageseg import __version__
+    from imageseg._version import __version__
     from imageseg.checkpoint import NETWORK_PREFIX, RUN_KEY, WEIGHTS_KEY, write_checkpoint
     from imageseg.datasets import DATASETS
     from imageseg.recipe import Recipe

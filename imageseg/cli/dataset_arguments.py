@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from imageseg.cli.arguments import OneLineParser
-from imageseg.cli.wrong_values import typed_values
+from imageseg.cli.value_errors import typed_values
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DatasetParser(OneLineParser):
 def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: str) -> SegmentationDataset:
     """The dataset of that name, its other arguments read from flags by the types in its signature."""
     from imageseg.datasets import DATASETS, build_dataset
-    from imageseg.names import parameters_of
+    from imageseg.registry import parameters_of
 
     name, takes = DATASETS.resolve(use), DATASETS[use]
     if not flags:
@@ -78,7 +78,7 @@ def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: s
 def _flags_of(takes: type[SegmentationDataset], **arguments: Any) -> ArgumentParser:
     import jsonargparse
 
-    from imageseg.names import NOT_IN_RECIPES
+    from imageseg.registry import NOT_IN_RECIPES
 
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, **arguments)
     parser.add_class_arguments(takes, skip={*NOT_IN_RECIPES, "root"})

@@ -29,9 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(list(arguments))
     from imageseg.checkpoint import read_record
-    from imageseg.cli.tables import print_scores
-    from imageseg.file_progress import file_progress
+    from imageseg.cli.score_table import print_scores
     from imageseg.inference.evaluation import evaluate, split_to_score
+    from imageseg.progress_bars import file_progress
 
     recipe, labels = read_record(given.checkpoint)
     if given.use:

@@ -45,9 +45,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _networks(*, as_json: bool) -> int:
-    from imageseg.file_progress import file_progress
     from imageseg.models import MODELS
     from imageseg.models.catalog import network_facts
+    from imageseg.progress_bars import file_progress
 
     facts = []
     with file_progress("count") as progress:
@@ -72,8 +72,8 @@ def _print_networks(facts: Sequence[NetworkFacts]) -> None:
 
 
 def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
-    from imageseg.file_progress import file_progress
     from imageseg.models.catalog import encoder_facts, encoders_like
+    from imageseg.progress_bars import file_progress
 
     names = encoders_like(pattern)
     counting = names[: limit or None]

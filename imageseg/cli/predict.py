@@ -38,9 +38,9 @@ def run(arguments: Sequence[str]) -> int:
     pictures = find_pictures(given.pictures)
     kinds = ["", *["_overlay"] * (not given.no_overlay), *["_confidence"] * given.save_confidence]
     targets = _targets(pictures, Path(given.output), kinds)
-    from imageseg.file_progress import file_progress
     from imageseg.images import read_image
     from imageseg.inference.predictor import Predictor
+    from imageseg.progress_bars import file_progress
 
     predictor = Predictor.from_checkpoint(given.checkpoint, device=given.device, fast=given.fast)
     skipped = 0

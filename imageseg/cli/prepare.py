@@ -13,7 +13,7 @@ from imageseg.errors import InputError, command, counted
 
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
-    from imageseg.pipeline.packing import Packed
+    from imageseg.pipeline.store.build import Packed
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,8 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         words = [*words[1:], "--pack"]
     given, dataset = parser.parse(words)
     from imageseg.datasets import DATASETS
-    from imageseg.datasets.download import fetch
-    from imageseg.file_progress import byte_progress, file_progress
+    from imageseg.datasets.download.fetch import fetch
+    from imageseg.progress_bars import byte_progress, file_progress
 
     if given.mirror and not given.download:
         raise InputError("--mirror says where --download fetches from; pass both")
@@ -72,8 +72,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str, Packed]:
     """Packs the splits."""
-    from imageseg.file_progress import file_progress
-    from imageseg.pipeline.packing import pack, store_folder
+    from imageseg.pipeline.store.build import pack, store_folder
+    from imageseg.progress_bars import file_progress
 
     usual = [split for split in ("train", "val") if split in dataset.splits]
     stores = {}

@@ -15,9 +15,9 @@ from imageseg.errors import InputError
 
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
-    from imageseg.scoring.benchmarks import Benchmark
-    from imageseg.scoring.pairing import ScoredPair, Truth
-    from imageseg.scoring.score_files import Reading, ScoredFiles
+    from imageseg.scoring.folders.benchmarks import Benchmark
+    from imageseg.scoring.folders.pairing import ScoredPair, Truth
+    from imageseg.scoring.folders.score_files import Reading, ScoredFiles
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,8 +32,8 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.score_report import ScoreReport
     from imageseg.datasets import DATASETS
-    from imageseg.scoring.benchmarks import benchmark_of
     from imageseg.scoring.dialects import dialect_named
+    from imageseg.scoring.folders.benchmarks import benchmark_of
 
     dataset = dataset_from(given.dataset, given.root or given.truth, flags, program="imageseg score")
     benchmark = benchmark_of(DATASETS.resolve(given.dataset))
@@ -110,7 +110,7 @@ def _parser() -> OneLineParser:
 
 
 def _own_truth(dataset: SegmentationDataset, split: str) -> list[Truth]:
-    from imageseg.scoring.pairing import Truth
+    from imageseg.scoring.folders.pairing import Truth
 
     # Predictions bear the names of pictures, which are not always those of the masks.
     truth = [Truth(pair.mask, pair.name) for pair in dataset.pairs(split) if pair.mask is not None]
@@ -124,7 +124,7 @@ def _reading(
 ) -> Reading:
     from imageseg.labels import LabelSpace
     from imageseg.recipe import read_yaml
-    from imageseg.scoring.score_files import Reading
+    from imageseg.scoring.folders.score_files import Reading
 
     return Reading(
         LabelSpace.from_dict(read_yaml(given.labels), given.labels)
@@ -140,15 +140,15 @@ def _reading(
 
 
 def _scored(pairs: Sequence[ScoredPair], reading: Reading, given: argparse.Namespace, what: str) -> ScoredFiles:
-    from imageseg.file_progress import file_progress
-    from imageseg.scoring.score_files import score_files
+    from imageseg.progress_bars import file_progress
+    from imageseg.scoring.folders.score_files import score_files
 
     with file_progress(what) as progress:
         return score_files(pairs, reading, workers=given.workers, progress=progress)
 
 
 def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, reading: Reading) -> None:
-    from imageseg.scoring.score_files import suspicion
+    from imageseg.scoring.folders.score_files import suspicion
 
     missing = [pair for pair in pairs if pair.prediction is None]
     if missing:

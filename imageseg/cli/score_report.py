@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from imageseg.cli.tables import print_scores, shown
+from imageseg.cli.score_table import print_scores, shown
 from imageseg.labels import LabelSpace
 from imageseg.scoring.dialects import DIALECTS, miou_over
 from imageseg.scoring.explain import explain
-from imageseg.scoring.resampling import bootstrap_miou, paired_test
-from imageseg.scoring.score_files import ScoredFiles
+from imageseg.scoring.folders.score_files import ScoredFiles
 from imageseg.scoring.scores import plain
+from imageseg.scoring.significance import bootstrap_miou, paired_test
 
 _SIDE_BY_SIDE = ("miou", "pixel_accuracy", "class_accuracy")
 

@@ -16,11 +16,11 @@ from imageseg.errors import InputError
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
     from imageseg.inference.predictor import Predictor
+    from imageseg.parallel import Progress
     from imageseg.recipe import Recipe
-    from imageseg.scoring.submission import Plan
-    from imageseg.scoring.submission_check import Picture
-    from imageseg.scoring.submission_formats import SubmissionFormat
-    from imageseg.workers import Progress
+    from imageseg.submission.build import Plan
+    from imageseg.submission.check import Picture
+    from imageseg.submission.formats import SubmissionFormat
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -98,9 +98,9 @@ def _source_and_flags(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.datasets import DATASETS
-    from imageseg.file_progress import file_progress
-    from imageseg.scoring.submission_check import check_pack, notes_on
-    from imageseg.scoring.submission_formats import format_for
+    from imageseg.progress_bars import file_progress
+    from imageseg.submission.check import check_pack, notes_on
+    from imageseg.submission.formats import format_for
 
     rules = format_for(DATASETS.resolve(given.use))
     dataset = dataset_from(given.use, given.root, flags, program="imageseg submit")
@@ -138,10 +138,10 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
 
 def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.datasets import DATASETS
-    from imageseg.file_progress import file_progress
-    from imageseg.scoring.submission import check_name, encode_files, match_predictions, plan_submission, write_pack
-    from imageseg.scoring.submission_check import notes_on
-    from imageseg.scoring.submission_formats import format_for
+    from imageseg.progress_bars import file_progress
+    from imageseg.submission.build import check_name, encode_files, match_predictions, plan_submission, write_pack
+    from imageseg.submission.check import notes_on
+    from imageseg.submission.formats import format_for
 
     recipe = None if source.is_dir() else _recipe(source)
     use = given.use or (recipe.use if recipe else None)
@@ -214,7 +214,7 @@ def _dataset(use: str, root: str | None, flags: Sequence[str], recipe: Recipe | 
     """The dataset that is asked for; where the checkpoint was trained on it, as the recipe had it unless flags say so."""
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.datasets import DATASETS, build_dataset
-    from imageseg.names import arguments_for
+    from imageseg.registry import arguments_for
 
     if recipe is not None and DATASETS.resolve(use) == DATASETS.resolve(recipe.use):
         known = arguments_for(DATASETS[use], recipe.data)
@@ -228,7 +228,7 @@ def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> No
     """Raises:
     InputError: VOC of another year than the server's.
     """
-    from imageseg.datasets.voc import VOC
+    from imageseg.datasets.voc.dataset import VOC
 
     if isinstance(dataset, VOC) and dataset.year != "2012":
         raise InputError(
@@ -238,7 +238,7 @@ def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> No
 
 def _pictures(dataset: SegmentationDataset, split: str) -> list[Picture]:
     from imageseg.images import image_size
-    from imageseg.scoring.submission_check import Picture
+    from imageseg.submission.check import Picture
 
     return [Picture(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
 
@@ -255,7 +255,7 @@ def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predi
 
 
 def _predicted(predictor: Predictor, images: Mapping[str, Path], plan: Plan, progress: Progress) -> Iterator[bytes]:
-    from imageseg.scoring.submission import encode_classes
+    from imageseg.submission.build import encode_classes
 
     for done, picture in enumerate(plan.pictures, start=1):
         yield encode_classes(predictor(images[picture.name]).classes, picture, plan)

@@ -13,7 +13,7 @@ def run(arguments: Sequence[str]) -> int:
     """Trains and prints where everything lies."""
     as_json = "--json" in arguments
     recipe = recipe_from([argument for argument in arguments if argument != "--json"], program="imageseg train")
-    from imageseg.cli.tables import print_scores
+    from imageseg.cli.score_table import print_scores
     from imageseg.training.fit import train
 
     if sys.stderr.isatty():

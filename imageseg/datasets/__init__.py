@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.names import NameTable, check_arguments
+from imageseg.registry import NameTable, check_arguments
 
 DATASETS: NameTable[SegmentationDataset] = NameTable(
     "dataset",
     {
-        "VOC": "imageseg.datasets.voc:VOC",
-        "COCO": "imageseg.datasets.coco:COCO",
-        "Cityscapes": "imageseg.datasets.cityscapes:Cityscapes",
-        "BDD100K": "imageseg.datasets.bdd100k:BDD100K",
-        "CamVid": "imageseg.datasets.camvid:CamVid",
+        "VOC": "imageseg.datasets.voc.dataset:VOC",
+        "COCO": "imageseg.datasets.coco.dataset:COCO",
+        "Cityscapes": "imageseg.datasets.cityscapes.dataset:Cityscapes",
+        "BDD100K": "imageseg.datasets.bdd100k.dataset:BDD100K",
+        "CamVid": "imageseg.datasets.camvid.dataset:CamVid",
         "ADE20K": "imageseg.datasets.ade20k:ADE20K",
         "Folder": "imageseg.datasets.folder:Folder",
-        "ToyScenes": "imageseg.datasets.toyscenes:ToyScenes",
+        "ToyScenes": "imageseg.datasets.toyscenes.dataset:ToyScenes",
     },
     spellings={
         "CityscapeModule": "Cityscapes",

@@ -15,7 +15,7 @@ from imageseg.labels import LabelSpace
 
 if TYPE_CHECKING:
     from imageseg.datasets.samples import PairSamples
-    from imageseg.workers import Progress
+    from imageseg.parallel import Progress
 
 
 class Pair(NamedTuple):

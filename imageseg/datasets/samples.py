@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from imageseg.batch import Sample, make_sample
 from imageseg.datasets.base import Pair
 from imageseg.datasets.reading import OpenFiles, ReadStored
 from imageseg.images import read_mask
 from imageseg.labels import LabelSpace
-from imageseg.sample import Sample, make_sample
 
 
 class PairSamples(Dataset[Sample]):

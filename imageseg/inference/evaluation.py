@@ -8,15 +8,15 @@ from imageseg.datasets import DATASETS, build_dataset
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
 from imageseg.inference.predictor import Predictor
-from imageseg.names import arguments_for
+from imageseg.parallel import Progress
 from imageseg.pipeline.loader import Loading, evaluation_loader
 from imageseg.recipe import Recipe
-from imageseg.scoring.benchmarks import benchmark_of
-from imageseg.scoring.cityscapes import InstanceCounts, label_ids
+from imageseg.registry import arguments_for
+from imageseg.scoring.cityscapes_instances import InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.dialects import dialect_named
+from imageseg.scoring.folders.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
-from imageseg.workers import Progress
 
 
 def evaluate(

@@ -11,12 +11,12 @@ import torch
 
 from imageseg.checkpoint import read_network
 from imageseg.errors import InputError
+from imageseg.hardware import has_fast_bfloat16
 from imageseg.images import read_image
+from imageseg.inference.fold_batchnorm import folded
 from imageseg.labels import LabelSpace
 from imageseg.models import build_untrained
 from imageseg.models.base import Network
-from imageseg.models.folding import folded
-from imageseg.models.processor import has_fast_bfloat16
 from imageseg.prediction import Prediction
 from imageseg.recipe import Recipe
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.bands import each_part, ranges
+from imageseg.models.row_bands import each_part, ranges
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

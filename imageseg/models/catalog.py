@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.models import MODELS, build_untrained
-from imageseg.models.encoder import Encoder, file_in_cache
-from imageseg.models.families import MIT
-from imageseg.models.weights.wheels import path_in_wheel, wheel_of
+from imageseg.models.encoders.families import MIT
+from imageseg.models.encoders.timm_encoder import Encoder, file_in_cache
+from imageseg.models.encoders.wheels import path_in_wheel, wheel_of
 
 _CLASSES = 19
 _SIDE = 224

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from imageseg.errors import InputError
 from imageseg.models.base import Network
-from imageseg.models.layers import classifier, initialize_head
-from imageseg.models.vgg import VGGEncoder, mirrored, unpool
+from imageseg.models.encoders.vgg import VGGEncoder, mirrored, unpool
+from imageseg.models.layers.blocks import classifier, initialize_head
 
 _LITE_CHANNELS = 1024
 _FC_SIDE = 7 * 32

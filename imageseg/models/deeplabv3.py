@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from imageseg.models.aspp import ASPP, rates_for
-from imageseg.models.dilation import set_multi_grid
-from imageseg.models.encoder import Encoder
-from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.encoders.dilation import set_multi_grid
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.aspp import ASPP, rates_for
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
 
 
 class DeepLabV3(WithAuxiliaryHead):

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from imageseg.models.aspp import ASPP, rates_for
 from imageseg.models.base import Network, resize
-from imageseg.models.dropout import Dropout
-from imageseg.models.encoder import Encoder
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head, separable_conv_norm_relu
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.aspp import ASPP, rates_for
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head, separable_conv_norm_relu
+from imageseg.models.layers.dropout import Dropout
 
 
 class DeepLabV3Plus(Network):

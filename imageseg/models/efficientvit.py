@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import Network
-from imageseg.models.encoder import Encoder
-from imageseg.models.layers import classifier, initialize_head
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.blocks import classifier, initialize_head
 
 Block = Literal["mbconv", "fused"]
 

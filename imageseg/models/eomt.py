@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
+from imageseg.models.encoders.vit import ViTEncoder, on_grid
 from imageseg.models.mask_classifier import MaskClassifier, MaskPrediction, semantic_logits
-from imageseg.models.vit import ViTEncoder, on_grid
 
 
 class EoMT(MaskClassifier):

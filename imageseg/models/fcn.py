@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import resize
-from imageseg.models.dropout import Dropout
-from imageseg.models.encoder import Encoder, timm_network
-from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.encoders.timm_encoder import Encoder, timm_network
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.dropout import Dropout
+from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
 
 _SKIPS = {"32s": (), "16s": (16,), "8s": (16, 8)}
 _OUTPUT_STRIDES = {"dilated": 8, "d6": 16}

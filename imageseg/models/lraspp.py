@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from imageseg.models.base import Network, resize
-from imageseg.models.encoder import Encoder
-from imageseg.models.layers import classifier, conv_norm_relu, global_mean, initialize_head
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, global_mean, initialize_head
 
 
 class LRASPP(Network):

@@ -29,7 +29,7 @@ class MaskClassifier(Network):
     """A network whose queries each predict a mask and its class (MaskFormer, Cheng et al. 2021, arXiv:2107.06278).
 
     As any network it gives logits per pixel and trains on cross-entropy. It also trains on its masks: see
-    ``imageseg.training.mask_loss``.
+    ``imageseg.training.losses.mask_matching``.
     """
 
     @abstractmethod

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from imageseg.models.base import Network, resize
-from imageseg.models.dropout import Dropout
-from imageseg.models.encoder import Encoder
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.dropout import Dropout
 
 
 class SegFormer(Network):

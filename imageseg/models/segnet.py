@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from imageseg.models.base import Network
-from imageseg.models.layers import classifier, initialize_head
-from imageseg.models.vgg import VGGEncoder, mirrored, unpool
+from imageseg.models.encoders.vgg import VGGEncoder, mirrored, unpool
+from imageseg.models.layers.blocks import classifier, initialize_head
 
 
 class SegNet(Network):

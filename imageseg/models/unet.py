@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import Network
-from imageseg.models.encoder import Encoder
-from imageseg.models.layers import classifier, conv_norm_relu, global_mean, initialize_head
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, global_mean, initialize_head
 
 
 class UNet(Network):

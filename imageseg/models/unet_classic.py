@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import IMAGENET_MEAN, IMAGENET_STD, Network, resize
-from imageseg.models.encoder import require_values, spread_over_channels
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.encoders.timm_encoder import require_values, spread_over_channels
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
 
 
 class UNetClassic(Network):

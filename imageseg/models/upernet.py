@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.models.base import resize
-from imageseg.models.dropout import Dropout
-from imageseg.models.encoder import Encoder
-from imageseg.models.fcn_head import FCNHead, WithAuxiliaryHead
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
-from imageseg.models.pyramid import PyramidPooling
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.dropout import Dropout
+from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
+from imageseg.models.layers.pyramid_pooling import PyramidPooling
 
 
 class UPerNet(WithAuxiliaryHead):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from imageseg.models.base import Network
-from imageseg.models.encoder import require_values
-from imageseg.models.layers import classifier
-from imageseg.models.vit import ViTEncoder
+from imageseg.models.encoders.timm_encoder import require_values
+from imageseg.models.encoders.vit import ViTEncoder
+from imageseg.models.layers.blocks import classifier
 
 
 class ViTLinear(Network):

@@ -19,10 +19,10 @@ import albumentations as A
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.labels import IGNORE
-from imageseg.pipeline.colors import jittered
+from imageseg.pipeline.color_jitter import jittered
+from imageseg.pipeline.crop import WindowDraw
 from imageseg.pipeline.mixing import Mixing
 from imageseg.pipeline.regions import OpenPair
-from imageseg.pipeline.window import WindowDraw
 
 Step = dict[str, dict[str, Any] | None]
 

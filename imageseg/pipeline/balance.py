@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.statistics import PictureCounts
+from imageseg.datasets.statistics.counts import PictureCounts
 from imageseg.errors import InputError, counted, unknown_name
 from imageseg.pipeline.stream import EpochDraws, Indices, Order, Permutation, generator
 

@@ -10,13 +10,13 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imageseg.batch import Batch, Sample, stack
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError, unknown_name
+from imageseg.pipeline.balance import BALANCES, Balance
 from imageseg.pipeline.mixing import Mixing
 from imageseg.pipeline.regions import RegionSamples
-from imageseg.pipeline.sampler import BALANCES, Balance
 from imageseg.pipeline.stream import AugmentedSamples, Order, PairTransform, StreamBatches
-from imageseg.sample import Batch, Sample, stack
 
 
 @dataclass(frozen=True, kw_only=True)

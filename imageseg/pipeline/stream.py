@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
+from imageseg.batch import Sample, make_sample
 from imageseg.pipeline.mixing import Mixing, lay_over
 from imageseg.pipeline.regions import OpenPair, RegionSamples
-from imageseg.sample import Sample, make_sample
 
 Indices = npt.NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.labels import IGNORE
-from imageseg.scoring.cityscapes import InstanceCounts
+from imageseg.scoring.cityscapes_instances import InstanceCounts
 from imageseg.scoring.counting import fold, joint_histogram
 from imageseg.scoring.dialects import dialect_named, miou_over
 from imageseg.scoring.scores import Counts, Scores

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.errors import unknown_name
-from imageseg.scoring.cityscapes import cityscapes_extra
+from imageseg.scoring.cityscapes_instances import cityscapes_extra
 from imageseg.scoring.scores import Counts, Figures, Scores, mean, ratio
 
 MeanOver = Literal["union", "truth", "all"]

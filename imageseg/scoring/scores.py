@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from imageseg.scoring.cityscapes import InstanceCounts
+    from imageseg.scoring.cityscapes_instances import InstanceCounts
 
 Figures = npt.NDArray[np.float64]
 

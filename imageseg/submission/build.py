@@ -17,16 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
-from imageseg.files import replacing
 from imageseg.images import image_size, read_mask
 from imageseg.labels import IGNORE, LabelSpace, voc_palette
+from imageseg.parallel import Progress, in_processes
 from imageseg.prediction import COMPANIONS
-from imageseg.scoring.submission_check import Picture, Report, check_pack
-from imageseg.scoring.submission_faults import Faults
-from imageseg.scoring.submission_formats import SubmissionFormat
-from imageseg.scoring.submission_png import encoded, occurring
-from imageseg.workers import Progress, in_processes
+from imageseg.submission.check import Picture, Report, check_pack
+from imageseg.submission.faults import Faults
+from imageseg.submission.formats import SubmissionFormat
+from imageseg.submission.png import encoded, occurring
 
 
 @dataclass(frozen=True)

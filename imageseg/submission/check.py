@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, cast
 
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE, voc_palette
-from imageseg.scoring.submission_archive import ArchiveError, Entry, Kind, contents_of, entries_of, kind_of
-from imageseg.scoring.submission_faults import Fault, Faults
-from imageseg.scoring.submission_formats import SubmissionFormat
-from imageseg.scoring.submission_png import Examined, examined
-from imageseg.workers import Progress, in_processes
+from imageseg.parallel import Progress, in_processes
+from imageseg.submission.archive import ArchiveError, Entry, Kind, contents_of, entries_of, kind_of
+from imageseg.submission.faults import Fault, Faults
+from imageseg.submission.formats import SubmissionFormat
+from imageseg.submission.png import Examined, examined
 
 _SMALLEST_CHUNK = 16
 _CHUNKS = 64

@@ -8,7 +8,7 @@ from typing import Literal
 
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE
-from imageseg.scoring.cityscapes import LABEL_IDS
+from imageseg.scoring.cityscapes_instances import LABEL_IDS
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.datasets.statistics import Counts, count_pictures
-from imageseg.file_progress import Update
-from imageseg.pipeline.sampler import balanced_order
+from imageseg.datasets.statistics.counts import Counts, count_pictures
+from imageseg.pipeline.balance import balanced_order
 from imageseg.pipeline.stream import Order
+from imageseg.progress_bars import Update
 from imageseg.training.data import StreamData
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from imageseg.batch import Sample
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
 from imageseg.pipeline.mixing import Mixing
-from imageseg.pipeline.packed import PackedSamples
+from imageseg.pipeline.store.dataset import PackedSamples
 from imageseg.pipeline.stream import Order, PairTransform
-from imageseg.sample import Sample
 from imageseg.training.packed_splits import Packing
 
 

@@ -20,23 +20,22 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from imageseg.atomic_files import replacing
 from imageseg.datasets import DATASETS, build_dataset
 from imageseg.errors import InputError
-from imageseg.file_progress import file_progress
-from imageseg.files import replacing
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
-from imageseg.models import begins_pretrained, build_model, build_untrained, tell, with_settings_of_weights
+from imageseg.models import build_untrained
 from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
-from imageseg.pipeline.packed import PackedSamples
+from imageseg.pipeline.store.dataset import PackedSamples
+from imageseg.progress_bars import file_progress
 from imageseg.recipe import Recipe
-from imageseg.scoring.benchmarks import benchmark_of
+from imageseg.scoring.folders.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
 from imageseg.training.balancing import balanced
-from imageseg.training.callbacks import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
-from imageseg.training.checkpointing import (
+from imageseg.training.callbacks.checkpoints import (
     AtomicCheckpoints,
     BestCheckpoint,
     LastCheckpoint,
@@ -44,17 +43,19 @@ from imageseg.training.checkpointing import (
     check_resumable,
     recorded_precision,
 )
+from imageseg.training.callbacks.device_monitor import DeviceMonitor
+from imageseg.training.callbacks.events import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
+from imageseg.training.callbacks.loading_meter import LoadingMeter
+from imageseg.training.callbacks.progress import TrainingProgress
+from imageseg.training.callbacks.seen_pixels import SeenPixels
 from imageseg.training.data import StreamData
-from imageseg.training.device_monitor import DeviceMonitor
-from imageseg.training.loading_meter import LoadingMeter
-from imageseg.training.norm_sync import SyncedNorms
-from imageseg.training.options import Training
 from imageseg.training.packed_splits import Packing
-from imageseg.training.parts import arguments_by_taker, completed
 from imageseg.training.precision import chosen_precision
-from imageseg.training.progress import TrainingProgress
-from imageseg.training.seen_pixels import SeenPixels
+from imageseg.training.resolve import arguments_by_taker, completed
+from imageseg.training.sync_batchnorm import SyncedNorms
 from imageseg.training.task import SegmentationTask
+from imageseg.training.trainer_options import Training
+from imageseg.weights import begins_pretrained, build_model, tell, with_settings_of_weights
 
 _FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from imageseg import workers
+from imageseg import parallel as workers
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
 from imageseg.pipeline.loader import Loading
-from imageseg.pipeline.packed import PackedSamples, packed
-from imageseg.pipeline.packing import StoreError
+from imageseg.pipeline.store.build import StoreError
+from imageseg.pipeline.store.dataset import PackedSamples, packed
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imageseg.datasets.statistics_cache import fingerprint, kept
+from imageseg.hardware import has_fast_bfloat16
 from imageseg.models.base import Network
-from imageseg.models.processor import has_fast_bfloat16
+from imageseg.user_cache import fingerprint, kept
 
 FULL, MIXED = "32-true", "bf16-mixed"
 

@@ -9,14 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 from imageseg.datasets import DATASETS
-from imageseg.models import MODELS
-from imageseg.models.weights import WeightFiles
-from imageseg.names import arguments_for, check_arguments, parameters_of
+from imageseg.models import MODELS, WeightFiles
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.recipe import Recipe
-from imageseg.training.options import Training
+from imageseg.registry import arguments_for, check_arguments, parameters_of
 from imageseg.training.task import SegmentationTask
+from imageseg.training.trainer_options import Training
 
 Taker = Callable[..., Any]
 

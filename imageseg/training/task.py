@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from imageseg.batch import Batch
 from imageseg.errors import InputError, unknown_name
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network, classes_at
 from imageseg.models.mask_classifier import MaskClassifier
-from imageseg.sample import Batch
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores
-from imageseg.training.mask_loss import mask_classification
-from imageseg.training.pixel_loss import UpsampledLoss, upsampled_cross_entropy, upsampled_focal, upsampled_ohem
-from imageseg.training.region_loss import (
+from imageseg.training.losses.mask_matching import mask_classification
+from imageseg.training.losses.tiled_pixel import UpsampledLoss, upsampled_cross_entropy, upsampled_focal, upsampled_ohem
+from imageseg.training.losses.tiled_region import (
     upsampled_cross_entropy_dice,
     upsampled_cross_entropy_lovasz,
     upsampled_dice,

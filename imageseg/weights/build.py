@@ -9,17 +9,16 @@ import timm
 import torch
 
 from imageseg.errors import InputError
-from imageseg.models import MODELS, build_untrained
+from imageseg.models import MODELS, WeightFiles, build_untrained
 from imageseg.models.base import Network
 from imageseg.models.fcn import FCN, FCNSkipHead
-from imageseg.models.weights import WeightFiles
-from imageseg.models.weights.encoder_file import fully_connected_of, load_encoder
-from imageseg.models.weights.files import WeightFile, read_weights
-from imageseg.models.weights.matching import LoadedWeights, load, rename, renamed
-from imageseg.models.weights.rows import classes_of, rows_besides
-from imageseg.models.weights.settling import recognised, settled
-from imageseg.models.weights.sources import Source
-from imageseg.names import arguments_for, parameters_of
+from imageseg.registry import arguments_for, parameters_of
+from imageseg.weight_files import WeightFile, read_weights
+from imageseg.weights.classifier_rows import classes_of, rows_besides
+from imageseg.weights.implied_arguments import recognised, settled
+from imageseg.weights.load_encoder import fully_connected_of, load_encoder
+from imageseg.weights.match import LoadedWeights, load, rename, renamed
+from imageseg.weights.sources.source import Source
 
 Say = Callable[[str], None]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from imageseg.errors import InputError
 from imageseg.models import MODELS
-from imageseg.models.weights.files import WeightFile, read_weights
-from imageseg.models.weights.matching import rename
-from imageseg.models.weights.sources import Source, source_of, unknown
-from imageseg.models.weights.tables import SOURCES
-from imageseg.names import parameters_of
+from imageseg.registry import parameters_of
+from imageseg.weight_files import WeightFile, read_weights
+from imageseg.weights.match import rename
+from imageseg.weights.sources.source import Source, source_of, unknown
+from imageseg.weights.sources.table import SOURCES
 
 _NEVER_KEPT = ("pretrained", "weights", "encoder_weights")
 _MAY_CHANGE = ("output_stride", "dropout", "aux", "frozen")

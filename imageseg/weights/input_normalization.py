@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imageseg.models.base import Network
-from imageseg.models.encoder import spread_over_channels
+from imageseg.models.encoders.timm_encoder import spread_over_channels
 
 
 @dataclass(frozen=True)

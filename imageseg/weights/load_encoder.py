@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from imageseg.errors import InputError
-from imageseg.models.weights.files import WeightFile
-from imageseg.models.weights.matching import COUNTER, bare, fitted_to, rename
-from imageseg.models.weights.tables_shared import mit
+from imageseg.weight_files import WeightFile
+from imageseg.weights.match import COUNTER, bare, fitted_to, rename
+from imageseg.weights.sources.common import mit
 
 _VGG_LAYERS = (r"(?:pre_logits\.fc1|classifier\.0)\.", r"(?:pre_logits\.fc2|classifier\.3)\.")
 """The two fully connected layers of a VGG, as timm and as torchvision name them."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from imageseg.errors import InputError, counted
 from imageseg.models.base import Network
-from imageseg.models.weights.files import WeightFile
-from imageseg.models.weights.pixels import renormalized
-from imageseg.models.weights.rows import Rows, classes_of
-from imageseg.models.weights.sources import Source
+from imageseg.weight_files import WeightFile
+from imageseg.weights.classifier_rows import Rows, classes_of
+from imageseg.weights.input_normalization import renormalized
+from imageseg.weights.sources.source import Source
 
 _ENOUGH = 0.95
 COUNTER = "num_batches_tracked"  # absent from files of before 2018, and of no use to anyone

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from planting import drawing, huge_png, jpeg_bytes, photo
 
-from imageseg.checking.facts import Header, facts_of, mask_facts, picture_facts
+from imageseg.checking.file_facts import Header, facts_of, mask_facts, picture_facts
 from imageseg.datasets.base import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_image, read_mask

@@ -6,9 +6,9 @@ import yaml
 from PIL import Image
 from planting import COLORS, PLANTERS, Tree
 
-from imageseg.checking.faults import findings
+from imageseg.checking.faults.table import findings
 from imageseg.checking.finding import Severity
-from imageseg.checking.mending import distant_color, labels_text
+from imageseg.checking.label_table import distant_color, labels_text
 from imageseg.checking.scan import scan
 from imageseg.datasets import build_dataset
 from imageseg.labels import LabelSpace, voc_color

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageseg.checking.pixels import MOST_VALUES, packed, pixel_facts, unpacked
+from imageseg.checking.mask_pixels import MOST_VALUES, packed, pixel_facts, unpacked
 
 
 def plainly(mask: np.ndarray) -> dict[int, tuple[int, int, int]]:

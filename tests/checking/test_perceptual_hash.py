@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance
 from planting import photo
 
-from imageseg.checking.copies import copies_across
-from imageseg.checking.facts import picture_facts
-from imageseg.checking.fingerprint import fingerprint, same_pictures
+from imageseg.checking.duplicates import copies_across
+from imageseg.checking.file_facts import picture_facts
+from imageseg.checking.perceptual_hash import fingerprint, same_pictures
 
 COPIES: dict[str, Callable[[Image.Image], tuple[Image.Image, str, int]]] = {
     "quality 50": lambda picture: (picture, "JPEG", 50),

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from imageseg.checking.faults import findings
+from imageseg.checking.faults.table import findings
 from imageseg.checking.finding import Finding, Severity
-from imageseg.checking.mending import labels_text
+from imageseg.checking.label_table import labels_text
 from imageseg.checking.scan import Scan, scan
 from imageseg.datasets import build_dataset
 from imageseg.images import read_mask

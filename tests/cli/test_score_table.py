@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imageseg import ConfusionMatrix, Label, LabelSpace
-from imageseg.cli.tables import print_scores
+from imageseg.cli.score_table import print_scores
 
 LABELS = LabelSpace(
     (Label("road", (128, 64, 128), (0,)), Label("sign[small]", (220, 220, 0), (1,)), Label("a[/b]", (1, 2, 3), (2,)))

@@ -19,8 +19,8 @@ from imageseg import Label, LabelSpace, Predictor, Recipe, build_model
 from imageseg.checkpoint import RUN_KEY, write_checkpoint
 from imageseg.cli import main
 from imageseg.datasets.base import Listing, Pair, SegmentationDataset, existing_folder, listing_of
-from imageseg.names import NameTable
-from imageseg.scoring import submission_formats
+from imageseg.registry import NameTable
+from imageseg.submission import formats as submission_formats
 
 IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 STEMS = [f"berlin_00000{number}_000019_leftImg8bit" for number in (1, 2, 3)]
@@ -54,7 +54,7 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     classes = {
         "Cityscapes": f"{__name__}:Streets",
         "Marked": f"{__name__}:Marked",
-        "VOC": "imageseg.datasets.voc:VOC",
+        "VOC": "imageseg.datasets.voc.dataset:VOC",
     }
     spellings = {"CityscapeModule": "Cityscapes"}
     monkeypatch.setattr(imageseg.datasets, "DATASETS", NameTable("dataset", classes, spellings=spellings))

@@ -6,12 +6,12 @@ from typing import Any, get_type_hints
 import pytest
 
 from imageseg.cli.arguments import recipe_from
-from imageseg.cli.wrong_values import kind
+from imageseg.cli.value_errors import kind
 from imageseg.datasets import DATASETS
 from imageseg.errors import InputError
 from imageseg.models import MODELS
-from imageseg.names import parameters_of
-from imageseg.training.parts import takers
+from imageseg.registry import parameters_of
+from imageseg.training.resolve import takers
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from PIL import Image
 
 from imageseg import build_dataset
 from imageseg.cli import main
-from imageseg.datasets.bdd100k import BDD100K
-from imageseg.datasets.bdd100k_labels import INSTANCES, PANOPTIC, SEMANTIC, TRAIN_ID_OF
-from imageseg.datasets.scalabel import Frame, paint, read_frames
+from imageseg.datasets.bdd100k.dataset import BDD100K
+from imageseg.datasets.bdd100k.labels import INSTANCES, PANOPTIC, SEMANTIC, TRAIN_ID_OF
+from imageseg.datasets.bdd100k.scalabel import Frame, paint, read_frames
 from imageseg.errors import InputError
 
 SCENE_CLASSES = {0: 16, 255: 5, 13: 1, 11: 2}

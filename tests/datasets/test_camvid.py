@@ -6,9 +6,9 @@ import torch
 from fakes import CAMVID_FRAMES, write_camvid
 from PIL import Image
 
-from imageseg.datasets.camvid import CamVid
-from imageseg.datasets.camvid_classes import ORIGINAL_LABELS, ORIGINAL_NAMES, ids_of_colors, segnet_split
-from imageseg.datasets.camvid_classes import SEGNET_LABELS as LABELS
+from imageseg.datasets.camvid.dataset import CamVid
+from imageseg.datasets.camvid.labels import ORIGINAL_LABELS, ORIGINAL_NAMES, ids_of_colors, segnet_split
+from imageseg.datasets.camvid.labels import SEGNET_LABELS as LABELS
 from imageseg.errors import InputError
 
 

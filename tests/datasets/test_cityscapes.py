@@ -10,9 +10,9 @@ from PIL import Image
 
 from imageseg import build_dataset
 from imageseg.cli import main
-from imageseg.datasets.cityscapes import Cityscapes
-from imageseg.datasets.cityscapes_labels import ID_OF, IDS, TRAIN_IDS
-from imageseg.datasets.cityscapes_polygons import draw, write_label_ids
+from imageseg.datasets.cityscapes.dataset import Cityscapes
+from imageseg.datasets.cityscapes.labels import ID_OF, IDS, TRAIN_IDS
+from imageseg.datasets.cityscapes.polygons import draw, write_label_ids
 from imageseg.errors import InputError
 
 FRAME = CITYSCAPES_FRAMES["train"]
@@ -227,7 +227,7 @@ def test_train_ids_are_enough(tmp_path):
 
 
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
-    from imageseg.datasets import cityscapes
+    from imageseg.datasets.cityscapes import dataset as cityscapes
 
     write_cityscapes(tmp_path, kind="polygons")
 

@@ -14,10 +14,10 @@ from pycocotools import mask as coco_mask
 
 from imageseg import build_dataset
 from imageseg.cli import main
-from imageseg.datasets.coco import COCO
-from imageseg.datasets.coco_annotations import CATEGORIES, Annotation, Picture, read_instances
-from imageseg.datasets.coco_masks import paint
-from imageseg.datasets.voc import LABELS
+from imageseg.datasets.coco.annotations import CATEGORIES, Annotation, Picture, read_instances
+from imageseg.datasets.coco.dataset import COCO
+from imageseg.datasets.coco.masks import paint
+from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError
 
 SOURCE = Path("instances_train2017.json")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import imageseg
+from imageseg.inference.fold_batchnorm import folded
 from imageseg.models.base import Network
-from imageseg.models.folding import folded
 
 Randomize = Callable[[nn.Module], nn.Module]
 

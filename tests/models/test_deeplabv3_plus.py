@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.aspp import ASPP
 from imageseg.models.base import resize
 from imageseg.models.deeplabv3_plus import DeepLabV3Plus
+from imageseg.models.layers.aspp import ASPP
 
 Randomize = Callable[[nn.Module], nn.Module]
 EPSILON = 1e-5

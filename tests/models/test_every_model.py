@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
+from imageseg.inference.fold_batchnorm import folded
 from imageseg.models.base import Network
-from imageseg.models.folding import folded
-from imageseg.models.layers import PooledBatchNorm
-from imageseg.names import parameters_of
+from imageseg.models.layers.blocks import PooledBatchNorm
+from imageseg.registry import parameters_of
 
 CLASSES = 5
 ENCODERS: dict[str, tuple[str, ...]] = {

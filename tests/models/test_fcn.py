@@ -17,7 +17,7 @@ from torchvision.models import segmentation
 import imageseg
 from imageseg.errors import InputError
 from imageseg.models import fcn
-from imageseg.models.encoder import Encoder
+from imageseg.models.encoders.timm_encoder import Encoder
 from imageseg.models.fcn import FCN, bilinear_kernel
 
 Randomize = Callable[[nn.Module], nn.Module]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
-from imageseg.models.layers import PooledBatchNorm
+from imageseg.models.layers.blocks import PooledBatchNorm
+from imageseg.models.layers.pyramid_pooling import grid_means
 from imageseg.models.pspnet import PSPNet
-from imageseg.models.pyramid import grid_means
 
 Randomize = Callable[[nn.Module], nn.Module]
 AUTHORS: dict[str, Any] = {"first_block": "full", "align_corners": True}

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from imageseg.batch import Sample, stack
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.stream import AugmentedSamples, Draw
 from imageseg.pipeline.whole import WholePair
-from imageseg.sample import Sample, stack
 
 Array = npt.NDArray[np.uint8]
 PADDING = [124, 116, 104]

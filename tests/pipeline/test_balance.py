@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import chi2
 
-from imageseg.datasets.statistics import PictureCounts
+from imageseg.datasets.statistics.counts import PictureCounts
 from imageseg.errors import InputError
-from imageseg.pipeline.sampler import (
+from imageseg.pipeline.balance import (
     BALANCES,
     FocusedPermutation,
     RareClasses,

@@ -11,7 +11,7 @@ from albumentations.augmentations.pixel import functional as theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageseg.pipeline.colors import jittered, recolored
+from imageseg.pipeline.color_jitter import jittered, recolored
 
 factors = st.floats(0.7, 1.3)
 

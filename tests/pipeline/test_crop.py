@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from imageseg.pipeline.crop import PADDING, Window
 from imageseg.pipeline.regions import Box
 from imageseg.pipeline.whole import WholePair
-from imageseg.pipeline.window import PADDING, Window
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

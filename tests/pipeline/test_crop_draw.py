@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imageseg.pipeline.crop import WindowDraw
 from imageseg.pipeline.regions import Box
 from imageseg.pipeline.whole import WholePair
-from imageseg.pipeline.window import WindowDraw
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

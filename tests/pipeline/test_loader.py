@@ -12,15 +12,15 @@ import torch
 from fakes import write_folder
 from torch.utils.data import DataLoader, Dataset
 
+from imageseg.batch import Sample, make_sample
 from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.balance import RareClasses
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
 from imageseg.pipeline.regions import Box, OpenPair
-from imageseg.pipeline.sampler import RareClasses
 from imageseg.pipeline.stream import StreamBatches
 from imageseg.pipeline.whole import WholePair
-from imageseg.sample import Sample, make_sample
 
 
 class _Counted(Dataset[Sample]):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
-from imageseg.scoring.cityscapes import CATEGORIES, LABEL_IDS, InstanceCounts, label_ids
+from imageseg.scoring.cityscapes_instances import CATEGORIES, LABEL_IDS, InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.scores import Scores
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from imageseg.cli import main
-from imageseg.datasets.scalabel import paint, read_frames
+from imageseg.datasets.bdd100k.scalabel import paint, read_frames
 
 pytestmark = pytest.mark.samples
 

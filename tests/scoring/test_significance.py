@@ -19,7 +19,7 @@ from scipy import stats
 
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.resampling import PictureCounts, bootstrap_miou, paired_test
+from imageseg.scoring.significance import PictureCounts, bootstrap_miou, paired_test
 
 
 def _pictures(

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imageseg.datasets.voc import LABELS as VOC_LABELS
+from imageseg.datasets.voc.dataset import LABELS as VOC_LABELS
 from imageseg.labels import Label, LabelSpace
-from imageseg.scoring.submission import (
+from imageseg.submission.build import (
     Plan,
     encode_classes,
     write_pack,
 )
-from imageseg.scoring.submission_check import Picture, Report
-from imageseg.scoring.submission_formats import FORMATS
+from imageseg.submission.check import Picture, Report
+from imageseg.submission.formats import FORMATS
 
 C, V, B, A = "Cityscapes", "VOC", "BDD100K", "ADE20K"
 # Cityscapes' ids in the order of its trainIds.

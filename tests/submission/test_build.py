@@ -33,7 +33,7 @@ from imageseg.errors import InputError
 from imageseg.images import read_mask, write_mask
 from imageseg.labels import LabelSpace, voc_color, voc_palette
 from imageseg.scoring.confusion import ConfusionMatrix
-from imageseg.scoring.submission import (
+from imageseg.submission.build import (
     Plan,
     encode_classes,
     encode_files,
@@ -41,10 +41,10 @@ from imageseg.scoring.submission import (
     plan_submission,
     write_pack,
 )
-from imageseg.scoring.submission_check import Picture, check_pack
-from imageseg.scoring.submission_faults import Faults
-from imageseg.scoring.submission_formats import FORMATS, format_for
-from imageseg.scoring.submission_png import encoded, examined, occurring
+from imageseg.submission.check import Picture, check_pack
+from imageseg.submission.faults import Faults
+from imageseg.submission.formats import FORMATS, format_for
+from imageseg.submission.png import encoded, examined, occurring
 
 every_server = pytest.mark.parametrize("name", list(FORMATS))
 

@@ -37,11 +37,11 @@ from submission_packs import (
 )
 
 from imageseg.errors import InputError
-from imageseg.scoring import submission_archive
-from imageseg.scoring.submission_check import Picture, check_pack, notes_on
-from imageseg.scoring.submission_faults import _SENTENCES, printable
-from imageseg.scoring.submission_formats import FORMATS
-from imageseg.scoring.submission_png import MAX_PIXELS
+from imageseg.submission import archive as submission_archive
+from imageseg.submission.check import Picture, check_pack, notes_on
+from imageseg.submission.faults import _SENTENCES, printable
+from imageseg.submission.formats import FORMATS
+from imageseg.submission.png import MAX_PIXELS
 
 every_server = pytest.mark.parametrize("name", list(FORMATS))
 

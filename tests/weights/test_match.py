@@ -17,15 +17,16 @@ from torch.nn import functional as F
 import imageseg
 from imageseg import InputError, Label, LabelSpace, Recipe
 from imageseg.checkpoint import write_checkpoint
-from imageseg.models import begins_pretrained, build_untrained, with_settings_of_weights
+from imageseg.models import build_untrained
 from imageseg.models.base import Network
-from imageseg.models.weights.building import build_loaded
-from imageseg.models.weights.files import WeightFile
-from imageseg.models.weights.matching import load
-from imageseg.models.weights.pixels import Pixels, renormalized
-from imageseg.models.weights.settling import encoder_of
-from imageseg.models.weights.sources import Source
-from imageseg.models.weights.tables import SOURCES
+from imageseg.weight_files import WeightFile
+from imageseg.weights import begins_pretrained, with_settings_of_weights
+from imageseg.weights.build import build_loaded
+from imageseg.weights.implied_arguments import encoder_of
+from imageseg.weights.input_normalization import Pixels, renormalized
+from imageseg.weights.match import load
+from imageseg.weights.sources.source import Source
+from imageseg.weights.sources.table import SOURCES
 
 SMALL = {"encoder": "resnet10t", "pretrained": False, "decoder_channels": (8, 8, 8, 8, 8)}
 NAMES = ("sky", "road", "tree")
@@ -208,7 +209,7 @@ def test_habits_give_way_to_the_user() -> None:
 
 
 def _settled(source: Source, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    from imageseg.models.weights.settling import settled
+    from imageseg.weights.implied_arguments import settled
 
     file = WeightFile("file.pth", {"decoder.weight": torch.ones(1)})
     return settled(imageseg.MODELS["DeepLabv3_plus"], arguments, file, source)

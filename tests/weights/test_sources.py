@@ -17,11 +17,11 @@ import torchvision
 from torch import Tensor, nn
 
 import imageseg
-from imageseg.models import with_settings_of_weights
-from imageseg.models.weights.building import build_loaded
-from imageseg.models.weights.settling import recognised
-from imageseg.models.weights.tables import SOURCES
-from imageseg.names import parameters_of
+from imageseg.registry import parameters_of
+from imageseg.weights import with_settings_of_weights
+from imageseg.weights.build import build_loaded
+from imageseg.weights.implied_arguments import recognised
+from imageseg.weights.sources.table import SOURCES
 
 Randomize = Callable[[nn.Module], nn.Module]
 CLASSES = 7

@@ -14,8 +14,8 @@ import imageseg
 from imageseg import Label, LabelSpace, Recipe
 from imageseg.checkpoint import write_checkpoint
 from imageseg.models.base import Network
-from imageseg.models.weights.rows import rows_besides
-from imageseg.names import parameters_of
+from imageseg.registry import parameters_of
+from imageseg.weights.classifier_rows import rows_besides
 
 SMALL: dict[str, dict[str, Any]] = {
     "FCN": {"encoder": "vgg11", "channels": 16},
@@ -127,7 +127,7 @@ def test_mask_classifiers_have_one_row_more() -> None:
 
 @pytest.mark.parametrize(("ours", "carried"), [(("天空", "路"), True), (("海", "山"), False)])
 def test_names_in_any_script_are_told_apart(ours: tuple[str, ...], carried: bool) -> None:
-    from imageseg.models.weights.rows import Rows
+    from imageseg.weights.classifier_rows import Rows
 
     value, there = torch.arange(2.0), torch.full((2,), 9.0)
     rows = Rows(ours, ("路", "天空"), {"bias": 0})

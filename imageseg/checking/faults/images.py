@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.checking.facts import MaskFacts, PictureFacts
+from imageseg.checking.file_facts import MaskFacts, PictureFacts
 from imageseg.checking.finding import Finding, Place, error, note, warning
-from imageseg.checking.fingerprint import SMALLEST
+from imageseg.checking.perceptual_hash import SMALLEST
 from imageseg.checking.scan import Scan
 
 _ORIENTATIONS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.checking.facts import MaskFacts
+from imageseg.checking.file_facts import MaskFacts
 from imageseg.checking.finding import Finding, Place, error, note, warning
-from imageseg.checking.pixels import ValueFacts, unpacked
+from imageseg.checking.label_values import declared_colors
+from imageseg.checking.mask_pixels import ValueFacts, unpacked
 from imageseg.checking.scan import Scan
-from imageseg.checking.values import declared_colors
 from imageseg.errors import counted
 from imageseg.labels import IGNORE, LabelSpace
 

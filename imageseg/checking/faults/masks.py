@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imageseg.checking.finding import Finding, Place, error, note, warning
-from imageseg.checking.pixels import unpacked
+from imageseg.checking.mask_pixels import unpacked
 from imageseg.checking.scan import Scan, looks_like_a_photo
 from imageseg.errors import counted
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from imageseg.checking import faults_files as files
-from imageseg.checking import faults_labels as labels
-from imageseg.checking import faults_masks as masks
-from imageseg.checking import faults_pictures as pictures
-from imageseg.checking import faults_splits as splits
+from imageseg.checking.faults import files, labels, masks, splits
+from imageseg.checking.faults import images as pictures
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import Scan
 

@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
-from imageseg.files import replacing
 
 if TYPE_CHECKING:
-    from imageseg.cli.stats import Statistics
+    from imageseg.cli.stats.command import Statistics
     from imageseg.labels import LabelSpace
 
 _INK, _FAINT, _GREY = "#222222", "#e4e4e4", "#9aa3ad"

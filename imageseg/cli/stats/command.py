@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from imageseg.datasets.base import Listing, SegmentationDataset
-    from imageseg.datasets.statistics import ClassCounts, Objects
+    from imageseg.datasets.statistics.counts import ClassCounts, Objects
 
 RULES = ("median_frequency", "enet", "effective_number")
 
@@ -42,12 +42,12 @@ def run(arguments: Sequence[str]) -> int:
     if not 0 <= given.beta < 1:
         raise InputError(f"--beta must be at least 0 and below 1, found {given.beta}")
     if given.chart:
-        from imageseg.cli.statistics_chart import require_matplotlib
+        from imageseg.cli.stats.chart import require_matplotlib
 
         require_matplotlib(given.chart)
     statistics = _counted(given, dataset)
     if given.chart:
-        from imageseg.cli.statistics_chart import write_chart
+        from imageseg.cli.stats.chart import write_chart
 
         if statistics.counts is None:
             raise InputError(f"{statistics.name} at {statistics.root} has no masks, so that there is nothing to draw")
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(_as_json(statistics, dataset.labels.names)))
     else:
-        from imageseg.cli.statistics_tables import print_statistics
+        from imageseg.cli.stats.tables import print_statistics
 
         print_statistics(statistics, dataset.labels, rule=given.weights)
     if given.chart:
@@ -88,9 +88,10 @@ def _parser() -> DatasetParser:
 
 
 def _counted(given: argparse.Namespace, dataset: SegmentationDataset) -> Statistics:
-    from imageseg.datasets import DATASETS, class_weights
-    from imageseg.datasets.statistics import count_classes, count_objects
-    from imageseg.file_progress import file_progress
+    from imageseg.datasets import DATASETS
+    from imageseg.datasets.statistics import class_weights
+    from imageseg.datasets.statistics.counts import count_classes, count_objects
+    from imageseg.progress_bars import file_progress
 
     name, cache = DATASETS.resolve(given.use), not given.no_cache
     listings = {split: dataset.listing(split) for split in ([given.split] if given.split else dataset.splits)}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from imageseg.cli.stats import RULES, Statistics, pasted
+from imageseg.cli.stats.command import RULES, Statistics, pasted
 from imageseg.errors import counted
 from imageseg.labels import LabelSpace
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
-from imageseg.datasets.bdd100k_labels import INSTANCES, PANOPTIC, SEMANTIC
-from imageseg.datasets.mask_cache import MaskCache
-from imageseg.datasets.scalabel import paint, read_frames
+from imageseg.datasets.bdd100k.labels import INSTANCES, PANOPTIC, SEMANTIC
+from imageseg.datasets.bdd100k.scalabel import paint, read_frames
+from imageseg.datasets.masks.cache import MaskCache
 from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_bitmask, read_mask
 from imageseg.labels import IGNORE, LabelSpace
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 Masks = Literal["auto", "masks", "colormaps", "ins_seg", "pan_seg"]
 

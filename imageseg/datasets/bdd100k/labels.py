@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imageseg.datasets.cityscapes_labels import TRAIN_IDS
+from imageseg.datasets.cityscapes.labels import TRAIN_IDS
 from imageseg.labels import IGNORE, Label, LabelSpace
 
 # By id, which differs from Cityscapes' (bdd100k/label/label.py, https://github.com/bdd100k/bdd100k). The 19 classes have

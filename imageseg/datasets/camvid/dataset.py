@@ -16,7 +16,7 @@ from imageseg.datasets.base import (
     listing_of,
     require_split,
 )
-from imageseg.datasets.camvid_classes import (
+from imageseg.datasets.camvid.labels import (
     ORIGINAL_LABELS,
     ORIGINAL_NAMES,
     SEGNET_LABELS,

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 
 from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
-from imageseg.datasets.cityscapes_labels import IDS, TRAIN_IDS
-from imageseg.datasets.cityscapes_polygons import POLYGONS, labels_beside, write_label_ids
+from imageseg.datasets.cityscapes.labels import IDS, TRAIN_IDS
+from imageseg.datasets.cityscapes.polygons import POLYGONS, labels_beside, write_label_ids
 from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_mask
 from imageseg.labels import LabelSpace
-from imageseg.workers import Progress, in_processes
+from imageseg.parallel import Progress, in_processes
 
 Masks = Literal["auto", "labelIds", "labelTrainIds"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from imageseg.datasets.cityscapes_labels import ID_OF, LICENSE_PLATE
+from imageseg.atomic_files import replacing
+from imageseg.datasets.cityscapes.labels import ID_OF, LICENSE_PLATE
 from imageseg.datasets.json_files import read_json
-from imageseg.datasets.mask_png import encode_mask
+from imageseg.datasets.masks.png import encode_mask
 from imageseg.errors import InputError, did_you_mean
-from imageseg.files import replacing
 from imageseg.images import MAX_PIXELS
 
 POLYGONS, LABEL_IDS = "_polygons.json", "_labelIds.png"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from imageseg.datasets.json_files import read_json
-from imageseg.datasets.mask_cache import is_plain_name
+from imageseg.datasets.masks.cache import is_plain_name
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
 

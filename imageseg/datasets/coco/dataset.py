@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
-from imageseg.datasets.coco_annotations import read_instances
-from imageseg.datasets.coco_masks import Crowd, Overlap, paint
-from imageseg.datasets.mask_cache import MaskCache, Record
-from imageseg.datasets.voc import LABELS
+from imageseg.datasets.coco.annotations import read_instances
+from imageseg.datasets.coco.masks import Crowd, Overlap, paint
+from imageseg.datasets.masks.cache import MaskCache, Record
+from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError, command, counted
 from imageseg.images import is_picture
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 _SPLITS = ("train", "val")
 _SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from imageseg.datasets.coco_annotations import Annotation, Picture
-from imageseg.datasets.mask_cache import Painted
-from imageseg.datasets.rle import ends_of, ends_of_strings, paint_runs
+from imageseg.datasets.coco.annotations import Annotation, Picture
+from imageseg.datasets.masks.cache import Painted
+from imageseg.datasets.masks.rle import ends_of, ends_of_strings, paint_runs
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE
 
@@ -31,7 +31,7 @@ def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> 
     """The mask of one picture.
 
     Objects are drawn as pycocotools draws them (COCO's maskApi), each only where it is: as runs of a picture that lies
-    column by column. What happens where two overlap, and to crowds, says ``imageseg.datasets.coco.COCO``.
+    column by column. What happens where two overlap, and to crowds, says ``imageseg.datasets.coco.dataset.COCO``.
 
     Args:
         picture: its annotations in the file's order.

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from imageseg.atomic_files import alone, flush_all, replacing
 from imageseg.datasets.base import Archive
-from imageseg.datasets.unpacking import unpack
+from imageseg.datasets.download.unpack import unpack
 from imageseg.errors import InputError
-from imageseg.files import alone, flush_all, replacing
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple, cast
 
 from imageseg.errors import InputError
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 MAX_FILES = 2_000_000
 MAX_RATIO = 100

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from imageseg import __version__
-from imageseg.datasets.mask_png import encode_mask
+from imageseg._version import __version__
+from imageseg.atomic_files import TEMPORARY, alone, flush, replacing, write_unflushed
+from imageseg.datasets.masks.png import encode_mask
 from imageseg.errors import InputError
-from imageseg.files import TEMPORARY, alone, flush, replacing, write_unflushed
 from imageseg.images import is_picture
-from imageseg.workers import Progress, in_processes, require_main_guard
+from imageseg.parallel import Progress, in_processes, require_main_guard
 
 NOTE = "imageseg.json"
 LEDGER = "pictures.tsv"

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.base import Pair, SegmentationDataset
-from imageseg.datasets.statistics_cache import fingerprint, kept, state_of
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
-from imageseg.workers import Progress, in_processes
+from imageseg.parallel import Progress, in_processes
+from imageseg.user_cache import fingerprint, kept, state_of
 
 Counts = npt.NDArray[np.int64]
 

@@ -13,11 +13,11 @@ import yaml
 
 from imageseg.datasets.base import Listing, SegmentationDataset
 from imageseg.datasets.folder import Folder
-from imageseg.datasets.street_painter import LABELS, SMALLEST, paint_scene
+from imageseg.datasets.toyscenes.painter import LABELS, SMALLEST, paint_scene
 from imageseg.errors import InputError, command
 from imageseg.images import write_image, write_mask
+from imageseg.parallel import Progress
 from imageseg.recipe import read_yaml
-from imageseg.workers import Progress
 
 _SPLITS = ("train", "val", "test")
 

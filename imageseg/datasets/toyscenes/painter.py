@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.street_canvas import CIRCLE, FARTHEST, Floats, Street, noise, patches, spans, strip, upright
+from imageseg.datasets.toyscenes.canvas import CIRCLE, FARTHEST, Floats, Street, noise, patches, spans, strip, upright
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE, Label, LabelSpace
 

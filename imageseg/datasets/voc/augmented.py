@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from imageseg.datasets.base import Listing, Pair, listing_of
 from imageseg.datasets.name_lists import names_in
-from imageseg.datasets.sbd import Sbd, convert, find_sbd
+from imageseg.datasets.voc.sbd import Sbd, convert, find_sbd
 from imageseg.errors import InputError
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 _LISTS = ("train_aug.txt", "trainaug.txt")
 

@@ -19,11 +19,11 @@ from imageseg.datasets.base import (
     require_split,
 )
 from imageseg.datasets.name_lists import names_in
-from imageseg.datasets.voc_augmented import AugmentedTrain
+from imageseg.datasets.voc.augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask
 from imageseg.labels import Label, LabelSpace, voc_color, voc_palette
-from imageseg.workers import Progress
+from imageseg.parallel import Progress
 
 _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -14,7 +14,7 @@ from imageseg.datasets.base import find_folder
 from imageseg.datasets.name_lists import names_in
 from imageseg.errors import InputError
 from imageseg.images import write_mask
-from imageseg.workers import Progress, in_processes
+from imageseg.parallel import Progress, in_processes
 
 _PLACES = (
     "",

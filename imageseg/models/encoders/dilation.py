@@ -12,7 +12,7 @@ from torch import nn
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
-    from imageseg.models.encoder import Encoder
+    from imageseg.models.encoders.timm_encoder import Encoder
 
 
 def dilate_first_blocks(encoder: Encoder) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError, did_you_mean
-from imageseg.models.dilation import dilate_first_blocks
-from imageseg.models.families import MIT, needed_multiple, timm_name, timm_settings
-from imageseg.models.weights.wheels import EXTRA, encoder_state_in_wheel, wheel_of
+from imageseg.models.encoders.dilation import dilate_first_blocks
+from imageseg.models.encoders.families import MIT, needed_multiple, timm_name, timm_settings
+from imageseg.models.encoders.wheels import EXTRA, encoder_state_in_wheel, wheel_of
 
 _DILATING = "resnet50, resnext50_32x4d, regnety_008, efficientnet_b0, mobilenetv3_large_100, convnext_tiny"
 

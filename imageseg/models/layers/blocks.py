@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imageseg.models.dilated_conv import DilatedConv2d
+from imageseg.models.layers.dilated_conv import DilatedConv2d
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, *, kernel: int = 3, dilation: int = 1) -> nn.Sequential:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imageseg.models.trimmed_conv import overlap, share_inside, trimmed_conv
+from imageseg.models.layers.trimmed_conv import overlap, share_inside, trimmed_conv
 
 _LARGEST_SHARE = 0.5
 """Of products that do not lie in the padding, up to which the trimmed backward pass was the faster one in all that was

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from imageseg.models.base import Network
-from imageseg.models.dropout import Dropout
-from imageseg.models.layers import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.dropout import Dropout
 
 
 class FCNHead(nn.Sequential):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from imageseg.models.base import resize
-from imageseg.models.layers import PooledBatchNorm, conv_norm_relu, global_mean
+from imageseg.models.layers.blocks import PooledBatchNorm, conv_norm_relu, global_mean
 
 
 class PyramidPooling(nn.Module):

@@ -11,16 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from imageseg.atomic_files import TEMPORARY, alone
 from imageseg.datasets.base import Pair, SegmentationDataset
 from imageseg.datasets.reading import OpenFiles, ReadStored
-from imageseg.datasets.statistics_cache import cache_folder, fingerprint
 from imageseg.errors import InputError, counted
-from imageseg.files import TEMPORARY, alone
 from imageseg.images import image_size
 from imageseg.labels import LabelSpace
-from imageseg.pipeline.pack_ledger import LEDGER, SUFFIX, Ledger, Record, current_records, files_of, state_of
-from imageseg.pipeline.pair_files import DamagedPairError, PairFile, bytes_of, write_pair
-from imageseg.workers import Progress, in_processes, require_main_guard
+from imageseg.parallel import Progress, in_processes, require_main_guard
+from imageseg.pipeline.store.ledger import LEDGER, SUFFIX, Ledger, Record, current_records, files_of, state_of
+from imageseg.pipeline.store.pair_file import DamagedPairError, PairFile, bytes_of, write_pair
+from imageseg.user_cache import cache_folder, fingerprint
 
 _FORMAT = 1
 """Raised when files would be read to other pixels or class indices than before, so that stores are packed anew."""

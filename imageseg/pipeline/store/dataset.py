@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from imageseg.batch import Sample, make_sample
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.reading import OpenFiles
 from imageseg.datasets.samples import PairSamples
-from imageseg.pipeline.packing import pack, packed_records, path_of, store_folder
-from imageseg.pipeline.pair_files import DamagedPairError, PairFile
+from imageseg.parallel import Progress
 from imageseg.pipeline.regions import Box
-from imageseg.sample import Sample, make_sample
-from imageseg.workers import Progress
+from imageseg.pipeline.store.build import pack, packed_records, path_of, store_folder
+from imageseg.pipeline.store.pair_file import DamagedPairError, PairFile
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imageseg.atomic_files import flush, replacing
 from imageseg.datasets.base import Pair
-from imageseg.files import flush, replacing
-from imageseg.pipeline.pair_files import bytes_of
+from imageseg.pipeline.store.pair_file import bytes_of
 
 LEDGER = "pairs.jsonl"
 SUFFIX = ".pair"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imageseg.atomic_files import write_unflushed
 from imageseg.errors import InputError
-from imageseg.files import write_unflushed
 from imageseg.pipeline.regions import Box
 
 # Magic and version, height, width, checksum of the pixels; then a checksum of these.

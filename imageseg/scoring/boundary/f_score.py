@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.scoring.class_maps import (
+from imageseg.scoring.boundary.maps import (
     NO_CLASS,
     Map,
     by_name,

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.scoring.boundary_f import BoundaryF
-from imageseg.scoring.class_maps import (
+from imageseg.scoring.boundary.f_score import BoundaryF
+from imageseg.scoring.boundary.maps import (
     NO_CLASS,
     Map,
     by_name,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imageseg.errors import InputError
 from imageseg.images import read_mask
-from imageseg.scoring.pairing import Key, ScoredPair, Truth, frame_of, paired, stem_of, truth_files
+from imageseg.scoring.folders.pairing import Key, ScoredPair, Truth, frame_of, paired, stem_of, truth_files
 
 
 @dataclass(frozen=True)

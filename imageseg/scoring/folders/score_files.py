@@ -14,14 +14,14 @@ import numpy.typing as npt
 from imageseg.errors import InputError
 from imageseg.images import read_mask
 from imageseg.labels import IGNORE, UNDECLARED, LabelSpace
-from imageseg.scoring.boundary import Boundary
+from imageseg.parallel import Progress, in_processes
+from imageseg.scoring.boundary.iou import Boundary
 from imageseg.scoring.calibration import Calibration
-from imageseg.scoring.cityscapes import InstanceCounts, label_ids
+from imageseg.scoring.cityscapes_instances import InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.counting import fold, joint_histogram
-from imageseg.scoring.pairing import ScoredPair
-from imageseg.scoring.resampling import PictureCounts
-from imageseg.workers import Progress, in_processes
+from imageseg.scoring.folders.pairing import ScoredPair
+from imageseg.scoring.significance import PictureCounts
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
-from imageseg import __version__
+from imageseg._version import __version__
 from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_record, write_checkpoint
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
-from imageseg.training.parts import completed
+from imageseg.training.resolve import completed
 
 
 class AtomicCheckpoints(CheckpointIO):

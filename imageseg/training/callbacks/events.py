@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from imageseg.batch import Batch
 from imageseg.pipeline.stream import counted_seed
-from imageseg.sample import Batch
 from imageseg.training.task import SegmentationTask
 
 

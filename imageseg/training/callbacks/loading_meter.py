@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers.base import PassThroughProfiler
 
-from imageseg.training.progress import Pace
+from imageseg.training.callbacks.progress import Pace
 
 _SAID_FROM = 0.3
 _LEAST_STEPS = 50

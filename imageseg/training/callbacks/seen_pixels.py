@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from imageseg.files import replacing
-from imageseg.sample import Batch
+from imageseg.atomic_files import replacing
+from imageseg.batch import Batch
 
 _FEW = 0.001
 _NAMED = 5

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from imageseg.labels import IGNORE
-from imageseg.training.losses import FOCUS, hard_pixels
-from imageseg.training.upsampled import Band, Upsampled
+from imageseg.training.losses.plain import FOCUS, hard_pixels
+from imageseg.training.losses.upsampled import Band, Upsampled
 
 _LN_2 = math.log(2)
 

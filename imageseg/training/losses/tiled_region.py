@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from imageseg.labels import IGNORE
-from imageseg.training.losses import jaccard_steps
-from imageseg.training.pixel_loss import computed, probabilities_of, upsampled_cross_entropy
-from imageseg.training.upsampled import Band, Upsampled
+from imageseg.training.losses.plain import jaccard_steps
+from imageseg.training.losses.tiled_pixel import computed, probabilities_of, upsampled_cross_entropy
+from imageseg.training.losses.upsampled import Band, Upsampled
 
 
 def upsampled_dice(

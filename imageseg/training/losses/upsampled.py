@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imageseg.models.bands import each_part, ranges
 from imageseg.models.base import places_on
+from imageseg.models.row_bands import each_part, ranges
 
 Result = TypeVar("Result")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imageseg.models.weights.sources import Rules
+from imageseg.weights.sources.source import Rules
 
 
 def aspp(inside: str) -> Rules:

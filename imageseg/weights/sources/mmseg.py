@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imageseg.models.weights.sources import Rules, Source
-from imageseg.models.weights.tables_shared import conv_modules, mit
+from imageseg.weights.sources.common import conv_modules, mit
+from imageseg.weights.sources.source import Rules, Source
 
 _MMSEG_BACKBONE: Rules = (
     (r"backbone\.stem\.7\.", "encoder.bn1."),

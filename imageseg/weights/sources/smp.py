@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imageseg.models.weights.sources import Rules, Source
-from imageseg.models.weights.tables_shared import aspp, mit
+from imageseg.weights.sources.common import aspp, mit
+from imageseg.weights.sources.source import Rules, Source
 
 # On encoders of its own, SMP dilates the first block of a stage at once; on timm's ("tu-") it does what timm does.
 _SMP_ENCODER: Rules = ((r"encoder\.model\.", "encoder."), (r"encoder\.", "encoder."))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imageseg.errors import InputError
-from imageseg.models.weights.files import WeightFile
-from imageseg.models.weights.pixels import Pixels
+from imageseg.weight_files import WeightFile
+from imageseg.weights.input_normalization import Pixels
 
 Rules = tuple[tuple[str, str], ...]
 

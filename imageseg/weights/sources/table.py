@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from imageseg.models.weights.pixels import Pixels
-from imageseg.models.weights.sources import Rules, Source
-from imageseg.models.weights.tables_mmseg import MMSEG, NVLABS
-from imageseg.models.weights.tables_shared import aspp
-from imageseg.models.weights.tables_smp import SMP
+from imageseg.weights.input_normalization import Pixels
+from imageseg.weights.sources.common import aspp
+from imageseg.weights.sources.mmseg import MMSEG, NVLABS
+from imageseg.weights.sources.smp import SMP
+from imageseg.weights.sources.source import Rules, Source
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

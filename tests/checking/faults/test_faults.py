@@ -11,12 +11,12 @@ from fakes import FAKES, write_fake, write_folder
 from PIL import Image
 from planting import PLANTERS, Expected, Tree, drawing, huge_png, photo, trimap
 
-from imageseg.checking.faults import FAULTS, findings
+from imageseg.checking.faults.table import FAULTS, findings
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import scan
 from imageseg.datasets import build_dataset
 from imageseg.datasets.base import Listing, Pair, SegmentationDataset, listing_of
-from imageseg.datasets.voc import LABELS
+from imageseg.datasets.voc.dataset import LABELS
 
 # Each plants in files of its own, so that they can be planted together.
 APART = (

@@ -8,7 +8,7 @@ import pytest
 from fakes import write_fake
 from planting import COUNTS, PLANTERS, Tree
 
-from imageseg.checking.faults import findings
+from imageseg.checking.faults.table import findings
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import Scan, scan
 from imageseg.datasets import build_dataset

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imageseg.datasets import unpacking
-from imageseg.datasets.unpacking import unpack
+from imageseg.datasets.download import unpack as unpacking
+from imageseg.datasets.download.unpack import unpack
 from imageseg.errors import InputError
 
 FILES = {"kit/a.txt": b"a", "kit/deep/er/b.bin": bytes(range(256)) * 10, "top.txt": b"top"}

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from imageseg.datasets import mask_cache
-from imageseg.datasets.mask_cache import LEDGER, NOTE, MaskCache, Painted, Record, is_plain_name
+from imageseg.datasets.masks import cache as mask_cache
+from imageseg.datasets.masks.cache import LEDGER, NOTE, MaskCache, Painted, Record, is_plain_name
 from imageseg.errors import InputError
 from imageseg.images import read_mask
 

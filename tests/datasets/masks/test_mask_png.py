@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from imageseg.datasets.mask_png import encode_mask
-from imageseg.datasets.voc import LABELS
+from imageseg.datasets.masks.png import encode_mask
+from imageseg.datasets.voc.dataset import LABELS
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30))), st.booleans())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco_mask
 
-from imageseg.datasets.rle import ends_of, ends_of_strings, paint_runs
+from imageseg.datasets.masks.rle import ends_of, ends_of_strings, paint_runs
 
 masks = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1))
 

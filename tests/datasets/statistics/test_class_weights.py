@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imageseg.datasets.class_weights import effective_number, enet, median_frequency
+from imageseg.datasets.statistics.class_weights import effective_number, enet, median_frequency
 
 
 def test_median_frequency_by_hand() -> None:

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from imageseg import DATASETS, Label, LabelSpace, build_dataset
-from imageseg.datasets import statistics
-from imageseg.datasets.statistics import ClassCounts, count_classes, count_mask, count_objects, count_pictures
+from imageseg.datasets.statistics import counts as statistics
+from imageseg.datasets.statistics.counts import ClassCounts, count_classes, count_mask, count_objects, count_pictures
 from imageseg.errors import InputError
 
 
@@ -145,7 +145,7 @@ def test_undeclared_values_are_the_error_of_training(stored: np.ndarray, message
 
 
 def test_a_masks_own_process_needs_no_torch() -> None:
-    script = "import sys, imageseg.datasets.statistics, imageseg.datasets.sbd; print('torch' in sys.modules)"
+    script = "import sys, imageseg.datasets.statistics.counts, imageseg.datasets.voc.sbd; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout == "False\n"
 

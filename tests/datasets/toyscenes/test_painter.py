@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from imageseg.datasets import street_painter
-from imageseg.datasets.street_painter import LABELS, paint_scene
+from imageseg.datasets.toyscenes import painter as street_painter
+from imageseg.datasets.toyscenes.painter import LABELS, paint_scene
 from imageseg.errors import InputError
 
 SCENES = 36

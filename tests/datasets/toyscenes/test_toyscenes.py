@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imageseg.datasets import toyscenes
 from imageseg.datasets.folder import Folder
-from imageseg.datasets.toyscenes import LABELS, ToyScenes
+from imageseg.datasets.toyscenes import dataset as toyscenes
+from imageseg.datasets.toyscenes.dataset import LABELS, ToyScenes
 from imageseg.errors import InputError
 
 SMALL = {"size": (64, 70), "counts": (2, 1, 1)}

@@ -10,8 +10,8 @@ from scipy.io import loadmat, savemat
 
 from imageseg.cli import main
 from imageseg.datasets.name_lists import names_in
-from imageseg.datasets.sbd import find_sbd, read_mat
-from imageseg.datasets.voc import VOC
+from imageseg.datasets.voc.dataset import VOC
+from imageseg.datasets.voc.sbd import find_sbd, read_mat
 from imageseg.errors import InputError
 from imageseg.labels import voc_color
 

@@ -6,7 +6,7 @@ import pytest
 from fakes import write_voc
 from PIL import Image
 
-from imageseg.datasets.voc import LABELS, VOC
+from imageseg.datasets.voc.dataset import LABELS, VOC
 from imageseg.errors import InputError
 from imageseg.labels import voc_color
 

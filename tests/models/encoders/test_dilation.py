@@ -13,8 +13,8 @@ from torchvision.models import mobilenet_v3_large, resnet50
 from torchvision.models._utils import IntermediateLayerGetter
 
 from imageseg.errors import InputError
-from imageseg.models.dilation import set_multi_grid
-from imageseg.models.encoder import Encoder
+from imageseg.models.encoders.dilation import set_multi_grid
+from imageseg.models.encoders.timm_encoder import Encoder
 
 Randomize = Callable[[nn.Module], nn.Module]
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.encoder import Encoder
+from imageseg.models.encoders.timm_encoder import Encoder
 
 
 def test_weights_of_mit_are_refused_with_those_that_are_free() -> None:

@@ -17,8 +17,8 @@ import torch
 
 from imageseg.errors import InputError
 from imageseg.models.deeplabv3_plus import DeepLabV3Plus
-from imageseg.models.encoder import Encoder
-from imageseg.models.vit import ViTEncoder
+from imageseg.models.encoders.timm_encoder import Encoder
+from imageseg.models.encoders.vit import ViTEncoder
 
 UNREACHABLE = urllib.error.URLError(OSError(101, "Network is unreachable"))
 

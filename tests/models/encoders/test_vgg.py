@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from imageseg.errors import InputError
 from imageseg.models.deconvnet import DeconvNet
+from imageseg.models.encoders.vgg import Pooled, VGGEncoder, mirrored, unpool
 from imageseg.models.segnet import SegNet
-from imageseg.models.vgg import Pooled, VGGEncoder, mirrored, unpool
 
 NAMES = ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg11", "vgg13", "vgg16", "vgg19")
 

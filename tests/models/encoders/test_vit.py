@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg import InputError
-from imageseg.models.vit import ViTEncoder
+from imageseg.models.encoders.vit import ViTEncoder
 
 Randomize = Callable[[nn.Module], nn.Module]
 

@@ -14,7 +14,7 @@ import imageseg
 from imageseg.errors import InputError
 from imageseg.models import base
 from imageseg.models.base import classes_at, most_likely, resize
-from imageseg.models.layers import (
+from imageseg.models.layers.blocks import (
     PooledBatchNorm,
     classifier,
     conv_norm_relu,

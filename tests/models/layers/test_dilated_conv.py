@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imageseg.models import dilated_conv
-from imageseg.models.dilated_conv import DilatedConv2d, shifted_conv
-from imageseg.models.trimmed_conv import share_inside, trimmed_conv
+from imageseg.models.layers import dilated_conv
+from imageseg.models.layers.dilated_conv import DilatedConv2d, shifted_conv
+from imageseg.models.layers.trimmed_conv import share_inside, trimmed_conv
 
 
 @pytest.mark.parametrize("size", [(9, 13), (8, 8), (1, 1), (5, 2)])

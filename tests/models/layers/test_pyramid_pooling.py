@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imageseg.models.pyramid import PyramidPooling, grid_means
+from imageseg.models.layers.pyramid_pooling import PyramidPooling, grid_means
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 5), (6, 6), (13, 17), (12, 32)])

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imageseg.errors import InputError
-from imageseg.pipeline.pair_files import DamagedPairError, PairFile, bytes_of, write_pair
 from imageseg.pipeline.regions import Box
+from imageseg.pipeline.store.pair_file import DamagedPairError, PairFile, bytes_of, write_pair
 
 
 def pair_of(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

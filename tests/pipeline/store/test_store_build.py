@@ -21,10 +21,11 @@ from imageseg.datasets.base import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_mask, write_image
 from imageseg.labels import Label, LabelSpace
-from imageseg.pipeline import pack_ledger, packing
-from imageseg.pipeline.pack_ledger import LEDGER
-from imageseg.pipeline.packing import Packed, StoreError, pack, packed_records, store_folder
-from imageseg.pipeline.pair_files import bytes_of
+from imageseg.pipeline.store import build as packing
+from imageseg.pipeline.store import ledger as pack_ledger
+from imageseg.pipeline.store.build import Packed, StoreError, pack, packed_records, store_folder
+from imageseg.pipeline.store.ledger import LEDGER
+from imageseg.pipeline.store.pair_file import bytes_of
 
 LABELS = LabelSpace((Label("road", (1, 2, 3), (0, 1)), Label("car", (4, 5, 6), (2,))))
 
@@ -224,7 +225,7 @@ _FULL = """
 import resource, signal, sys
 from pathlib import Path
 from test_packing import LABELS, packed, write_pairs
-from imageseg.pipeline.packing import StoreError
+from imageseg.pipeline.store.build import StoreError
 root = Path(sys.argv[1])
 pairs = [*write_pairs(root / "data", 2), *write_pairs(root / "large", 1, size=(300, 300))]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -257,7 +258,8 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test_packing import LABELS, packed, write_pairs
-from imageseg.pipeline import pack_ledger, packing
+from imageseg.pipeline.store import ledger as pack_ledger
+from imageseg.pipeline.store import build as packing
 whole = packing.write_pair
 def counted(*arguments, made=[]):
     if len(made) == 5:
@@ -317,7 +319,7 @@ def test_several_processes_pack_the_same_files(tmp_path: Path) -> None:
 
 
 def test_packing_does_not_import_torch() -> None:
-    code = "import sys, imageseg.pipeline.packing; sys.exit('torch' in sys.modules)"
+    code = "import sys, imageseg.pipeline.store.build; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -344,7 +346,7 @@ def test_a_store_lies_beside_the_data_or_in_the_cache(tmp_path: Path, monkeypatc
     assert store_folder(dataset, "train", tmp_path / "chosen").parent.parent == tmp_path / "chosen"
     packed(beside, dataset.pairs("train"), labels=dataset.labels)
     assert store_folder(dataset, "train") == beside  # somebody packed it who may write
-    monkeypatch.setattr("imageseg.pipeline.packing.cache_folder", lambda: None)
+    monkeypatch.setattr("imageseg.pipeline.store.build.cache_folder", lambda: None)
     shutil.rmtree(beside)
     with pytest.raises(StoreError, match="may not be written, and there is no home"):
         store_folder(dataset, "train")

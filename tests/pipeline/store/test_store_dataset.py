@@ -23,9 +23,9 @@ from imageseg.images import write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.packed import PackedSamples, packed
-from imageseg.pipeline.packing import pack
 from imageseg.pipeline.regions import Box, OpenPair
+from imageseg.pipeline.store.build import pack
+from imageseg.pipeline.store.dataset import PackedSamples, packed
 
 LABELS = LabelSpace(tuple(Label(f"class {value}", (value, 0, 0), (value,)) for value in range(20)), ignored_colors=())
 SIZE = (41, 58)

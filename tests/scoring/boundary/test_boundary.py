@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as stnp
 from scipy import ndimage
 
 from imageseg.images import read_mask
-from imageseg.scoring.boundary import BoundaryF, BoundaryIoU, TrimapCurve
-from imageseg.scoring.cityscapes import LABEL_IDS
+from imageseg.scoring.boundary.iou import BoundaryF, BoundaryIoU, TrimapCurve
+from imageseg.scoring.cityscapes_instances import LABEL_IDS
 
 Map = npt.NDArray[np.uint8]
 Measure = BoundaryIoU | TrimapCurve | BoundaryF

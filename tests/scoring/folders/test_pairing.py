@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from imageseg.errors import InputError
-from imageseg.scoring.benchmarks import benchmark_of
-from imageseg.scoring.pairing import Truth, paired, truth_files
+from imageseg.scoring.folders.benchmarks import benchmark_of
+from imageseg.scoring.folders.pairing import Truth, paired, truth_files
 
 
 def write(folder: Path, *names: str) -> Path:

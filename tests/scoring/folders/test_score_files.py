@@ -12,12 +12,12 @@ from PIL import Image
 from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.labels import Label, LabelSpace
-from imageseg.scoring.benchmarks import benchmark_of
-from imageseg.scoring.boundary import Boundary
+from imageseg.scoring.boundary.iou import Boundary
 from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.confusion import ConfusionMatrix
-from imageseg.scoring.pairing import ScoredPair
-from imageseg.scoring.score_files import Reading, ScoredFiles, confidence_beside, score_files, suspicion
+from imageseg.scoring.folders.benchmarks import benchmark_of
+from imageseg.scoring.folders.pairing import ScoredPair
+from imageseg.scoring.folders.score_files import Reading, ScoredFiles, confidence_beside, score_files, suspicion
 
 LABELS = LabelSpace(
     (Label("road", (128, 64, 128), (7,)), Label("car", (0, 0, 142), (26, 27)), Label("sky", (70, 130, 180), (23,))),

@@ -17,8 +17,8 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from imageseg.training import device_monitor
-from imageseg.training.device_monitor import DeviceMonitor
+from imageseg.training.callbacks import device_monitor
+from imageseg.training.callbacks.device_monitor import DeviceMonitor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 

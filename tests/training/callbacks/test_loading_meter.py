@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.training.loading_meter import LoadingMeter, _DeviceStopwatch, remedy
+from imageseg.training.callbacks.loading_meter import LoadingMeter, _DeviceStopwatch, remedy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.training.progress import Pace, TrainingProgress
+from imageseg.training.callbacks.progress import Pace, TrainingProgress
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from imageseg.training.seen_pixels import SeenPixels
+from imageseg.training.callbacks.seen_pixels import SeenPixels
 
 NAMES = ("road", "car", "moon")
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import imageseg
 from imageseg.models.eomt import EoMT
 from imageseg.models.mask_classifier import MaskPrediction
-from imageseg.training.mask_loss import mask_classification, match
+from imageseg.training.losses.mask_matching import mask_classification, match
 
 CLASSES = 3
 

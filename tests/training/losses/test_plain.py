@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional as F
 
-from imageseg.training.losses import LOSSES, cross_entropy, dice, focal, hard_pixels, jaccard_steps, lovasz, ohem
+from imageseg.training.losses.plain import LOSSES, cross_entropy, dice, focal, hard_pixels, jaccard_steps, lovasz, ohem
 
 
 def by_hand(logits: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> float:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from imageseg.models.base import resize
-from imageseg.training import upsampled
-from imageseg.training.losses import LOSSES, cross_entropy, hard_pixels
-from imageseg.training.pixel_loss import upsampled_cross_entropy, upsampled_ohem
+from imageseg.training.losses import upsampled
+from imageseg.training.losses.plain import LOSSES, cross_entropy, hard_pixels
+from imageseg.training.losses.tiled_pixel import upsampled_cross_entropy, upsampled_ohem
 from imageseg.training.task import PIXEL_LOSSES
 
 Form = Callable[[Tensor], Tensor]

@@ -1,0 +1,1 @@
+"""The faults that a check finds, one module per kind of file."""

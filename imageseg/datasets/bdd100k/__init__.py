@@ -1,0 +1,1 @@
+"""BDD100K: masks, bitmasks, polygons or run lengths, 19 classes."""

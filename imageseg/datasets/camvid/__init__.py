@@ -1,0 +1,1 @@
+"""CamVid with the 11 classes of the SegNet paper."""

@@ -1,0 +1,1 @@
+"""Cityscapes: label maps or polygons, 19 classes."""

@@ -1,0 +1,1 @@
+"""Masks made from annotations: run-length encoding and the cache folder."""

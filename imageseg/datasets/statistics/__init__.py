@@ -1,0 +1,1 @@
+"""Class frequencies of a dataset, and class weights computed from them."""

@@ -1,0 +1,1 @@
+"""ToyScenes: painted street scenes for trials and tests."""

@@ -1,0 +1,1 @@
+"""Encoders: timm networks, VGG and plain vision transformers behind one interface."""

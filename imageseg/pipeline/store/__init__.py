@@ -1,0 +1,1 @@
+"""The packed store: decoded images and masks in memory-mapped files."""

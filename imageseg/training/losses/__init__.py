@@ -1,0 +1,1 @@
+"""Losses: plain reference forms and tiled forms on coarse logits."""
