@@ -22,7 +22,7 @@ import numpy as np
 from measuring import Row, report
 from PIL import Image
 
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.datasets.reading import OpenFiles
 from imageseg.images import OpenImage, read_image, read_mask
 from imageseg.labels import Label, LabelSpace

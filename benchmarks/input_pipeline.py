@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.datasets.samples import PairSamples
 from imageseg.datasets.toyscenes.painter import paint_scene
 from imageseg.images import IMAGE_SUFFIXES, read_mask, write_image

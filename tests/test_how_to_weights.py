@@ -16,9 +16,8 @@ from PIL import Image
 from imageseg import build_model
 from imageseg.cli import COMMANDS, main
 from imageseg.cli.arguments import recipe_from
-from imageseg.models import MODELS
+from imageseg.models import MODELS, WeightFiles
 from imageseg.registry import parameters_of
-from imageseg.models import WeightFiles
 from imageseg.weights.sources.table import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/weights-from-elsewhere.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from imageseg.checking.mask_pixels import PixelFacts, flatness, packed, pixel_facts
 from imageseg.checking.perceptual_hash import Fingerprint, fingerprint
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from imageseg.checking.duplicates import Copy, copies_across
 from imageseg.checking.file_facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
 from imageseg.checking.label_values import ValueReport, compare
-from imageseg.datasets.base import Pair, SegmentationDataset, find_folder
+from imageseg.datasets.base import SegmentationDataset, find_folder
 from imageseg.datasets.folder import Folder
 from imageseg.datasets.folder_lists import find_lists
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import is_picture
 from imageseg.labels import LabelSpace

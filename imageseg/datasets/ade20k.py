@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.datasets.base import (
-    Archive,
-    Listing,
-    Pair,
-    SegmentationDataset,
-    existing_folder,
-    listing_by_stem,
-    require_split,
-)
+from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_by_stem, require_split
+from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError
 from imageseg.images import is_picture
 from imageseg.labels import Label, LabelSpace

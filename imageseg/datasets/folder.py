@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imageseg.datasets.base import (
-    Listing,
-    Pair,
-    SegmentationDataset,
-    find_folder,
-    in_usual_order,
-    listing_by_stem,
-    require_split,
-)
+from imageseg.datasets.base import SegmentationDataset, find_folder, in_usual_order, listing_by_stem, require_split
 from imageseg.datasets.folder_lists import find_lists, has_masks, read_list
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.errors import InputError, command
 from imageseg.images import is_picture
 from imageseg.labels import LabelSpace

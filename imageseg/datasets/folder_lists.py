@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from imageseg.datasets.base import Listing, Pair, listing_of
+from imageseg.datasets.base import listing_of
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.errors import InputError
 
 _SPLITS = ("train", "val", "test")

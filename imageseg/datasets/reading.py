@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import OpenImage, image_size, read_mask
 from imageseg.labels import LabelSpace

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from imageseg.batch import Sample, make_sample
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.datasets.reading import OpenFiles, ReadStored
 from imageseg.images import read_mask
 from imageseg.labels import LabelSpace

@@ -12,7 +12,7 @@ from PIL import Image
 from planting import drawing, huge_png, jpeg_bytes, photo
 
 from imageseg.checking.file_facts import Header, facts_of, mask_facts, picture_facts
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_image, read_mask
 

@@ -18,7 +18,8 @@ import imageseg.datasets
 from imageseg import Label, LabelSpace, Predictor, Recipe, build_model
 from imageseg.checkpoint import RUN_KEY, write_checkpoint
 from imageseg.cli import main
-from imageseg.datasets.base import Listing, Pair, SegmentationDataset, existing_folder, listing_of
+from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_of
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.registry import NameTable
 from imageseg.submission import formats as submission_formats
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imageseg.checking.finding import Finding, Place, error
 from imageseg.checking.scan import Scan, SplitFiles
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.images import MAX_PIXELS
 
 

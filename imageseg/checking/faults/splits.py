@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imageseg.checking.finding import Finding, Place, error
 from imageseg.checking.scan import Scan
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import counted
 
 _TRAINED_WITH = ("train", "val")

@@ -15,7 +15,8 @@ from imageseg.errors import InputError, command
 if TYPE_CHECKING:
     import argparse
 
-    from imageseg.datasets.base import Listing, SegmentationDataset
+    from imageseg.datasets.base import SegmentationDataset
+    from imageseg.datasets.pairs import Listing
     from imageseg.datasets.statistics.counts import ClassCounts, Objects
 
 RULES = ("median_frequency", "enet", "effective_number")

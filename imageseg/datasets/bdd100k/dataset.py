@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 from PIL import Image
 
-from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.bdd100k.labels import INSTANCES, PANOPTIC, SEMANTIC
 from imageseg.datasets.bdd100k.scalabel import paint, read_frames
 from imageseg.datasets.masks.cache import MaskCache
+from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_bitmask, read_mask
 from imageseg.labels import IGNORE, LabelSpace

@@ -7,15 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from imageseg.datasets.base import (
-    Listing,
-    Pair,
-    SegmentationDataset,
-    existing_folder,
-    listing_by_stem,
-    listing_of,
-    require_split,
-)
+from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_by_stem, listing_of, require_split
 from imageseg.datasets.camvid.labels import (
     ORIGINAL_LABELS,
     ORIGINAL_NAMES,
@@ -24,6 +16,7 @@ from imageseg.datasets.camvid.labels import (
     segnet_split,
 )
 from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.errors import InputError
 from imageseg.images import is_picture, read_mask
 from imageseg.labels import LabelSpace

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.cityscapes.labels import IDS, TRAIN_IDS
 from imageseg.datasets.cityscapes.polygons import POLYGONS, labels_beside, write_label_ids
+from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
 from imageseg.images import is_picture, read_mask
 from imageseg.labels import LabelSpace

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from imageseg.datasets.base import Archive, Listing, Pair, SegmentationDataset, existing_folder, require_split
+from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.coco.annotations import read_instances
 from imageseg.datasets.coco.masks import Crowd, Overlap, paint
 from imageseg.datasets.masks.cache import MaskCache, Record
+from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError, command, counted
 from imageseg.images import is_picture

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from imageseg.atomic_files import alone, flush_all, replacing
-from imageseg.datasets.base import Archive
 from imageseg.datasets.download.unpack import unpack
+from imageseg.datasets.pairs import Archive
 from imageseg.errors import InputError
 from imageseg.parallel import Progress
 

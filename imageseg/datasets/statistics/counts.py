@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes

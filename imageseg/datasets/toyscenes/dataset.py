@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from imageseg.datasets.base import Listing, SegmentationDataset
+from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.folder import Folder
+from imageseg.datasets.pairs import Listing
 from imageseg.datasets.toyscenes.painter import LABELS, SMALLEST, paint_scene
 from imageseg.errors import InputError, command
 from imageseg.images import write_image, write_mask

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.base import Listing, Pair, listing_of
+from imageseg.datasets.base import listing_of
 from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.datasets.voc.sbd import Sbd, convert, find_sbd
 from imageseg.errors import InputError
 from imageseg.parallel import Progress

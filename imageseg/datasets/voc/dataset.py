@@ -8,17 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from imageseg.datasets.base import (
-    Archive,
-    Listing,
-    Pair,
-    SegmentationDataset,
-    existing_folder,
-    listing_by_stem,
-    listing_of,
-    require_split,
-)
+from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_by_stem, listing_of, require_split
 from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.datasets.voc.augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask

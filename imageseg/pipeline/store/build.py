@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imageseg.atomic_files import TEMPORARY, alone
-from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.datasets.pairs import Pair
 from imageseg.datasets.reading import OpenFiles, ReadStored
 from imageseg.errors import InputError, counted
 from imageseg.images import image_size

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imageseg.atomic_files import flush, replacing
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.pipeline.store.pair_file import bytes_of
 
 LEDGER = "pairs.jsonl"

@@ -15,7 +15,8 @@ from imageseg.checking.faults.table import FAULTS, findings
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import scan
 from imageseg.datasets import build_dataset
-from imageseg.datasets.base import Listing, Pair, SegmentationDataset, listing_of
+from imageseg.datasets.base import SegmentationDataset, listing_of
+from imageseg.datasets.pairs import Listing, Pair
 from imageseg.datasets.voc.dataset import LABELS
 
 # Each plants in files of its own, so that they can be planted together.

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imageseg.datasets.base import Archive
 from imageseg.datasets.download import fetch as download
 from imageseg.datasets.download.fetch import fetch
+from imageseg.datasets.pairs import Archive
 from imageseg.errors import InputError
 
 

@@ -17,7 +17,7 @@ import pytest
 from fakes import write_fake
 
 from imageseg.datasets import build_dataset
-from imageseg.datasets.base import Pair
+from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_mask, write_image
 from imageseg.labels import Label, LabelSpace

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imageseg.datasets import DATASETS, build_dataset
-from imageseg.datasets.base import Pair, SegmentationDataset
+from imageseg.datasets.base import SegmentationDataset
+from imageseg.datasets.pairs import Pair
 from imageseg.datasets.samples import PairSamples
 from imageseg.errors import InputError
 from imageseg.images import write_image
