@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     classes = given.num_classes or weights.num_classes()
     if classes is None:
         raise InputError(
-            f"{given.file}: {source.name} has no classifier here; pass the number of classes with --num_classes"
+            f"{given.file}: {source.name}, but no classifier; pass the number of classes with --num_classes"
         )
     labels = _labels(given.use, file.class_names or source.class_names, classes)
     network, loaded = weights.load(classes, class_names=labels.names)
@@ -75,8 +75,8 @@ def run(arguments: Sequence[str]) -> int:
         )
     if loaded.reinitialized and loaded.classes_kept < classes and given.num_classes is None:
         raise InputError(
-            f"{given.file}: only {loaded.classes_kept} of the {classes} classes of --use {given.use} have the same name in the file, "
-            "and the rest of the classifier would be random; leave out --use, or request a new classifier with --num_classes"
+            f"{given.file}: only {loaded.classes_kept} of the {classes} classes of --use {given.use} have the same name in the "
+            "file, the others would be random; leave out --use, or request a new classifier with --num_classes"
         )
     _write(given.output, network.state_dict(), labels, use=given.use, model=model, arguments=network_arguments)
     if given.json:

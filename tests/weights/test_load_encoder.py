@@ -22,7 +22,7 @@ import imageseg
 from imageseg import InputError
 from imageseg.models.encoders import wheels
 from imageseg.models.encoders.timm_encoder import Encoder
-from imageseg.models.encoders.wheels import WHEELS, Wheel, with_timm_names, path_in_wheel, state_in_wheel
+from imageseg.models.encoders.wheels import WHEELS, Wheel, path_in_wheel, state_in_wheel, with_timm_names
 
 LogLines = Callable[[], list[str]]
 LITE = "tf_efficientnet_lite0"
