@@ -44,7 +44,7 @@ from imageseg.training.callbacks.checkpoints import (
     recorded_precision,
 )
 from imageseg.training.callbacks.device_monitor import DeviceMonitor
-from imageseg.training.callbacks.events import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
+from imageseg.training.callbacks.events import CountedRandomness, PredictionImages, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.callbacks.loading_meter import LoadingMeter
 from imageseg.training.callbacks.progress import TrainingProgress
 from imageseg.training.callbacks.seen_pixels import SeenPixels
@@ -111,7 +111,7 @@ def train(recipe: Recipe) -> TrainedRun:
     data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext, _say()))
     progress = partial(file_progress, f"classes of {loading.train_split}") if shown else nullcontext
     data.order, pixels = balanced(dataset, data, seed=training.seed, progress=progress, say=_say())
-    seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
+    seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
         _write_recipe(recipe, folder)
@@ -153,7 +153,6 @@ def _chosen_precision(task: SegmentationTask, recipe: Recipe, training: Training
         crop_size=recipe.data["crop_size"],
         batch_size=recipe.data["batch_size"],
         channels_last=recipe.task["channels_last"],
-        say=_say(),
     )
 
 
@@ -230,13 +229,13 @@ def _trainer(
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
-    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples), say=_say())
+    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples))
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
         StreamEpoch(pictures_per_batch / pictures),
         ValidateAtTheEnd(),
-        PredictionPictures(),
+        PredictionImages(),
         LearningRateMonitor("step"),
         DeviceMonitor(),
         meter,
