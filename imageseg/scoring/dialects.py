@@ -13,7 +13,7 @@ import numpy.typing as npt
 from imageseg.errors import unknown_name
 from imageseg.scoring.cityscapes_scores import cityscapes_extra
 from imageseg.scoring.counts import ConfusionCounts
-from imageseg.scoring.scores import Scores, mean, ratio
+from imageseg.scoring.scores import FloatArray, Scores, mean, ratio
 
 MeanOver = Literal["union", "truth", "all"]
 """Which classes a mean counts: those in the truth or the prediction, those in the truth, or all, absent ones as 0."""
