@@ -61,7 +61,7 @@ class DeepLabV3(WithAuxiliaryHead):
         )
         super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
         if multi_grid is not None:
-            set_multi_grid(body, multi_grid)
+            set_multi_grid(body.network, multi_grid, encoder=encoder)
         self.encoder = body
         self.aspp = ASPP(
             body.channels[-1], channels, rates=rates_for(output_stride) if rates is None else rates, dropout=dropout

@@ -74,8 +74,11 @@ class Encoder(nn.Module):
                 f"encoder '{name}' gives feature maps at strides {reductions}; a pyramid from 4 to {output_stride} is needed, "
                 "as resnet50 has"
             )
-        if first_block == "full":
-            dilate_first_blocks(self)
+        if first_block == "full" and output_stride < 32:
+            # On the meta device a network has structure but no values.
+            with torch.device("meta"):
+                strided = timm.create_model(name, features_only=True, in_chans=in_channels)
+            dilate_first_blocks(self.network, strided)
         self._multiple = needed_multiple(name)
         # Some timm networks (swin) give (N, H, W, C).
         self._channels_last_axis = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
