@@ -1,11 +1,12 @@
-"""A folded network predicts the same with no normalisation left behind a convolution."""
+"""A folded network predicts the same with no normalization left behind a convolution."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from network_fixtures import PlainEncoder
 from torch import Tensor, nn
 
 import imageseg
@@ -19,12 +20,11 @@ class _Small(Network):
     """A network around any module, with an encoder that is nothing."""
 
     def __init__(self, body: nn.Module) -> None:
-        super().__init__(2)
-        self.encoder = nn.Identity()
+        super().__init__(2, PlainEncoder())
         self.body = body
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.body(images)
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        logits: Tensor = self.body(features)
         return logits
 
 
@@ -62,7 +62,7 @@ def _same(ours: Network, theirs: Network, *, tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
 @pytest.mark.parametrize("model", ["UNet", "DeepLabv3_plus"])
-def test_all_normalisations_fold(model: str, encoder: str, randomize: Randomize) -> None:
+def test_all_normalizations_fold(model: str, encoder: str, randomize: Randomize) -> None:
     network = imageseg.build_model(model, 4, encoder=encoder, pretrained=False).eval()
     randomize(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -73,7 +73,7 @@ def test_all_normalisations_fold(model: str, encoder: str, randomize: Randomize)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_the_comparison_notices_a_normalisation_that_is_left_out(randomize: Randomize) -> None:
+def test_the_comparison_notices_a_normalization_that_is_left_out(randomize: Randomize) -> None:
     network = _Small(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))).eval()
     randomize(network)
     without = folded(network)
