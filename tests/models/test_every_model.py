@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
-from imageseg.inference.fold_batchnorm import folded
+from imageseg.inference.fold_batchnorm import fold_batchnorm
 from imageseg.models.base import Network
 from imageseg.models.layers.blocks import PooledBatchNorm
 from imageseg.registry import parameters_of
@@ -259,7 +259,7 @@ def test_a_compiled_network_agrees(model: str, randomize: Callable[[nn.Module], 
 
 
 def test_a_folded_network_agrees(network: Network, case: tuple[str, str]) -> None:
-    quick = folded(network)
+    quick = fold_batchnorm(network)
     in_use = [layer for name, layer in quick.named_modules() if not name.startswith("auxiliary")]
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in in_use)
     assert norms == (case[0] == "ViTLinear"), "only ViTLinear normalizes what no convolution made"
