@@ -58,7 +58,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Further forms of a network that differ enough to be tested as one of their own: the network and its arguments."""
 MOVABLE: dict[str, dict[str, Any]] = {"PSPNet": {"bins": (1,)}, "UPerNet": {"bins": (1,)}}
-"""Arguments without which logits would not move along with a image: means over fixed cells of it do not."""
+"""Arguments without which logits would not move along with an image: means over fixed cells of it do not."""
 BFLOAT16_ERROR = {
     # A pool of nearly equal values takes another one in bfloat16, and unpooling then puts it one pixel aside.
     "SegNet": 0.3,
@@ -73,7 +73,7 @@ WITHOUT_TRANSLATION = {
 LEARNT_TO = {"ViTLinear": 0.88}
 """The mIoU that is enough on two images learned by heart, not 0.95: 4 x 4 logits, enlarged 16 times, miss some of the borders."""
 WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalizes every token by itself, so a single value is enough"}
-"""Networks that train on a image of any size, and why."""
+"""Networks that train on an image of any size, and why."""
 
 
 def _encoders(model: str) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ def test_other_widths_and_depths(up: str, channels: tuple[int, ...]) -> None:
         assert network(torch.zeros(1, 4, 37, 29)).shape == (1, 3, 37, 29)
 
 
-def test_a_image_too_small_is_refused_with_the_size_that_is_enough() -> None:
+def test_an_image_too_small_is_refused_with_the_size_that_is_enough() -> None:
     network = UNetClassic(2, channels=(4, 4, 4, 4, 4)).eval()
     for size in ((15, 90), (90, 15), (1, 1)):
         with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 16 x 16 is enough"):

@@ -129,7 +129,7 @@ def test_an_encoder_without_a_pyramid_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "convnext_atto"])
-def test_a_image_too_small_to_predict_is_refused(name: str) -> None:
+def test_an_image_too_small_to_predict_is_refused(name: str) -> None:
     encoder = Encoder(name, pretrained=False).eval()
     with pytest.raises(ValueError, match="cannot take a 3 x 90 image; 32 x 32 is enough"):
         encoder(torch.zeros(1, 3, 3, 90))
@@ -138,7 +138,7 @@ def test_a_image_too_small_to_predict_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
-def test_a_image_too_small_to_train_on_is_refused_whichever_way_the_encoder_rounds(name: str) -> None:
+def test_an_image_too_small_to_train_on_is_refused_whichever_way_the_encoder_rounds(name: str) -> None:
     encoder = Encoder(name, pretrained=False, output_stride=16).train()
     side = 16 if name == "resnet18" else 31  # one value remains of 16 rounded up, and of 31 rounded down
     with pytest.raises(ValueError, match=rf"single {side} x {side} image.*use images of 32 x 32 or more"):

@@ -156,7 +156,7 @@ def test_what_is_no_vgg_is_refused_in_one_line(name: str) -> None:
     assert "\n" not in refused.value.line()
 
 
-def test_a_image_too_small_is_refused_in_the_words_of_every_encoder() -> None:
+def test_an_image_too_small_is_refused_in_the_words_of_every_encoder() -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False).eval()
     for size in ((31, 90), (90, 31), (1, 1)):
         with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 32 x 32 is enough"):

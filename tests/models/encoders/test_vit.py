@@ -77,7 +77,7 @@ def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
 def test_unpadded_logits_lie_on_the_pixels_of_the_image() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False)
     ramp = (torch.arange(48) + 0.5).view(1, 1, 1, 48).expand(1, 1, 32, 48)
-    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of a image of 32 x 48
+    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of an image of 32 x 48
     assert torch.equal(encoder.unpad(coarse, (32, 48)), coarse)
     found = encoder.unpad(coarse, (30, 35))
     assert found.shape == (1, 1, 30, 35)
