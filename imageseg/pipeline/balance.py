@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.datasets.statistics.counts import PictureCounts
+from imageseg.datasets.statistics.counts import ImageCounts
 from imageseg.errors import InputError, counted, unknown_name
 from imageseg.pipeline.stream import EpochDraws, Indices, Order, Permutation, generator
 
@@ -33,7 +33,7 @@ _FOCUSED = 0.5
 
 
 def balanced_order(
-    balance: Balance, counts: PictureCounts, *, names: Sequence[str], seed: int
+    balance: Balance, counts: ImageCounts, *, names: Sequence[str], seed: int
 ) -> tuple[Order, str | None]:
     """The order that ``balance`` names, and for ``auto`` a line that says what was chosen and why.
 
@@ -229,7 +229,7 @@ def repeat_factors(pixels: npt.NDArray[np.int64]) -> Array:
     return factors
 
 
-def _fitting(counts: PictureCounts, names: Sequence[str]) -> tuple[Balance, str]:
+def _fitting(counts: ImageCounts, names: Sequence[str]) -> tuple[Balance, str]:
     """What ``auto`` means here, and why: rare is below a tenth of an even share of the pixels."""
     pixels, pictures = counts.pixels.sum(axis=0), (counts.pixels > 0).mean(axis=0)
     occurs = np.flatnonzero(pixels).tolist()

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.datasets.statistics.counts import Counts, count_pictures
+from imageseg.datasets.statistics.counts import IntArray, count_per_image
 from imageseg.pipeline.balance import balanced_order
 from imageseg.pipeline.stream import Order
 from imageseg.progress_bars import Update
@@ -19,7 +19,7 @@ class Balanced(NamedTuple):
 
     order: Order | None
     """None is the plain one, which needs no counts."""
-    pixels: Counts | None
+    pixels: IntArray | None
     """(C,) of the training split, where they were counted."""
 
 
@@ -47,7 +47,7 @@ def balanced(
     if loading.balance == "none":
         return Balanced(None, None)
     with progress() as update:
-        counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=update)
+        counts = count_per_image(dataset, data.train_samples.pairs, split=loading.train_split, progress=update)
     order, choice = balanced_order(loading.balance, counts, names=dataset.labels.names, seed=seed)
     if choice is not None and say is not None:
         say(choice)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import chi2
 
-from imageseg.datasets.statistics.counts import PictureCounts
+from imageseg.datasets.statistics.counts import ImageCounts
 from imageseg.errors import InputError
 from imageseg.pipeline.balance import (
     BALANCES,
@@ -30,7 +30,7 @@ NAMES = ("road", "car", "rider", "moon")
 
 
 def order_of(balance: str, pixels: np.ndarray, *, seed: int = 0) -> Order:
-    counts = PictureCounts(pixels, np.zeros(len(pixels), np.int64))
+    counts = ImageCounts(pixels, np.zeros(len(pixels), np.int64))
     names = [f"class {index}" for index in range(pixels.shape[1])]
     return balanced_order(balance, counts, names=names, seed=seed)[0]
 
@@ -268,7 +268,7 @@ def test_a_wrong_name_is_said() -> None:
     ],
 )
 def test_auto_says_what_it_chose_and_why(pixels: np.ndarray, kind: type, line: str) -> None:
-    counts = PictureCounts(pixels, np.zeros(len(pixels), np.int64))
+    counts = ImageCounts(pixels, np.zeros(len(pixels), np.int64))
     order, said = balanced_order("auto", counts, names=NAMES, seed=0)
     assert type(order) is kind
     assert said is not None

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import RUN_KEY, read_checkpoint, write_checkpoint
-from imageseg.datasets.statistics.counts import count_pictures
+from imageseg.datasets.statistics.counts import count_per_image
 from imageseg.images import write_image
 from imageseg.pipeline.balance import Repeats
 from imageseg.training.callbacks.checkpoints import AtomicCheckpoints
@@ -124,7 +124,7 @@ def test_tensorboard_has_what_was_seen_and_the_speed(run: TrainedRun) -> None:
 
 def test_an_epoch_of_repeats_is_as_long_as_its_draws(scenes: str, tmp_path: Path) -> None:
     dataset = imageseg.build_dataset("ToyScenes", scenes, size=(64, 64), counts=(8, 2, 2))
-    order = Repeats(count_pictures(dataset, dataset.pairs("train"), split="train", workers=1).pixels, seed=0)
+    order = Repeats(count_per_image(dataset, dataset.pairs("train"), split="train", workers=1).pixels, seed=0)
     data = {"balance": "repeat", "batch_size": 2}
     trained = train(recipe(scenes, tmp_path, "repeats", data=data, max_steps=None, val_every=None, max_epochs=1))
     assert len(order) == 9

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from imageseg.atomic_files import TEMPORARY, alone
+from imageseg.atomic_files import TEMPORARY, file_lock
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.pairs import Pair
 from imageseg.datasets.reading import OpenFiles, ReadStored
@@ -103,7 +103,7 @@ def pack(
     ledger = Ledger(folder, made_by)
     if (whole := _whole(ledger, pairs)) is not None:
         return whole
-    with _writing(folder), alone(folder / ".lock"):
+    with _writing(folder), file_lock(folder / ".lock"):
         if (whole := _whole(ledger, pairs)) is not None:  # another process was faster
             return whole
         there = _begin(ledger)
