@@ -18,7 +18,7 @@ from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes
-from imageseg.user_cache import fingerprint, kept, state_of
+from imageseg.user_cache import cached, content_key, file_states
 
 IntArray = npt.NDArray[np.int64]
 
@@ -118,8 +118,8 @@ def count_per_image(
 
     if not cache:
         return read(count())
-    seen = fingerprint(dataset.labels.to_dict(), state_of(masks))
-    return read(kept(_key(dataset, split, "classes"), seen, count, read))
+    seen = content_key(dataset.labels.to_dict(), file_states(masks))
+    return read(cached(_key(dataset, split, "classes"), seen, count, read))
 
 
 def count_objects(
@@ -155,8 +155,8 @@ def count_objects(
         return asdict(Objects(sum(found), len(found)))
 
     if cache:
-        seen = fingerprint([pair.name for pair in pairs], state_of(_around(pairs)))
-        objects = _objects(kept(_key(dataset, split, "objects"), seen, count, _objects))
+        seen = content_key([pair.name for pair in pairs], file_states(_around(pairs)))
+        objects = _objects(cached(_key(dataset, split, "objects"), seen, count, _objects))
     else:
         objects = _objects(count())
     return objects if objects.images else None
