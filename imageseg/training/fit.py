@@ -7,7 +7,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -30,11 +29,9 @@ from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
 from imageseg.pipeline.store.dataset import PackedSamples
-from imageseg.progress_bars import file_progress
 from imageseg.recipe import Recipe
 from imageseg.scoring.folders.benchmarks import benchmark_of
 from imageseg.scoring.scores import Scores
-from imageseg.training.balancing import balanced
 from imageseg.training.callbacks.checkpoints import (
     AtomicCheckpoints,
     BestCheckpoint,
@@ -44,12 +41,11 @@ from imageseg.training.callbacks.checkpoints import (
     recorded_precision,
 )
 from imageseg.training.callbacks.device_monitor import DeviceMonitor
-from imageseg.training.callbacks.events import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
+from imageseg.training.callbacks.events import CountedRandomness, PredictionImages, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.callbacks.loading_meter import LoadingMeter
 from imageseg.training.callbacks.progress import TrainingProgress
 from imageseg.training.callbacks.seen_pixels import SeenPixels
 from imageseg.training.data import StreamData
-from imageseg.training.packed_splits import Packing
 from imageseg.training.precision import chosen_precision
 from imageseg.training.resolve import arguments_by_taker, completed
 from imageseg.training.sync_batchnorm import SyncedNorms
@@ -97,11 +93,12 @@ def train(recipe: Recipe) -> TrainedRun:
     _quiet()
     dataset = build_dataset(recipe.use, **parts[DATASETS[recipe.use]])
     loading, augmentation = Loading(**parts[Loading]), Augmentation(**parts[Augmentation])
-    dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
+    shown = training.progress_bar and _is_main_process()
+    data = StreamData(dataset, augmentation, loading, seed=training.seed, show_progress=shown)
+    data.prepare_data()
     if (checkpoint := training.resume) is not None:
         recipe, training = _with_precision(recipe, training, partial(recorded_precision, checkpoint))
         check_resumable(checkpoint, recipe, dataset.labels)
-    data = StreamData(dataset, augmentation, loading, seed=training.seed, mixing=augmentation.mixing)
     task = SegmentationTask(
         _network(recipe, dataset.labels, training, weights), dataset.labels, **parts[SegmentationTask]
     )
@@ -111,11 +108,8 @@ def train(recipe: Recipe) -> TrainedRun:
         task.compile_network()  # after the trial of precisions, which copies the network
     recipe = _repeatable(recipe)
     # After all that can be refused at once, what may take long.
-    shown = training.progress_bar and _is_main_process()
-    data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext, _say()))
-    progress = partial(file_progress, f"classes of {loading.train_split}") if shown else nullcontext
-    data.order, pixels = balanced(dataset, data, seed=training.seed, progress=progress, say=_say())
-    seen = SeenPixels(folder, dataset.labels.names, in_dataset=pixels, say=_say())
+    data.setup()
+    seen = SeenPixels(folder, dataset.labels.names, in_dataset=data.class_pixels)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
         _write_recipe(recipe, folder)
@@ -157,7 +151,6 @@ def _chosen_precision(task: SegmentationTask, recipe: Recipe, training: Training
         crop_size=recipe.data["crop_size"],
         batch_size=recipe.data["batch_size"],
         channels_last=recipe.task["channels_last"],
-        say=_say(),
     )
 
 
@@ -236,13 +229,13 @@ def _trainer(
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
-    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples), say=_say())
+    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples))
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
         StreamEpoch(pictures_per_batch / pictures),
         ValidateAtTheEnd(),
-        PredictionPictures(),
+        PredictionImages(),
         LearningRateMonitor("step"),
         DeviceMonitor(),
         meter,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from network_fixtures import PlainEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -326,20 +328,17 @@ class _Small(Network):
     """Two convolutions, whose names are not in the order of the layers."""
 
     def __init__(self, *, has_bias: bool) -> None:
-        super().__init__(2)
-        self.encoder = nn.ModuleDict(
-            {
-                "z": nn.Conv2d(3, 4, 3, bias=has_bias),
-                **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
-                "b": nn.Conv2d(4, 3, 3, bias=has_bias),
-                "a": nn.BatchNorm2d(3),
-            }
-        )
+        layers = {
+            "z": nn.Conv2d(3, 4, 3, bias=has_bias),
+            **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
+            "b": nn.Conv2d(4, 3, 3, bias=has_bias),
+            "a": nn.BatchNorm2d(3),
+        }
+        super().__init__(2, PlainEncoder(OrderedDict(layers)))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        for layer in self.encoder.children():
-            images = layer(images)
-        return images
+        logits: Tensor = self.encoder(images)
+        return logits
 
 
 @pytest.mark.parametrize("by_alphabet", [True, False])
