@@ -97,7 +97,7 @@ def _print_finding(console: Console, finding: Finding, scan: Scan, *, width: int
         if fixed and place.path == scan.root:
             continue
         where = "" if place.path == scan.root else scan.shown(place.path)
-        detail = place.detail.replace(f"{scan.root}/", "")
+        detail = place.detail.replace(f"{scan.root}/", "", 1)  # a path in a suggested command stays complete
         row = f"{where}: {detail}" if where and detail else where or detail
         if row:
             console.print(
@@ -121,8 +121,8 @@ def _next(scan: Scan, found: Sequence[Finding], commands: Commands, *, written: 
     table = scan.root / "labels.yaml"
     if written is not None:
         name = "" if scan.labels is not None else ", name its classes"
-        replace = "" if written == table else f", replace {table} by it"
-        return f"read {written}{name}{replace}, {manual}then check again:", commands.again
+        move = "" if written == table else f", move it to {table}"
+        return f"read {written}{name}{move}, {manual}then check again:", commands.again
     if advised:
         target = table if not table.exists() else table.with_name("labels_proposed.yaml")
         return (
@@ -132,7 +132,7 @@ def _next(scan: Scan, found: Sequence[Finding], commands: Commands, *, written: 
     if errors:
         return f"{manual}then check again (--json lists every file):", commands.again
     checked = "here" if scan.all_splits else f"in {' and '.join(scan.splits)}"
-    return f"nothing {checked} prevents training:", commands.train
+    return f"nothing {checked} prevents training; start it with:", commands.train
 
 
 def _contents(scan: Scan) -> str:

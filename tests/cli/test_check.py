@@ -89,7 +89,7 @@ def test_fix_config_writes_a_table_that_ends_the_error(tree: Tree, capsys: pytes
     table = tree.root / "labels_proposed.yaml"
     assert check(tree, "--fix-config", str(table)) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert f"replace {tree.root}/labels.yaml by it" in " ".join(lines[-4:])
+    assert f"move it to {tree.root}/labels.yaml" in " ".join(lines[-4:])
     assert lines[-1] == f"  imageseg check Folder --root {tree.root} --workers 1"  # not the file again
     assert LabelSpace.from_dict(yaml.safe_load(table.read_text())).labels[0].values == (1,)
     table.replace(tree.root / "labels.yaml")
@@ -163,7 +163,7 @@ def test_the_next_commands_carry_the_flags_of_the_dataset(tmp_path: Path, capsys
 def test_a_check_of_one_split_names_that_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     INJECTORS["palette"](tree)
     assert check(tree, "--split", "val") == 0
-    assert "Next: nothing in val prevents training:" in capsys.readouterr().out
+    assert "Next: nothing in val prevents training; start it with:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("inject", ["no_val", "valid", "lists_of_images_alone"])

@@ -113,7 +113,7 @@ def unusual_image(scan: Scan) -> Finding | None:
         ],
         meaning="These images are not plain 8-bit RGB. They are read as listed here; a network can learn to tell such types "
         "apart instead of the classes.",
-        fix="Nothing, if all images are alike. Otherwise convert them to 8-bit RGB.",
+        fix="No action is needed if all images are alike; otherwise convert them to 8-bit RGB.",
     )
 
 

@@ -73,15 +73,15 @@ def shifted_ids(scan: Scan) -> Finding | None:
         return None
     count = len(scan.labels)
     zero = (
-        f"and 0, which is probably 'other' as in ADE20K (if it is a class, the table lacks a row for {count} instead)"
+        f", including 0, which is probably 'other' as in ADE20K (if it is a class, the table lacks a row for {count})"
         if 0 in scan.values.ids
-        else "and never 0"
+        else " but never 0"
     )
     border = scan.values.separator
     trimap = f" {border} separates the two others everywhere, as the border of a trimap does: consider ignoring it."
     return error(
         [Place(path) for path in scan.values.shifted],
-        meaning=f"The masks hold ids up to {count} {zero}; the table declares 0 to {count - 1}. Every class would be read as "
+        meaning=f"The masks hold ids up to {count}{zero}; the table declares 0 to {count - 1}. Every class would be read as "
         f"its neighbor, and the last one would be undeclared.{trimap if border and border != IGNORE else ''}",
         fix="Shift the table, not the files: values: [1] for the first class, [2] for the second, and so on; move 0 to "
         "ignored_values.",
@@ -201,7 +201,7 @@ def nearly_empty_mask(scan: Scan) -> Finding | None:
     return note(
         places,
         meaning="These masks hold nearly nothing but one class, or hardly any labels: the annotation may be unfinished.",
-        fix="Nothing, if the images really look like that. Otherwise complete the annotation.",
+        fix="No action is needed if the images really look like that; otherwise complete the annotation.",
     )
 
 
@@ -220,7 +220,7 @@ def class_not_in_train(scan: Scan) -> Finding | None:
     return warning(
         places,
         meaning="Classes that do not occur in train cannot be learned, although other splits contain them.",
-        fix=own if scan.own_masks else "Unpack all of train. If it is complete, nothing.",
+        fix=own if scan.own_masks else "Unpack all of train; if it is complete, no action is needed.",
     )
 
 
@@ -232,11 +232,11 @@ def class_never_seen(scan: Scan) -> Finding | None:
     seen = set[str]().union(*(_classes_in(scan, split) for split in scan.splits))
     never = [name for name in scan.labels.names if name not in seen]
     where = "in no mask" if scan.all_splits else f"in no mask of {' and '.join(scan.splits)}"
-    own = "Nothing, if more data will be added. Otherwise remove these classes from the table."
+    own = "No action is needed if more data will be added; otherwise remove these classes from the table."
     return note(
         [Place(scan.root, f"{where}: {', '.join(never)}")] if never else [],
         meaning="Classes of the table that occur in no mask cannot be learned; their IoU is undefined or 0.",
-        fix=own if scan.own_masks else f"Nothing, if this is only a part of {scan.name}.",
+        fix=own if scan.own_masks else f"No action is needed if this is only a part of {scan.name}.",
     )
 
 

@@ -111,7 +111,7 @@ def sixteen_bit_mask(scan: Scan) -> Finding | None:
             if mask.header.mode in _SIXTEEN_BIT_MODES
         ],
         meaning="16-bit masks are read exactly here; other programs (OpenCV's grayscale mode) truncate their ids to 8 bits.",
-        fix="Nothing. If all ids are below 256, 8-bit files need half the space.",
+        fix="No action is needed. If all ids are below 256, 8-bit files need half the space.",
     )
 
 
@@ -122,7 +122,7 @@ def palette_mask(scan: Scan) -> Finding | None:
     return note(
         [Place(path) for path, mask in scan.sound_masks() if mask.header.mode == "P"],
         meaning="Palette files are read as ids here; other programs (OpenCV, convert('RGB')) read their colors instead.",
-        fix="Nothing. If such programs must read them too, convert them to grayscale PNGs of the same ids.",
+        fix="No action is needed. If such programs must read them too, convert them to grayscale PNGs of the same ids.",
     )
 
 
