@@ -151,7 +151,7 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
         seed=0,
     )
     for faulty in (loader, evaluation_loader(samples, len(samples), num_workers=num_workers)):
-        assert _fault(faulty) == f"{pair.mask}: is not a picture in a known format"
+        assert _fault(faulty) == f"{pair.mask}: is not an image in a known format"
 
 
 def _fault(loader: DataLoader[Sample]) -> str:
