@@ -18,7 +18,7 @@ from imageseg._version import __version__
 
 _HOMES = {
     "MODELS": "imageseg.models",
-    "build_model": "imageseg.weights",
+    "build_model": "imageseg.weights.build",
     "DATASETS": "imageseg.datasets",
     "build_dataset": "imageseg.datasets",
     "ConfusionMatrix": "imageseg.scoring.confusion",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from imageseg.scoring.confusion import ConfusionMatrix
     from imageseg.scoring.scores import Scores
     from imageseg.training.fit import train
-    from imageseg.weights import build_model
+    from imageseg.weights.build import build_model
 
 
 def __getattr__(name: str) -> Any:

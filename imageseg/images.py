@@ -38,7 +38,7 @@ _IN_SCANS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xDA), 0xC4, 0xDA,
 _PLAIN_CHUNKS = (b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD")
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file's name is that of a picture; hidden files are none, such as macOS leaves beside pictures."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
@@ -194,6 +194,24 @@ def write_mask(path: str | Path, values: npt.NDArray[Any], palette: npt.NDArray[
     picture.putpalette(palette.tobytes())
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def encode_mask(values: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """Encode a mask as a PNG with one byte per pixel.
+
+    Compression only looks for runs of one value (zlib's ``Z_RLE``), which is what masks consist of; this takes a third of the
+    time of Pillow's default (docs/reference/mask-making.md).
+
+    Args:
+        values: Mask of shape (H, W), uint8, stored as it is.
+        palette: Colors of the values, shape (256, 3), uint8. Without it the file is grayscale.
+    """
+    image = Image.fromarray(values)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
 
 
 def _png_has_exif(path: Path) -> bool:

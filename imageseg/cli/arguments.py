@@ -104,7 +104,7 @@ def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, An
 
 def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
     from imageseg.training.resolve import completed, takers
-    from imageseg.weights import with_settings_of_weights
+    from imageseg.weights.build import read_initial_weights
 
     given = {*recipe.network, *_given(flags, "network")}
     recipe = completed(recipe)
@@ -123,8 +123,8 @@ def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: b
         network = {name: value for name, value in recipe.network.items() if name in given}
         recipe = replace(recipe, network=network)
     if print_config:
-        if recipe.trainer["resume"] is None:
-            recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network))
+        if recipe.trainer["resume"] is None and (weights := read_initial_weights(recipe.model, recipe.network)):
+            recipe = replace(recipe, network=weights.arguments)
         print(completed(recipe).to_text(), end="")
         sys.exit(0)
     return recipe

@@ -41,7 +41,7 @@ from imageseg.training.callbacks.checkpoints import (
     recorded_precision,
 )
 from imageseg.training.callbacks.device_monitor import DeviceMonitor
-from imageseg.training.callbacks.events import CountedRandomness, PredictionPictures, StreamEpoch, ValidateAtTheEnd
+from imageseg.training.callbacks.events import CountedRandomness, PredictionImages, StreamEpoch, ValidateAtTheEnd
 from imageseg.training.callbacks.loading_meter import LoadingMeter
 from imageseg.training.callbacks.progress import TrainingProgress
 from imageseg.training.callbacks.seen_pixels import SeenPixels
@@ -51,8 +51,9 @@ from imageseg.training.resolve import arguments_by_taker, completed
 from imageseg.training.sync_batchnorm import SyncedNorms
 from imageseg.training.task import SegmentationTask
 from imageseg.training.trainer_options import Training
-from imageseg.weights import begins_pretrained, build_model, tell, with_settings_of_weights
+from imageseg.weights.build import InitialWeights, build_model, is_pretrained, read_initial_weights
 
+logger = logging.getLogger(__name__)
 _FOLDER_VARIABLE = "IMAGESEG_RUN_FOLDER"
 
 
@@ -78,12 +79,13 @@ def train(recipe: Recipe) -> TrainedRun:
     Raises:
         InputError: a name, an argument, a file or a label that does not fit; nothing is written before the data are found.
     """
-    whole = completed(recipe)
+    whole, weights = completed(recipe), None
     if whole.trainer["resume"] is None:
         # Of what was given, before defaults are written out; and before anything is built: what is written down of this
         # run must make the same network without the file.
-        settled = with_settings_of_weights(recipe.model, recipe.network, say=_say())
-        whole = completed(replace(recipe, network=settled))
+        weights = read_initial_weights(recipe.model, recipe.network)
+        if weights is not None:
+            whole = completed(replace(recipe, network=weights.arguments))
     recipe = whole
     parts = arguments_by_taker(recipe)
     training = Training(**parts[Training])
@@ -97,7 +99,9 @@ def train(recipe: Recipe) -> TrainedRun:
     if (checkpoint := training.resume) is not None:
         recipe, training = _with_precision(recipe, training, partial(recorded_precision, checkpoint))
         check_resumable(checkpoint, recipe, dataset.labels)
-    task = SegmentationTask(_network(recipe, dataset.labels, training), dataset.labels, **parts[SegmentationTask])
+    task = SegmentationTask(
+        _network(recipe, dataset.labels, training, weights), dataset.labels, **parts[SegmentationTask]
+    )
     folder = _run_folder(recipe, training)
     recipe, training = _with_precision(recipe, training, partial(_chosen_precision, task, recipe, training))
     if training.compile:
@@ -105,7 +109,7 @@ def train(recipe: Recipe) -> TrainedRun:
     recipe = _repeatable(recipe)
     # After all that can be refused at once, what may take long.
     data.setup()
-    seen = SeenPixels(folder, dataset.labels.names, in_dataset=data.class_pixels, say=_say())
+    seen = SeenPixels(folder, dataset.labels.names, in_dataset=data.class_pixels)
     trainer, best = _trainer(recipe, training, data, folder, dataset.labels, seen)
     if _is_main_process():
         _write_recipe(recipe, folder)
@@ -147,7 +151,6 @@ def _chosen_precision(task: SegmentationTask, recipe: Recipe, training: Training
         crop_size=recipe.data["crop_size"],
         batch_size=recipe.data["batch_size"],
         channels_last=recipe.task["channels_last"],
-        say=_say(),
     )
 
 
@@ -157,21 +160,23 @@ def _device(training: Training) -> torch.device:
     return torch.device("cpu" if training.accelerator in ("auto", "cpu") and not _has_accelerator(training) else "mps")
 
 
-def _network(recipe: Recipe, labels: LabelSpace, training: Training) -> Network:
+def _network(recipe: Recipe, labels: LabelSpace, training: Training, weights: InitialWeights | None) -> Network:
     if recipe.network.get("in_channels", 3) != 3:
         raise InputError(
             f"network.in_channels is {recipe.network['in_channels']}, and all pictures here have 3; leave it out"
         )
     if training.resume is None:
-        return build_model(recipe.model, len(labels), class_names=labels.names, say=_say(), **recipe.network)
+        if weights is not None:
+            return weights.build(len(labels), class_names=labels.names)
+        return build_model(recipe.model, len(labels), class_names=labels.names, **recipe.network)
     # The checkpoint holds the weights: neither published ones nor files of them are needed again.
     network = build_untrained(recipe.model, len(labels), recipe.network)
-    network.pretrained = begins_pretrained(recipe.network)
+    network.pretrained = is_pretrained(recipe.network)
     return network
 
 
 def _say() -> Callable[[str], None]:
-    return tell if _is_main_process() else lambda line: None
+    return logger.info if _is_main_process() else lambda line: None
 
 
 def _run_folder(recipe: Recipe, training: Training) -> Path:
@@ -224,13 +229,13 @@ def _trainer(
     pictures_per_batch = data.loading.batch_size * processes
     steps_per_epoch = -(-pictures // (pictures_per_batch * training.accumulate_grad_batches))
     best = BestCheckpoint(folder / "checkpoints")
-    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples), say=_say())
+    meter = LoadingMeter(workers=data.loading.workers, packed=isinstance(data.train_samples, PackedSamples))
     callbacks: list[pl.Callback] = [
         RunRecord(recipe, labels),
         CountedRandomness(training.seed),
         StreamEpoch(pictures_per_batch / pictures),
         ValidateAtTheEnd(),
-        PredictionPictures(),
+        PredictionImages(),
         LearningRateMonitor("step"),
         DeviceMonitor(),
         meter,

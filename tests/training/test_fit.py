@@ -304,7 +304,7 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"trainer": {"num_nodes": 0}}, "trainer.num_nodes must be 1 or more"),
         ({"trainer": {"devices": 4}}, "there are 4 processes and fewer pictures to score"),
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
-        ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be 0 or more"),
+        ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be at least 0"),
         ({"network": {"encoder": "resnet10t", "pretrained": False, "dropout": 2.0}}, "DeepLabv3_plus: dropout"),
         (
             {"network": {"encoder": "resnet10t", "in_channels": 4}},
@@ -328,7 +328,7 @@ def test_a_run_is_never_written_over(run: TrainedRun, scenes: str) -> None:
 
 
 def test_a_diverged_run_says_so(scenes: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"val/loss is nan: the training has diverged; lower --task\.lr"):
+    with pytest.raises(InputError, match=r"val/loss is nan: training has diverged; lower --task\.lr"):
         train(recipe(scenes, tmp_path, "diverged", task={"lr": 1e30, "warmup_steps": 0}))
 
 
@@ -361,7 +361,7 @@ def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> N
     (root / "labels.yaml").write_text("labels: [{name: road, color: [1, 2, 3], values: [0]}]")
     values = recipe(str(root), tmp_path, "run", max_steps=1, val_every=1).to_dict()
     data = {key: value for key, value in values["data"].items() if key not in ("size", "counts")}
-    with pytest.raises(InputError, match="val: none of its 1 pictures has a pixel that is not ignored"):
+    with pytest.raises(InputError, match="val: all pixels of its 1 images are ignored"):
         train(Recipe.from_dict(values | {"use": "Folder", "data": data}))
 
 

@@ -16,7 +16,7 @@ from imageseg.datasets.masks.cache import MadeMask, MaskCache
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError, command, counted
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.parallel import Progress
 
 _SPLITS = ("train", "val")
@@ -204,4 +204,4 @@ class COCO(SegmentationDataset):
 def _names(folder: Path) -> set[str]:
     with os.scandir(folder) as entries:
         files: Iterable[str] = [entry.name for entry in entries]
-    return {name for name in files if is_picture(Path(name))}
+    return {name for name in files if is_image(Path(name))}

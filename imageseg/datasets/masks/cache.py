@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg._version import __version__
-from imageseg.atomic_files import TEMPORARY, alone, replacing, write_unflushed
-from imageseg.datasets.masks.png import encode_mask
+from imageseg.atomic_files import TEMPORARY, file_lock, replacing, write_unflushed
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import encode_mask, is_image
 from imageseg.ledger import Ledger, cached_content_hash, size_and_time
 from imageseg.parallel import Progress, in_processes, require_main_guard
 
@@ -143,7 +142,7 @@ class MaskCache:
                 ``work`` or ``paint``.
         """
         require_main_guard()  # before the lock, for which a worker would wait forever
-        with self._writing(), alone(self.folder / ".lock"):
+        with self._writing(), file_lock(self.folder / ".lock"):
             if self.is_complete():  # another process was faster
                 return
             done = self._begin(replace=replace)
@@ -169,7 +168,7 @@ class MaskCache:
                 f"{self.folder}: holds masks {self._difference(note)}; make them again with 'imageseg prepare' and these "
                 f"choices, or {self._hint}"
             )
-        if not self.exists() and any(map(is_picture, self.folder.iterdir())):
+        if not self.exists() and any(map(is_image, self.folder.iterdir())):
             raise InputError(
                 f"{self.folder}: holds masks without {NOTE}, so imageseg did not make them; move them away, or {self._hint}"
             )

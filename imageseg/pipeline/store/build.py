@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from imageseg.atomic_files import TEMPORARY, alone
+from imageseg.atomic_files import TEMPORARY, file_lock
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.pairs import OpenFiles, Pair, ReadStored
 from imageseg.errors import InputError, counted
@@ -128,7 +128,7 @@ def build_store(
     ledger = _ledger(folder, made_by)
     if (complete := _complete(ledger, pairs)) is not None:
         return complete
-    with _writing(folder), alone(folder / ".lock"):
+    with _writing(folder), file_lock(folder / ".lock"):
         if (complete := _complete(ledger, pairs)) is not None:  # another process was faster
             return complete
         there = _begin(ledger)
