@@ -370,7 +370,7 @@ def test_a_run_makes_no_masks_that_it_does_not_need(tmp_path: Path, monkeypatch:
     asked: list[set[str]] = []
     monkeypatch.setattr(VOC, "prepare", lambda self, *, splits=None, **_: asked.append(set(splits)))
     monkeypatch.setattr(
-        "imageseg.training.fit.StreamData", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
+        "imageseg.training.data._with_masks", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
     )
     root = write_fake("VOC", tmp_path)["root"]
     with pytest.raises(InputError, match="enough"):
