@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from imageseg.pipeline.balance import balanced_order
 from imageseg.pipeline.stream import Order
 from imageseg.progress_bars import Update
 from imageseg.training.data import StreamData
+
+logger = logging.getLogger(__name__)
 
 
 class Balanced(NamedTuple):
@@ -29,7 +32,6 @@ def balanced(
     *,
     seed: int,
     progress: Callable[[], AbstractContextManager[Update | None]] = nullcontext,
-    say: Callable[[str], None] | None = None,
 ) -> Balanced:
     """The order that ``data.loading.balance`` names.
 
@@ -38,7 +40,6 @@ def balanced(
         data: the splits.
         seed: of the order.
         progress: gives a function to call with (masks counted, in all) for the length of a block.
-        say: is told what was chosen, and why.
 
     Raises:
         InputError: a mask that cannot be read, or none with a labelled pixel.
@@ -49,6 +50,6 @@ def balanced(
     with progress() as update:
         counts = count_pictures(dataset, data.train_samples.pairs, split=loading.train_split, progress=update)
     order, choice = balanced_order(loading.balance, counts, names=dataset.labels.names, seed=seed)
-    if choice is not None and say is not None:
-        say(choice)
+    if choice is not None:
+        logger.info(choice)
     return Balanced(order, counts.pixels.sum(axis=0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -21,6 +23,43 @@ from imageseg.weights.match import LoadedWeights, load, rename, renamed
 from imageseg.weights.sources.source import Source
 
 Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
+
+# Stand-in for the interface of branch h-weights (weights_api.txt); the merge replaces this module.
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a network starts from."""
+
+    model: str
+    arguments: dict[str, Any]
+
+    def build(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> Network:
+        """Build the network."""
+        return build_model(self.model, num_classes, class_names=class_names, **self.arguments)
+
+
+def read_initial_weights(model: str, arguments: Mapping[str, Any]) -> InitialWeights | None:
+    """Read the file that the argument ``weights`` names, if there is one."""
+    from imageseg.weights import with_settings_of_weights
+
+    if arguments.get("weights") is None:
+        return None
+    return InitialWeights(model, with_settings_of_weights(model, arguments, say=logger.info))
+
+
+def build_model(name: str, num_classes: int, *, say: Say = logger.info, **arguments: Any) -> Network:
+    """Build a network."""
+    from imageseg import weights
+
+    return weights.build_model(name, num_classes, say=say, **arguments)
+
+
+def is_pretrained(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a network of these arguments starts from trained weights."""
+    from imageseg.weights import begins_pretrained
+
+    return begins_pretrained(arguments)
 
 
 def build_from(

@@ -52,7 +52,7 @@ def recipe(scenes: str, output: Path, name: str | None, *, data: dict[str, Any],
             "accelerator": "cpu",
             "precision": "32-true",
         }
-        | {"log_every_n_steps": 1, "progress_bar": False, "pictures": 1}
+        | {"log_every_n_steps": 1, "progress_bar": False, "images": 1}
         | trainer,
     )
 
@@ -131,11 +131,13 @@ def test_an_epoch_of_repeats_is_as_long_as_its_draws(scenes: str, tmp_path: Path
     assert last(trained)["global_step"] == 5  # four would do for the 8 pictures
 
 
-def test_auto_says_what_it_chose(scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(recipe(scenes, tmp_path, "auto", data={"balance": "auto"}, max_steps=1, val_every=1))
-    captured = capsys.readouterr()
-    assert captured.err.startswith("imageseg: balance: ")
-    assert captured.out == ""
+def test_auto_logs_its_choice(
+    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="imageseg"):
+        train(recipe(scenes, tmp_path, "auto", data={"balance": "auto"}, max_steps=1, val_every=1))
+    assert caplog.messages[0].startswith("balance: ")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_run_does_not_go_on_with_another_balance(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
