@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from imageseg.cli.arguments import recipe_from
 from imageseg.cli.argument_values import kind
+from imageseg.cli.arguments import recipe_from
 from imageseg.datasets import DATASETS
 from imageseg.errors import InputError
 from imageseg.models import MODELS
