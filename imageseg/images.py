@@ -196,6 +196,24 @@ def write_mask(path: str | Path, values: npt.NDArray[Any], palette: npt.NDArray[
         picture.save(temporary, format="PNG")
 
 
+def encode_mask(values: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """Encode a mask as a PNG with one byte per pixel.
+
+    Compression only looks for runs of one value (zlib's ``Z_RLE``), which is what masks consist of; this takes a third of the
+    time of Pillow's default (docs/reference/mask-making.md).
+
+    Args:
+        values: Mask of shape (H, W), uint8, stored as it is.
+        palette: Colors of the values, shape (256, 3), uint8. Without it the file is grayscale.
+    """
+    image = Image.fromarray(values)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
+
+
 def _png_has_exif(path: Path) -> bool:
     """Whether any chunk is one, found by hopping from chunk to chunk."""
     with path.open("rb") as file:

@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from imageseg.models.base import IMAGENET_MEAN, IMAGENET_STD
 from imageseg.models.layers.blocks import PooledBatchNorm
 
 Randomize = Callable[[nn.Module], nn.Module]
+
+
+class PlainEncoder(nn.Sequential):
+    """Any layers as an encoder of images that are normalized with the statistics of ImageNet."""
+
+    mean, std, pretrained = IMAGENET_MEAN, IMAGENET_STD, False
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +44,10 @@ def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def randomize() -> Randomize:
-    """Gives every batch normalisation statistics and weights of its own, and every layer normalisation weights.
+    """Gives every batch normalization statistics and weights of its own, and every layer normalization weights.
 
-    As initialised, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
-    normalisations are swapped or missing, or whose branches are dead, would go unnoticed.
+    As initialized, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
+    normalizations are swapped or missing, or whose branches are dead, would go unnoticed.
     """
 
     def apply(module: nn.Module) -> nn.Module:

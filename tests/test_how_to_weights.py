@@ -18,7 +18,7 @@ from imageseg.cli import COMMANDS, main
 from imageseg.cli.arguments import recipe_from
 from imageseg.models import MODELS, WeightFiles
 from imageseg.registry import parameters_of
-from imageseg.weights.sources.table import SOURCES
+from imageseg.weights.sources import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/weights-from-elsewhere.md").read_text(encoding="utf-8")
 PROJECTS = {"SMP": "segmentation_models_pytorch", "NVlabs": "NVlabs/SegFormer"}
@@ -59,7 +59,7 @@ def _told(text: str) -> list[str]:
 
 
 def test_every_command_of_the_page_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Training aside, of which the recipe is made and the network built."""
     monkeypatch.chdir(folder)
@@ -76,7 +76,10 @@ def test_every_command_of_the_page_runs(
         recipe = recipe_from(arguments, program="imageseg train")
         if not {"weights", "encoder_weights"} & {name for name, value in recipe.network.items() if value is not None}:
             continue  # begins with an installed package's
-        network = build_model(recipe.model, 21, say=told.append, **recipe.network)
+        caplog.clear()
+        with caplog.at_level("INFO", logger="imageseg"):
+            network = build_model(recipe.model, 21, **recipe.network)
+        told += caplog.messages
         assert network.pretrained
     (expected,) = [block for kind, block in BLOCKS if kind == "text"]
     assert [f"imageseg: {line}" for line in told] == _told(expected)
@@ -87,7 +90,7 @@ def test_its_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (call,) = re.findall(r"In Python: `imageseg\.build_model\((.*?)\)`", PAGE)
     assert call == f'"DeepLabV3", 21, weights="{FILE}"'
-    assert build_model("DeepLabV3", 21, weights=FILE, say=lambda _: None).pretrained
+    assert build_model("DeepLabV3", 21, weights=FILE).pretrained
 
 
 def test_flags_of_its_text_are_there() -> None:

@@ -4,12 +4,17 @@ import struct
 import warnings
 import zlib
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError
-from imageseg.images import OpenImage, image_size, read_image, read_mask, write_image, write_mask
+from imageseg.images import OpenImage, encode_mask, image_size, read_image, read_mask, write_image, write_mask
 
 GREY = np.array([[0, 1, 2], [100, 200, 255]], np.uint8)
 COLORS = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[10, 11, 12], [13, 14, 15], [255, 0, 128]]], np.uint8)
@@ -509,3 +514,33 @@ def test_a_mask_is_not_decoded_below_the_rows_that_are_wanted(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png", rows=50), noise[:50])
     with pytest.raises(InputError, match=r"missing\.png: no such file"):
         read_mask(tmp_path / "missing.png", rows=50)
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30))), st.booleans())
+def test_pillow_reads_an_encoded_mask(values, colored):
+    data = encode_mask(values, LABELS.palette if colored else None)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.mode == ("P" if colored else "L")
+        np.testing.assert_array_equal(np.asarray(image), values)
+        if colored:
+            assert image.getpalette() == LABELS.palette.ravel().tolist()
+
+
+def test_opencv_reads_an_encoded_grayscale_mask():
+    values = np.repeat(np.arange(256, dtype=np.uint8), 300).reshape(256, 300)  # runs beyond deflate's 258
+    data = np.frombuffer(encode_mask(values), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), values)
+
+
+def test_a_non_contiguous_mask_is_encoded():
+    values = np.arange(60, dtype=np.uint8).reshape(6, 10)[::2, 1:8:3]
+    with Image.open(io.BytesIO(encode_mask(values))) as image:
+        np.testing.assert_array_equal(np.asarray(image), values)
+
+
+def test_damage_of_an_encoded_mask_is_detected():
+    data = bytearray(encode_mask(np.zeros((50, 50), np.uint8)))
+    data[-20] ^= 1  # in the pixels or their checksum
+    with pytest.raises((OSError, SyntaxError)), Image.open(io.BytesIO(bytes(data))) as image:
+        image.load()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,9 @@ from imageseg.errors import InputError, counted
 
 if TYPE_CHECKING:
     from imageseg.labels import LabelSpace
+
+
+logger = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -39,23 +44,27 @@ def run(arguments: Sequence[str]) -> int:
     _check_output(given.output, given.file)
     from imageseg.models import MODELS
     from imageseg.registry import parameters_of
-    from imageseg.weights import tell
-    from imageseg.weights.build import build_loaded, classes_in, has_auxiliary, settled_for
-    from imageseg.weights.implied_arguments import recognised
+    from imageseg.weight_files import read_weights
+    from imageseg.weights.build import initial_weights
+    from imageseg.weights.recognize import recognize
 
-    model = MODELS.resolve(given.model) if given.model else recognised(given.file, None)[1].model
-    by_flag, whole = network_arguments_from(flags, model, program="imageseg convert")
-    file, source, settled = settled_for(given.file, model, by_flag, say=tell)
-    network_arguments = {**whole, **settled}
+    model = MODELS.resolve(given.model) if given.model else None
+    file = read_weights(given.file)
+    model = model or recognize(file).model
+    by_flag, defaults = network_arguments_from(flags, model, program="imageseg convert")
+    source = recognize(file, model, by_flag)
+    weights = initial_weights(file, source, by_flag)
+    network_arguments = {**defaults, **weights.arguments}
     if "aux" in parameters_of(MODELS[model]) and "aux" not in by_flag:
-        network_arguments["aux"] = has_auxiliary(file, source)
-    classes = given.num_classes or classes_in(file, source, network_arguments)
+        network_arguments["aux"] = weights.has_auxiliary_head()
+    weights = replace(weights, arguments=network_arguments)
+    classes = given.num_classes or weights.num_classes()
     if classes is None:
         raise InputError(
             f"{given.file}: {source.name} without a classifier; pass the number of classes with --num_classes"
         )
     labels = _labels(given.use, file.class_names or source.class_names, classes)
-    network, loaded = build_loaded(file, source, classes, network_arguments, class_names=labels.names)
+    network, loaded = weights.load(classes, class_names=labels.names)
     if loaded.missing or loaded.mismatched:
         raise InputError(
             f"{loaded.line()}; what is not the file's would be random: pass the --network flags that it was trained with"
@@ -82,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
             )
         )
         return 0
-    tell(loaded.line())
+    logger.info(loaded.line())
     named = ", ".join([*labels.names[:3], "..."] if classes > 3 else labels.names)
     print(f"checkpoint  {given.output} ({model}, {counted(classes, 'class', 'classes')}: {named})")
     train = ("train", "--use", given.use or "DATASET", "--model", model, "--network.weights", given.output)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.labels import IGNORE
-from imageseg.scoring.scores import Figures, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, mean, plain, ratio
 
 # 2^9 times the least common multiple of 10, 15 and 20.
 _LEAST_CELLS = 7680
@@ -34,9 +34,9 @@ class Reliability:
         count: (B,) int64 pixels.
     """
 
-    edges: Figures
-    confidence: Figures
-    accuracy: Figures
+    edges: FloatArray
+    confidence: FloatArray
+    accuracy: FloatArray
     count: npt.NDArray[np.int64]
 
     def to_rows(self) -> list[dict[str, Any]]:
@@ -78,11 +78,11 @@ class CalibrationScores:
     adaptive_ece: float
     adaptive_ece_bound: float
     mce: float
-    class_ece: Figures
+    class_ece: FloatArray
     accuracy: float
     confidence: float
     reliability: Reliability
-    classwise: Figures
+    classwise: FloatArray
     classwise_ece: float
     brier: float
     nll: float
@@ -249,12 +249,12 @@ class Calibration:
             )
         return valid
 
-    def _cell(self, values: Figures) -> npt.NDArray[np.int64]:
+    def _cell(self, values: FloatArray) -> npt.NDArray[np.int64]:
         """Each value's cell, which holds its upper edge, as the bins of Guo et al. do."""
         cells = np.ceil(values * self._cells.shape[1] - _EDGE).astype(np.int64) - 1
         return np.maximum(cells, 0, out=cells)
 
-    def _add(self, confidence: Figures, classes: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8]) -> None:
+    def _add(self, confidence: FloatArray, classes: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8]) -> None:
         """One picture's valid pixels, flat."""
         hit = classes == true
         cell = self._cell(confidence)
@@ -265,7 +265,7 @@ class Calibration:
         self._by_class += by_class.reshape(3, -1, self.bins)[:, : self.num_classes]
 
 
-def _probabilities(values: npt.NDArray[Any]) -> Figures:
+def _probabilities(values: npt.NDArray[Any]) -> FloatArray:
     """Floats, or bytes as shares of 255, in float64."""
     if values.dtype == np.uint8:
         return values / 255.0
@@ -277,7 +277,7 @@ def _probabilities(values: npt.NDArray[Any]) -> Figures:
     return values.astype(np.float64)
 
 
-def _binned(place: npt.NDArray[np.int64], values: Figures, hit: npt.NDArray[np.bool_], size: int) -> Figures:
+def _binned(place: npt.NDArray[np.int64], values: FloatArray, hit: npt.NDArray[np.bool_], size: int) -> FloatArray:
     """(3, size): how many, how many hits, and the sum of the values, by place."""
     return np.stack(
         [
@@ -288,14 +288,14 @@ def _binned(place: npt.NDArray[np.int64], values: Figures, hit: npt.NDArray[np.b
     )
 
 
-def _ece(sums: Figures) -> Figures:
+def _ece(sums: FloatArray) -> FloatArray:
     """(3, ..., B) counts, hits and confidences to (...): the bins' gaps, weighted by their pixels."""
     count, hits, confidence = sums
-    error: Figures = ratio(np.abs(hits - confidence).sum(axis=-1), count.sum(axis=-1))
+    error: FloatArray = ratio(np.abs(hits - confidence).sum(axis=-1), count.sum(axis=-1))
     return error
 
 
-def _adaptive_ece(cells: Figures, bins: int) -> tuple[float, float]:
+def _adaptive_ece(cells: FloatArray, bins: int) -> tuple[float, float]:
     """The error over bins of equally many pixels, and how far it may be from that of sorted pixels.
 
     The i-th of B bins ends after i N / B of N pixels, rounded down. Where that is m pixels into a cell of n with h hits,

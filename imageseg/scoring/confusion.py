@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from imageseg.labels import IGNORE
 from imageseg.scoring.cityscapes_instances import InstanceCounts
-from imageseg.scoring.counting import fold, joint_histogram
+from imageseg.scoring.counts import ConfusionCounts, joint_histogram, sum_columns_by_class
 from imageseg.scoring.dialects import dialect_named, miou_over
-from imageseg.scoring.scores import Counts, Scores
+from imageseg.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ _UNIT = 2.0**-40
 
 
 class ConfusionMatrix:
-    """Counts of (true class, predicted class), exact in int64, in any order of updates.
+    """ConfusionCounts of (true class, predicted class), exact in int64, in any order of updates.
 
     Pixels whose truth is ``ignore_index`` do not count. A prediction that is no class (255, or any value outside the
     range) on a valid pixel is kept in a column of its own, so that it counts as a miss.
@@ -45,7 +45,7 @@ class ConfusionMatrix:
         # (C, C + 1): the last column counts predictions that are no class.
         self._counts = np.zeros((num_classes, num_classes + 1), np.int64)
         # Of the pictures that have an mIoU of their own: its sum, and how many they are.
-        self._picture_miou = np.zeros(2, np.int64)
+        self._per_image_miou = np.zeros(2, np.int64)
 
     @property
     def matrix(self) -> npt.NDArray[np.int64]:
@@ -86,14 +86,14 @@ class ConfusionMatrix:
         matrix = counts[:, :-1]
         miou = float(miou_over("union", np.diag(matrix), counts.sum(axis=1), matrix.sum(axis=0)))
         if not math.isnan(miou):
-            self._picture_miou += (round(miou / _UNIT), 1)
+            self._per_image_miou += (round(miou / _UNIT), 1)
 
     def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Adds the counts of another matrix to this one, and returns this one."""
         if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
             raise ValueError("only matrices of the same classes can be merged")
         self._counts += other._counts
-        self._picture_miou += other._picture_miou
+        self._per_image_miou += other._per_image_miou
         self.images += other.images
         if other.instances is not None:
             self.instances = (self.instances or InstanceCounts()).merge(other.instances)
@@ -102,7 +102,7 @@ class ConfusionMatrix:
     def reset(self) -> None:
         """Forgets every count."""
         self._counts[:] = 0
-        self._picture_miou[:] = 0
+        self._per_image_miou[:] = 0
         self.images = 0
         self.instances = None
 
@@ -110,20 +110,20 @@ class ConfusionMatrix:
         """All counts and the number of pictures as one int64 vector, for a sum over processes."""
         import torch
 
-        return torch.from_numpy(np.concatenate([self._counts.ravel(), self._picture_miou, [self.images]]))
+        return torch.from_numpy(np.concatenate([self._counts.ravel(), self._per_image_miou, [self.images]]))
 
     def load_tensor(self, counts: Tensor) -> None:
         """Takes over what ``to_tensor`` gave, for example after a sum over processes."""
         values = counts.cpu().numpy()
         self._counts[:] = values[:-3].reshape(self._counts.shape)
-        self._picture_miou[:] = values[-3:-1]
+        self._per_image_miou[:] = values[-3:-1]
         self.images = int(values[-1])
 
-    def counts(self) -> Counts:
+    def counts(self) -> ConfusionCounts:
         """Everything that has been counted."""
-        total, pictures = self._picture_miou
+        total, pictures = self._per_image_miou
         miou = float(total) * _UNIT / pictures if pictures else math.nan
-        return Counts(self.matrix, self.missed, self.images, miou, self.instances)
+        return ConfusionCounts(self.matrix, self.missed, self.images, miou, self.instances)
 
     def scores(self, dialect: str = "default") -> Scores:
         """The figures, by the rules of ``dialect``.
@@ -140,7 +140,7 @@ class ConfusionMatrix:
         wrong = np.flatnonzero(histogram[self.num_classes : IGNORE].any(axis=1))
         if wrong.size:
             raise _no_class(self.num_classes + int(wrong[0]), self.num_classes)
-        return fold(histogram[: self.num_classes], np.arange(256), self.num_classes)
+        return sum_columns_by_class(histogram[: self.num_classes], np.arange(256), self.num_classes)
 
     def _true(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """The truth in bytes, of which 255 is ignored and no class has it."""

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.errors import unknown_name
-from imageseg.scoring.cityscapes_instances import cityscapes_extra
-from imageseg.scoring.scores import Counts, Figures, Scores, mean, ratio
+from imageseg.scoring.cityscapes_scores import cityscapes_extra
+from imageseg.scoring.counts import ConfusionCounts
+from imageseg.scoring.scores import FloatArray, Scores, mean, ratio
 
 MeanOver = Literal["union", "truth", "all"]
 """Which classes a mean counts: those in the truth or the prediction, those in the truth, or all, absent ones as 0."""
@@ -29,71 +30,71 @@ class Dialect:
         source: where the rule was read.
     """
 
-    score: Callable[[Counts], Scores]
+    score: Callable[[ConfusionCounts], Scores]
     mean_over: MeanOver
     rule: str
     source: str
 
 
-def default(counts: Counts) -> Scores:
+def default(counts: ConfusionCounts) -> Scores:
     """Classes that appear neither in the truth nor in the prediction leave the mean."""
     return _scores(counts, "default", mean_over="union")
 
 
-def cityscapes(counts: Counts) -> Scores:
+def cityscapes(counts: ConfusionCounts) -> Scores:
     """As ``default``; with 19 classes also by category, and with instances the instance-weighted IoU."""
     scores = _scores(counts, "cityscapes", mean_over="union")
     return replace(scores, extra=cityscapes_extra(counts))
 
 
-def voc(counts: Counts) -> Scores:
+def voc(counts: ConfusionCounts) -> Scores:
     """The plain mean over all classes, background included; an absent class has no IoU, and the evaluator then no mean."""
     return _scores(counts, "voc", mean_over="union")
 
 
-def coco21(counts: Counts) -> Scores:
+def coco21(counts: ConfusionCounts) -> Scores:
     """VOC's rules: COCO has no server for these 21 classes."""
     return _scores(counts, "coco21", mean_over="union")
 
 
-def bdd100k(counts: Counts) -> Scores:
+def bdd100k(counts: ConfusionCounts) -> Scores:
     """The mean over the classes in the truth; absent ones score 0; its "Acc" is the mean of precision."""
     scores = _scores(counts, "bdd100k", mean_over="truth", absent=0.0)
     precision = ratio(counts.correct, counts.predicted, empty=0.0)
     return replace(scores, precision=precision, class_accuracy=mean(precision[counts.true > 0]))
 
 
-def camvid(counts: Counts) -> Scores:
+def camvid(counts: ConfusionCounts) -> Scores:
     """The sum over 11 classes divided by 11: an absent class counts as 0."""
     return _scores(counts, "camvid", mean_over="all", absent=0.0)
 
 
-def ade20k(counts: Counts) -> Scores:
+def ade20k(counts: ConfusionCounts) -> Scores:
     """The mean over all classes, absent ones as 0, and the mean of mIoU and pixel accuracy that ranks the entries."""
     scores = _scores(counts, "ade20k", mean_over="all", absent=0.0)
     return replace(scores, extra={"score": (scores.miou + scores.pixel_accuracy) / 2})
 
 
-def mmseg(counts: Counts) -> Scores:
+def mmseg(counts: ConfusionCounts) -> Scores:
     """Sums over the set, then the mean without classes of an empty union."""
     return _scores(counts, "mmseg", mean_over="union")
 
 
-def paddleseg(counts: Counts) -> Scores:
+def paddleseg(counts: ConfusionCounts) -> Scores:
     """A class of an empty union counts as 0; its accuracy divides by what was predicted as a class."""
     scores = _scores(counts, "paddleseg", mean_over="all", absent=0.0)
     predicted = counts.predicted.sum()
     return replace(scores, pixel_accuracy=float(counts.correct.sum() / predicted) if predicted else math.nan)
 
 
-def ultralytics(counts: Counts) -> Scores:
+def ultralytics(counts: ConfusionCounts) -> Scores:
     """A class of an empty union counts as 0 in a plain mean over all classes."""
     return _scores(counts, "ultralytics", mean_over="all", absent=0.0)
 
 
-def per_image(counts: Counts) -> Scores:
+def per_image(counts: ConfusionCounts) -> Scores:
     """The mean over pictures of each one's own mIoU over the classes in it: not comparable with any benchmark."""
-    return replace(_scores(counts, "per_image", mean_over="union"), miou=counts.picture_miou)
+    return replace(_scores(counts, "per_image", mean_over="union"), miou=counts.per_image_miou)
 
 
 DIALECTS = {
@@ -164,7 +165,7 @@ def miou_over(
     correct: npt.NDArray[np.integer],
     true: npt.NDArray[np.integer],
     predicted: npt.NDArray[np.integer],
-) -> Figures:
+) -> FloatArray:
     """The mIoU of many sets of counts at once: (..., C) each to (...), NaN where no class counts."""
     union = true + predicted - correct
     iou = ratio(correct, union, empty=0.0)
@@ -172,7 +173,7 @@ def miou_over(
     return ratio((iou * counted).sum(axis=-1), counted.sum(axis=-1))
 
 
-def _scores(counts: Counts, dialect: str, *, mean_over: MeanOver, absent: float = math.nan) -> Scores:
+def _scores(counts: ConfusionCounts, dialect: str, *, mean_over: MeanOver, absent: float = math.nan) -> Scores:
     correct, true, predicted = counts.correct, counts.true, counts.predicted
     union, total = true + predicted - correct, int(true.sum())
     recall = ratio(correct, true)

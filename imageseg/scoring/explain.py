@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imageseg.scoring.counts import ConfusionCounts
 from imageseg.scoring.dialects import DIALECTS
-from imageseg.scoring.scores import Counts
 
 _LISTED = 5
 
 
-def explain(counts: Counts, names: Sequence[str]) -> list[str]:
+def explain(counts: ConfusionCounts, names: Sequence[str]) -> list[str]:
     """One sentence for each cause of different figures that these counts have; empty when all dialects agree."""
     correct, true, predicted = counts.correct, counts.true, counts.predicted
     averaged = {over: [name for name, dialect in DIALECTS.items() if dialect.mean_over == over] for over in _OVERS}

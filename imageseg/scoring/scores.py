@@ -1,61 +1,21 @@
-"""Counts of a whole split, and Scores: what a dialect makes of them."""
+"""Scores: the metrics that a metric protocol (dialect) computes from the counts of a split."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from imageseg.scoring.cityscapes_instances import InstanceCounts
-
-Figures = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What one pass over a split has counted.
-
-    Attributes:
-        matrix: (C, C) int64 pixels, rows are the truth, columns the prediction.
-        missed: (C,) int64 true pixels whose prediction is no class at all; they count against their class.
-        images: how many pictures.
-        picture_miou: the mean over pictures of each one's own mIoU; NaN when none has one.
-        instances: weights of Cityscapes' instances, where they were counted.
-    """
-
-    matrix: npt.NDArray[np.int64]
-    missed: npt.NDArray[np.int64]
-    images: int
-    picture_miou: float = math.nan
-    instances: InstanceCounts | None = None
-
-    @property
-    def correct(self) -> npt.NDArray[np.int64]:
-        """(C,) pixels whose prediction is their class."""
-        correct: npt.NDArray[np.int64] = np.diag(self.matrix)
-        return correct
-
-    @property
-    def true(self) -> npt.NDArray[np.int64]:
-        """(C,) pixels of each true class."""
-        true: npt.NDArray[np.int64] = self.matrix.sum(axis=1) + self.missed
-        return true
-
-    @property
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """(C,) valid pixels predicted as each class."""
-        predicted: npt.NDArray[np.int64] = self.matrix.sum(axis=0)
-        return predicted
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures over a whole split; all between 0 and 1.
+    """FloatArray over a whole split; all between 0 and 1.
 
     Attributes:
         dialect: by whose rules.
@@ -72,15 +32,15 @@ class Scores:
     """
 
     dialect: str
-    iou: Figures
+    iou: FloatArray
     miou: float
     pixel_accuracy: float
     class_accuracy: float
     fw_iou: float
     images: int
-    precision: Figures
-    recall: Figures
-    dice: Figures
+    precision: FloatArray
+    recall: FloatArray
+    dice: FloatArray
     extra: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -112,9 +72,9 @@ class Scores:
         }
 
 
-def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> Figures:
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> FloatArray:
     """``part / whole`` in float64, ``empty`` where there is no whole."""
-    quotient: Figures = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
+    quotient: FloatArray = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
     return quotient
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.scores import Figures, plain
+from imageseg.scoring.scores import FloatArray, plain
 
-MeanOver = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], Figures]
+MeanOver = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], FloatArray]
 """From (..., C) intersections, true and predicted pixels to (...) mIoU, NaN where there is none."""
 
 Method = Literal["percentile", "bca"]
@@ -31,7 +31,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class PictureCounts:
+class PerImageConfusion:
     """Pixels of every picture of a split by class, in one order of pictures.
 
     Attributes:
@@ -57,7 +57,7 @@ class PictureCounts:
             raise ValueError("an intersection lies between 0 and the true and the predicted pixels")
 
     @classmethod
-    def from_matrices(cls, matrices: Sequence[npt.NDArray[np.int64]]) -> PictureCounts:
+    def from_matrices(cls, matrices: Sequence[npt.NDArray[np.int64]]) -> PerImageConfusion:
         """From one (C, C + 1) table per picture: rows are the truth, the last column is for predictions of no class."""
         stacked = np.stack(matrices)
         return cls(np.diagonal(stacked, axis1=1, axis2=2).copy(), stacked.sum(axis=2), stacked[:, :, :-1].sum(axis=1))
@@ -135,7 +135,7 @@ class PairedTest:
 
 
 def bootstrap_miou(
-    counts: PictureCounts,
+    counts: PerImageConfusion,
     *,
     resamples: int = 1000,
     confidence: float = 0.95,
@@ -166,8 +166,8 @@ def bootstrap_miou(
 
 
 def paired_test(
-    counts_a: PictureCounts,
-    counts_b: PictureCounts,
+    counts_a: PerImageConfusion,
+    counts_b: PerImageConfusion,
     *,
     permutations: int = 10_000,
     resamples: int = 1000,
@@ -206,7 +206,7 @@ def paired_test(
     a, b = _table(counts_a), _table(counts_b)
     width = a.shape[1]
 
-    def difference(sums: Figures) -> Figures:
+    def difference(sums: FloatArray) -> FloatArray:
         return _miou(sums[..., width:], mean_over=mean_over) - _miou(sums[..., :width], mean_over=mean_over)
 
     interval = _interval(
@@ -234,8 +234,8 @@ def paired_test(
 
 
 def _interval(
-    table: Figures,
-    statistic: Callable[[Figures], Figures],
+    table: FloatArray,
+    statistic: Callable[[FloatArray], FloatArray],
     *,
     resamples: int,
     confidence: float,
@@ -262,7 +262,9 @@ def _interval(
     return Interval(estimate, low, high, confidence, method, resamples, images)
 
 
-def _bca_ends(ends: tuple[float, float], drawn: Figures, estimate: float, left_out: Figures) -> tuple[float, float]:
+def _bca_ends(
+    ends: tuple[float, float], drawn: FloatArray, estimate: float, left_out: FloatArray
+) -> tuple[float, float]:
     """Which quantiles to take instead of ``ends``; the same where a bias or a skew cannot be told.
 
     Args:
@@ -288,7 +290,7 @@ def _bca_ends(ends: tuple[float, float], drawn: Figures, estimate: float, left_o
     return low, high
 
 
-def _draws(images: int, columns: int, resamples: int, seed: int) -> Iterator[Figures]:
+def _draws(images: int, columns: int, resamples: int, seed: int) -> Iterator[FloatArray]:
     """How often each picture is drawn: chunks of (R, N), each row a multinomial draw of N from N."""
     rng = np.random.default_rng([seed, 0])
     for size in _chunks(images + columns, resamples):
@@ -296,14 +298,14 @@ def _draws(images: int, columns: int, resamples: int, seed: int) -> Iterator[Fig
         yield np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images).astype(np.float64)
 
 
-def _random_swaps(images: int, columns: int, permutations: int, seed: int) -> Iterator[Figures]:
+def _random_swaps(images: int, columns: int, permutations: int, seed: int) -> Iterator[FloatArray]:
     """Chunks of (P, N): 1 where a picture's two predictions are swapped."""
     rng = np.random.default_rng([seed, 1])
     for size in _chunks(images + columns, permutations):
         yield rng.integers(0, 2, (size, images), dtype=np.uint8).astype(np.float64)
 
 
-def _all_swaps(images: int) -> Iterator[Figures]:
+def _all_swaps(images: int) -> Iterator[FloatArray]:
     yield np.array(list(itertools.product((0.0, 1.0), repeat=images)))
 
 
@@ -313,12 +315,12 @@ def _chunks(width: int, rows: int) -> Iterator[int]:
         yield min(size, rows - start)
 
 
-def _table(counts: PictureCounts) -> Figures:
+def _table(counts: PerImageConfusion) -> FloatArray:
     """(N, 3 C) in float64: its sums are exact up to 2^53 pixels, and it multiplies faster than integers."""
     return np.hstack([counts.intersection, counts.true, counts.predicted]).astype(np.float64)
 
 
-def _miou(sums: Figures, *, mean_over: MeanOver) -> Figures:
+def _miou(sums: FloatArray, *, mean_over: MeanOver) -> FloatArray:
     intersection, true, predicted = np.split(sums, 3, axis=-1)
     return mean_over(intersection, true, predicted)
 

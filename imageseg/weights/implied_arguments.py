@@ -9,68 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from imageseg.errors import InputError
-from imageseg.models import MODELS
-from imageseg.registry import parameters_of
-from imageseg.weight_files import WeightFile, read_weights
+from imageseg.weight_files import WeightFile
 from imageseg.weights.match import rename
-from imageseg.weights.sources.source import Source, source_of, unknown
-from imageseg.weights.sources.table import SOURCES
-
-_NEVER_KEPT = ("pretrained", "weights", "encoder_weights")
-_MAY_CHANGE = ("output_stride", "dropout", "aux", "frozen")
-"""Arguments of a checkpoint of ours whose weights mean the same under another value."""
-_OURS: tuple[tuple[str, str], ...] = (("", ""),)
-
-
-def recognised(
-    path: str, model: str | None, *, own_names: Callable[[], set[str]] | None = None
-) -> tuple[WeightFile, Source]:
-    """The file, and where it comes from.
-
-    Args:
-        path: of the file.
-        model: the network that it is for; unset, the one that it holds.
-        own_names: the names of that network's tensors, to know a state dict of ours by; asked only if nothing else is known.
-
-    Raises:
-        InputError: it cannot be read, is nobody's, or another network's.
-    """
-    file = read_weights(path)
-    source = _ours(file, file.model) if file.model is not None else source_of(file, SOURCES)
-    if source is None and own_names is not None and model is not None:
-        known = own_names() & set(file.tensors)
-        source = Source("tensors by our own names", model, (), _OURS) if 2 * len(known) > len(file.tensors) else None
-    if source is None:
-        raise unknown(file, SOURCES)
-    if model is not None and source.model != model:
-        raise InputError(
-            f"{path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}"
-        )
-    return file, source
-
-
-def _ours(file: WeightFile, model: str) -> Source:
-    """A checkpoint of ours.
-
-    Raises:
-        InputError: its network, or an argument of it, is none that this version has.
-    """
-    if model not in MODELS:
-        raise InputError(
-            f"{file.path}: is of network '{model}', which this version of imageseg lacks; it has {', '.join(MODELS)}"
-        )
-    kept = {name: value for name, value in file.arguments.items() if name not in _NEVER_KEPT}
-    takes = parameters_of(MODELS[model])
-    if strange := [name for name in kept if name not in takes]:
-        raise InputError(
-            f"{file.path}: is of a {MODELS.resolve(model)} with an argument '{strange[0]}', which this version of imageseg lacks; "
-            "use the version that wrote it"
-        )
-    # Without an auxiliary head its width is nobody's.
-    may_change = (*_MAY_CHANGE, *(() if kept.get("aux") else ("aux_channels",)))
-    preset = {name: value for name, value in kept.items() if name not in may_change}
-    habits = {name: value for name, value in kept.items() if name in may_change}
-    return Source("a checkpoint of imageseg", MODELS.resolve(model), (), _OURS, preset=preset, habits=habits)
+from imageseg.weights.sources.source import Source
 
 
 def settled(

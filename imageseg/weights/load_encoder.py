@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from imageseg.errors import InputError
 from imageseg.weight_files import WeightFile
 from imageseg.weights.match import COUNTER, bare, fitted_to, rename
-from imageseg.weights.sources.common import mit
+from imageseg.weights.sources.shared_rules import mit
 
 _VGG_LAYERS = (r"(?:pre_logits\.fc1|classifier\.0)\.", r"(?:pre_logits\.fc2|classifier\.3)\.")
 """The two fully connected layers of a VGG, as timm and as torchvision name them."""

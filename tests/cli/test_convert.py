@@ -62,10 +62,12 @@ def test_commands_that_it_names_can_be_pasted(file: str, capsys: pytest.CaptureF
     assert lines["train on"].strip() == "imageseg train --use DATASET --model UNet --network.weights ours.safetensors"
 
 
-def test_a_converted_checkpoint_is_a_file_of_weights_again(file: str) -> None:
+def test_a_converted_checkpoint_is_a_file_of_weights_again(file: str, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
-    lines: list[str] = []
-    network = imageseg.build_model("UNet", 3, weights="ours.safetensors", say=lines.append)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="imageseg"):
+        network = imageseg.build_model("UNet", 3, weights="ours.safetensors")
+    lines = caplog.messages
     assert "sets --network.encoder resnet10t, --network.decoder_channels '[8, 8, 8, 8, 8]'" in lines[0]
     assert "122 of 122" in lines[1]
     assert torch.equal(network.classifier.weight, _smp(3).segmentation_head[0].weight)

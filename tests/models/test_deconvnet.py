@@ -97,7 +97,7 @@ def lite(randomize: Callable[[nn.Module], nn.Module]) -> DeconvNet:
 
 @pytest.mark.slow
 def test_logits_equal_those_of_the_layer_list(randomize: Callable[[nn.Module], nn.Module]) -> None:
-    with torch.device("meta"):  # the initialisation of 252 million parameters would take longer than all else
+    with torch.device("meta"):  # the initialization of 252 million parameters would take longer than all else
         network = DeconvNet(CLASSES, pretrained=False)
     network.to_empty(device="cpu").eval()
     randomize(network)
@@ -168,7 +168,7 @@ def test_parameter_counts(bottleneck: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", [(223, 300), (300, 223), (192, 192), (8, 8)])
 @pytest.mark.parametrize("training", [False, True])
-def test_pictures_below_224_are_refused_up_front(size: tuple[int, int], *, training: bool) -> None:
+def test_images_below_224_are_refused_up_front(size: tuple[int, int], *, training: bool) -> None:
     with torch.device("meta"):
         network = DeconvNet(2, encoder="vgg11_bn", pretrained=False).train(training)
     with pytest.raises(InputError, match=r"224 x 224 is enough, or pass --network\.bottleneck lite") as refused:
@@ -177,7 +177,7 @@ def test_pictures_below_224_are_refused_up_front(size: tuple[int, int], *, train
     assert "\n" not in refused.value.line()
 
 
-def test_a_single_picture_of_224_trains_with_a_warning() -> None:
+def test_a_single_image_of_224_trains_with_a_warning() -> None:
     """Its fc6 and fc7 are one value per channel, which batch statistics do not have."""
     with torch.device("meta"):
         network = DeconvNet(2, encoder="vgg11_bn", pretrained=False).train()

@@ -30,7 +30,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _plain(cin: int, cout: int, kernel: int) -> int:
-    return cin * cout * kernel**2 + 2 * cout  # no bias; weight and bias of the normalisation
+    return cin * cout * kernel**2 + 2 * cout  # no bias; weight and bias of the normalization
 
 
 def _separable(cin: int, cout: int) -> int:
@@ -212,7 +212,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
         ours = DeepLabV3Plus(7, pretrained=False, **arguments).double().eval()
         ours.load_state_dict(state)
         with torch.no_grad():
-            # Theirs takes pictures that are normalised already.
+            # Theirs takes images that are normalized already.
             logits = resize(ours.coarse_logits(images), (128, 96), align_corners=ours.align_corners)
             expected = theirs(images)
         differences.append(float((logits - expected).abs().max() / expected.abs().max()))
@@ -236,6 +236,6 @@ def test_one_plain_convolution_after_joining_as_in_vainfs_weights() -> None:
     assert shapes == [(256, 304, 3, 3)]
 
 
-def test_pictures_may_have_other_numbers_of_channels() -> None:
+def test_images_may_have_other_numbers_of_channels() -> None:
     network = _network(in_channels=4, channels=16).eval()
     assert network(torch.zeros(1, 4, 33, 47)).shape == (1, 5, 33, 47)

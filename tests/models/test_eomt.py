@@ -244,7 +244,7 @@ def test_parameter_counts(encoder: str, width: int, backbone: int) -> None:
         ({"num_blocks": 7}, "num_blocks must be 1 to 6 for encoder 'test_vit', found 7"),
         ({"num_blocks": 0}, "found 0"),
         ({"num_queries": 0}, "num_queries must be at least 1, found 0"),
-        ({"encoder": "resnet18"}, "is no plain ViT"),
+        ({"encoder": "resnet18"}, "is not a plain ViT"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:

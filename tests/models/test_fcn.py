@@ -43,7 +43,7 @@ def _scored(network: FCN) -> FCN:
 
 
 def _plain(network: FCN) -> FCN:
-    """Takes pictures that are normalised already."""
+    """Takes images that are normalized already."""
     network.mean.zero_()
     network.std.fill_(1)
     return network
@@ -103,7 +103,7 @@ def _caffe(
 
 
 def _same(state: dict[str, Tensor], images: Tensor, encoder: str, *, align_corners: bool) -> Tensor:
-    """FCN-8s on the picture's own grid."""
+    """FCN-8s on the image's own grid."""
 
     def resized(maps: Tensor, like: Tensor) -> Tensor:
         return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
@@ -163,7 +163,7 @@ def test_at_once_scales_the_finer_maps() -> None:
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (64, 96)])
-def test_the_pictures_own_grid_is_kept(height: int, width: int, *, align_corners: bool) -> None:
+def test_the_images_own_grid_is_kept(height: int, width: int, *, align_corners: bool) -> None:
     network = _skip_network(align_corners=align_corners).double()
     images = _images(torch.float64, height, width)
     with torch.no_grad():
@@ -383,13 +383,13 @@ def test_they_are_taken_where_they_fit(
         ({"pad": "caffe", "variant": "d6"}, "on a VGG, found variant 'd6' on encoder 'resnet50'"),
         (
             {"aux": True},
-            "variant '8s' does not take aux; leave it out, or take variant dilated or d6",
+            "variant '8s' does not take aux; leave it out, or use variant dilated or d6",
         ),
         ({"output_stride": 16}, "variant '8s' does not take output_stride"),
         ({"first_block": "full"}, "variant '8s' does not take first_block"),
         (
             {"variant": "d6", "at_once": True},
-            "variant 'd6' does not take at_once; leave it out, or take variant 32s or 16s or 8s",
+            "variant 'd6' does not take at_once; leave it out, or use variant 32s or 16s or 8s",
         ),
         ({"variant": "dilated", "channels": 64}, "variant 'dilated' does not take channels"),
         ({"variant": "dilated", "encoder": "vgg16"}, "encoder 'vgg16' cannot dilate to output_stride 8"),

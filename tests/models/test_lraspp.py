@@ -108,7 +108,7 @@ def test_parameter_count() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_221_538
 
 
-def test_the_epsilon_of_normalisation_is_timms_unless_given() -> None:
+def test_the_epsilon_of_normalization_is_timms_unless_given() -> None:
     def epsilons(network: LRASPP) -> set[float]:
         return {layer.eps for layer in network.encoder.modules() if isinstance(layer, nn.BatchNorm2d)}
 

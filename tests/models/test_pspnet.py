@@ -85,7 +85,7 @@ def _our_name(theirs: str) -> str:
     part, _, rest = theirs.partition(".")
     if part == "layer0":
         index, _, kind = rest.partition(".")
-        # timm: the stem is conv1.0 to conv1.6, of which the last normalisation is bn1.
+        # timm: the stem is conv1.0 to conv1.6, of which the last normalization is bn1.
         return f"encoder.network.bn1.{kind}" if index == "7" else f"encoder.network.conv1.{rest}"
     if part.startswith("layer"):
         return f"encoder.network.{theirs}"
@@ -103,7 +103,7 @@ def _pair(randomize: Randomize, dtype: torch.dtype, **arguments: Any) -> tuple[P
     randomize(theirs)
     ours = PSPNet(7, encoder="resnet50s", pretrained=False, **{**AUTHORS, **arguments}).to(dtype).eval()
     ours.load_state_dict({_our_name(name): value for name, value in theirs.state_dict().items()})
-    ours.mean.zero_()  # theirs takes pictures that are normalised already
+    ours.mean.zero_()  # theirs takes images that are normalized already
     ours.std.fill_(1)
     return ours, theirs
 

@@ -16,7 +16,7 @@ Randomize = Callable[[nn.Module], nn.Module]
 
 
 @pytest.mark.parametrize("layers", [1, 4, (0, 3)])
-def test_equals_batch_normalisation_and_one_matrix_on_timms_features(
+def test_equals_batch_normalization_and_one_matrix_on_timms_features(
     layers: int | tuple[int, ...], randomize: Randomize
 ) -> None:
     network = ViTLinear(3, encoder="vit_tiny_patch16_dinov3_qkvb", pretrained=False, layers=layers)
@@ -42,7 +42,7 @@ def test_equals_batch_normalisation_and_one_matrix_on_timms_features(
 @pytest.mark.parametrize(
     ("encoder", "layers", "parameters"),
     [
-        # timm's encoder, then 2 per channel of the normalisation and a matrix with bias to 19 classes.
+        # timm's encoder, then 2 per channel of the normalization and a matrix with bias to 19 classes.
         ("vit_small_patch16_dinov3", 1, 21_586_944 + 2 * 384 + 384 * 19 + 19),
         ("vit_small_patch14_dinov2", 4, 22_056_192 + 2 * 1536 + 1536 * 19 + 19),
     ],

@@ -190,8 +190,8 @@ def test_the_mean_over_pictures_does_not_depend_on_their_order_or_on_who_counted
     moved = ConfusionMatrix(num_classes)
     moved.load_tensor(forwards.to_tensor())
     for other in (backwards, merged, moved):
-        assert other.counts().picture_miou == forwards.counts().picture_miou or math.isnan(
-            forwards.counts().picture_miou
+        assert other.counts().per_image_miou == forwards.counts().per_image_miou or math.isnan(
+            forwards.counts().per_image_miou
         )
 
 

@@ -19,40 +19,40 @@ from scipy import stats
 
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.significance import PictureCounts, bootstrap_miou, paired_test
+from imageseg.scoring.significance import PerImageConfusion, bootstrap_miou, paired_test
 
 
 def _pictures(
     images: int, *, classes: int = 3, seed: int = 0, skill: float = 0.7, spread: float = 0.15
-) -> PictureCounts:
+) -> PerImageConfusion:
     """Random pictures of equal size, some without some classes; ``skill`` is the mean share that is found."""
     rng = np.random.default_rng(seed)
     true = rng.integers(100, 1000, (images, classes)) * (rng.random((images, classes)) < 0.8)
     found = np.clip(rng.normal(skill, spread, (images, classes)), 0, 1)
     intersection = (true * found).astype(np.int64)
-    return PictureCounts(intersection, true, intersection + rng.integers(0, 100, (images, classes)))
+    return PerImageConfusion(intersection, true, intersection + rng.integers(0, 100, (images, classes)))
 
 
-def _paired(images: int, *, gain: float, seed: int = 0) -> tuple[PictureCounts, PictureCounts]:
+def _paired(images: int, *, gain: float, seed: int = 0) -> tuple[PerImageConfusion, PerImageConfusion]:
     """Two predictions of the same pictures, of which the second finds ``gain`` more of each class, give or take."""
     one = _pictures(images, seed=seed)
     rng = np.random.default_rng([seed, 1])
     moved = (one.true * (gain + rng.normal(0, 0.05, one.true.shape))).astype(np.int64)
     intersection = np.clip(one.intersection + moved, 0, one.true)
-    return one, PictureCounts(intersection, one.true, one.predicted - one.intersection + intersection)
+    return one, PerImageConfusion(intersection, one.true, one.predicted - one.intersection + intersection)
 
 
-def _skewed() -> PictureCounts:
+def _skewed() -> PerImageConfusion:
     """Mostly good pictures, and two large ones of which little is found."""
     counts = _pictures(25, skill=0.95)
     scale = np.ones((25, 1), np.int64)
     scale[:2] = 8
     intersection = counts.intersection * scale
     intersection[:2] //= 4
-    return PictureCounts(intersection, counts.true * scale, counts.predicted * scale)
+    return PerImageConfusion(intersection, counts.true * scale, counts.predicted * scale)
 
 
-def _miou(counts: PictureCounts, drawn: Any = slice(None)) -> float:
+def _miou(counts: PerImageConfusion, drawn: Any = slice(None)) -> float:
     """Of some pictures, in plain Python."""
     intersection, true, predicted = (
         part[drawn].sum(axis=0).tolist() for part in (counts.intersection, counts.true, counts.predicted)
@@ -78,7 +78,7 @@ def test_counts_follow_from_tables_of_true_and_predicted_classes() -> None:
         confusion.update(classes, mask)
         tables.append(np.hstack([confusion.matrix, confusion.missed[:, None]]))
         total.merge(confusion)
-    counts = PictureCounts.from_matrices(tables)
+    counts = PerImageConfusion.from_matrices(tables)
     assert counts.images == 4
     assert bootstrap_miou(counts, resamples=1).estimate == pytest.approx(total.scores().miou, abs=1e-15)
 
@@ -86,7 +86,7 @@ def test_counts_follow_from_tables_of_true_and_predicted_classes() -> None:
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
 @pytest.mark.parametrize(("method", "named"), [("percentile", "percentile"), ("bca", "BCa")])
 @pytest.mark.parametrize("counts", [_pictures(25), _skewed(), _pictures(3)], ids=["plain", "skewed", "few"])
-def test_intervals_are_scipys(method: Any, named: str, confidence: float, counts: PictureCounts) -> None:
+def test_intervals_are_scipys(method: Any, named: str, confidence: float, counts: PerImageConfusion) -> None:
     tables = counts.intersection, counts.true, counts.predicted
 
     def statistic(drawn: npt.NDArray[np.int64], axis: int = -1) -> npt.NDArray[np.float64]:
@@ -136,7 +136,7 @@ def test_one_picture_says_nothing_about_others() -> None:
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_pictures_that_are_all_alike_leave_no_doubt(method: Any) -> None:
     one = _pictures(1)
-    counts = PictureCounts(*(np.repeat(part, 5, axis=0) for part in (one.intersection, one.true, one.predicted)))
+    counts = PerImageConfusion(*(np.repeat(part, 5, axis=0) for part in (one.intersection, one.true, one.predicted)))
     interval = bootstrap_miou(counts, method=method)
     assert interval.low == pytest.approx(interval.estimate, abs=1e-15)
     assert interval.high == pytest.approx(interval.estimate, abs=1e-15)
@@ -144,14 +144,14 @@ def test_pictures_that_are_all_alike_leave_no_doubt(method: Any) -> None:
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_pictures_of_nothing_but_ignored_pixels(method: Any) -> None:
-    empty = PictureCounts(*np.zeros((3, 4, 2), np.int64))
+    empty = PerImageConfusion(*np.zeros((3, 4, 2), np.int64))
     plain = json.loads(json.dumps(paired_test(empty, empty, method=method).to_dict()))
     assert (plain["miou_a"], plain["p_value"]) == (None, None)
     assert [plain["difference"][end] for end in ("estimate", "low", "high")] == [None, None, None]
     # One of two pictures is empty: a quarter of the drawn splits has no mIoU, the others have the picture's own.
     one = _pictures(1)
     parts = [np.vstack([part, 0 * part]) for part in (one.intersection, one.true, one.predicted)]
-    interval = bootstrap_miou(PictureCounts(*parts), method=method)
+    interval = bootstrap_miou(PerImageConfusion(*parts), method=method)
     assert interval.low == interval.high == interval.estimate
 
 
@@ -168,7 +168,7 @@ def test_the_same_seed_draws_the_same_pictures() -> None:
 def test_memory_stays_small() -> None:
     one, other = _paired(5000, gain=0.01)
     wide = [
-        PictureCounts(*(np.tile(part, (1, 50)) for part in (each.intersection, each.true, each.predicted)))
+        PerImageConfusion(*(np.tile(part, (1, 50)) for part in (each.intersection, each.true, each.predicted)))
         for each in (one, other)
     ]
     tracemalloc.start()
@@ -222,7 +222,7 @@ def test_few_pictures_are_tested_by_every_way_to_swap_them(images: int, seed: in
     for swapped in itertools.product((False, True), repeat=images):
         choice = np.array(swapped)[:, None]
         first, second = (
-            PictureCounts(
+            PerImageConfusion(
                 np.where(choice, b.intersection, a.intersection), a.true, np.where(choice, b.predicted, a.predicted)
             )
             for a, b in ((one, other), (other, one))
@@ -245,7 +245,7 @@ def test_swaps_that_differ_by_rounding_alone_count_alike() -> None:
         found[:, 2] += found[:, 2, ::-1]
         exact = [_exact_miou(np.where(swap[:, None], found[::-1], found), true) for swap in _swaps(3)]
         hits = sum(abs(b - a) >= abs(exact[0][1] - exact[0][0]) for a, b in exact)
-        one, other = (PictureCounts(each, true, true) for each in found)
+        one, other = (PerImageConfusion(each, true, true) for each in found)
         assert paired_test(one, other, resamples=1).p_value == hits / 8
 
 
@@ -272,9 +272,9 @@ def test_random_swaps_come_close_to_all_of_them() -> None:
     longer = []
     for each in (one, other):
         more = _pictures(1, seed=77)
-        same = PictureCounts(0 * more.intersection, 0 * more.true, 0 * more.predicted)
+        same = PerImageConfusion(0 * more.intersection, 0 * more.true, 0 * more.predicted)
         parts = ("intersection", "true", "predicted")
-        longer.append(PictureCounts(*(np.vstack([getattr(each, part), getattr(same, part)]) for part in parts)))
+        longer.append(PerImageConfusion(*(np.vstack([getattr(each, part), getattr(same, part)]) for part in parts)))
     drawn = paired_test(*longer, permutations=20_000, resamples=1)
     assert not drawn.exact
     assert drawn.p_value == pytest.approx(exact.p_value, abs=0.015)
@@ -286,19 +286,19 @@ def test_chance_is_called_a_difference_no_more_often_than_it_says() -> None:
         assert (p_values <= level).mean() == pytest.approx(level, abs=3 * math.sqrt(level * (1 - level) / 300))
 
 
-def _fair(images: int, seed: int) -> tuple[PictureCounts, PictureCounts]:
+def _fair(images: int, seed: int) -> tuple[PerImageConfusion, PerImageConfusion]:
     """Two predictions of the same pictures by two networks that are equally good."""
     rng = np.random.default_rng(seed)
     true = rng.integers(100, 1000, (images, 3))
     pair = []
     for _ in range(2):
         intersection = (true * rng.uniform(0.4, 0.9, true.shape)).astype(np.int64)
-        pair.append(PictureCounts(intersection, true, intersection + rng.integers(0, 100, true.shape)))
+        pair.append(PerImageConfusion(intersection, true, intersection + rng.integers(0, 100, true.shape)))
     return pair[0], pair[1]
 
 
 def test_another_rule_for_the_mean_may_be_passed() -> None:
-    counts = PictureCounts(*(np.array([row], np.int64) for row in ([5, 0, 0], [10, 0, 0], [5, 5, 0])))
+    counts = PerImageConfusion(*(np.array([row], np.int64) for row in ([5, 0, 0], [10, 0, 0], [5, 5, 0])))
     for rule, miou in (("union", 0.25), ("truth", 0.5), ("all", 1 / 6)):
         assert bootstrap_miou(counts, resamples=1, mean_over=partial(miou_over, rule)).estimate == pytest.approx(miou)
     one, other = _paired(20, gain=0.05)
@@ -337,7 +337,7 @@ def test_plain_values() -> None:
 )
 def test_impossible_counts_are_refused(parts: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PictureCounts(*parts)
+        PerImageConfusion(*parts)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +364,6 @@ def test_other_pictures_are_no_pair() -> None:
         paired_test(_pictures(4), _pictures(5))
     one = _pictures(4)
     order = [0, 2, 1, 3]
-    other = PictureCounts(one.intersection[order], one.true[order], one.predicted[order])
+    other = PerImageConfusion(one.intersection[order], one.true[order], one.predicted[order])
     with pytest.raises(ValueError, match="not of the same pictures: the truth of picture 1 differs"):
         paired_test(one, other)

@@ -24,6 +24,7 @@ from imageseg.models.encoders import wheels
 from imageseg.models.encoders.timm_encoder import Encoder
 from imageseg.models.encoders.wheels import WHEELS, Wheel, lite_by_timms_names, path_in_wheel, state_in_wheel
 
+LogLines = Callable[[], list[str]]
 LITE = "tf_efficientnet_lite0"
 SMALL = {"pretrained": True, "decoder_channels": (8, 8, 8, 8, 8)}
 installed = pytest.mark.skipif(
@@ -163,23 +164,25 @@ def test_deconvnets_fully_connected_layers_are_in_the_file(
 
 
 @pytest.mark.parametrize("by", ["timm", "torchvision"])
-def test_fcn_takes_them_into_its_head(by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]]) -> None:
+def test_fcn_takes_them_into_its_head(
+    by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]], log_lines: LogLines
+) -> None:
     path, layers = vgg(by)
-    lines: list[str] = []
-    network = imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, say=lines.append)
+    network = imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path)
     for number, layer in enumerate((network.head.fc6, network.head.fc7)):
         assert torch.equal(layer.weight, layers[f"{number}.weight"].reshape(layer.weight.shape))
         assert torch.equal(layer.bias, layers[f"{number}.bias"])
-    assert lines == []
-    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
-    assert "fully connected layers are [(4096, 512, 7, 7), (4096, 4096, 1, 1)] and FCN's [(8, " in lines[0]
+    assert log_lines() == []
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8)
+    assert "fully connected layers are [(4096, 512, 7, 7), (4096, 4096, 1, 1)] and FCN's [(8, " in log_lines()[0]
 
 
-def test_fcn_says_that_they_are_not_in_the_file(tmp_path: Path) -> None:
-    lines: list[str] = []
+def test_fcn_says_that_they_are_not_in_the_file(tmp_path: Path, log_lines: LogLines) -> None:
     path = _saved(_state("vgg11"), tmp_path / "file.pth")
-    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
-    assert lines == [f"{path}: has no fully connected layers, so that FCN's (head.fc6, head.fc7) begin at random"]
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8)
+    assert log_lines() == [
+        f"{path}: has no fully connected layers; FCN's (head.fc6, head.fc7) are initialized randomly"
+    ]
     with pytest.raises(InputError, match=r"lacks 4 of 20 tensors of encoder 'vgg11' \(fully_connected\.0\.weight"):
         imageseg.build_model("DeConvNet", 2, encoder="vgg11", encoder_weights=path)
 

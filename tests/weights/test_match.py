@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from network_fixtures import PlainEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,15 +22,15 @@ from imageseg.checkpoint import write_checkpoint
 from imageseg.models import build_untrained
 from imageseg.models.base import Network
 from imageseg.weight_files import WeightFile
-from imageseg.weights import begins_pretrained, with_settings_of_weights
-from imageseg.weights.build import build_loaded
+from imageseg.weights.build import InitialWeights, is_pretrained, read_initial_weights
 from imageseg.weights.implied_arguments import encoder_of
 from imageseg.weights.input_normalization import Pixels, renormalized
 from imageseg.weights.match import load
+from imageseg.weights.sources import SOURCES
 from imageseg.weights.sources.source import Source
-from imageseg.weights.sources.table import SOURCES
 
 SMALL = {"encoder": "resnet10t", "pretrained": False, "decoder_channels": (8, 8, 8, 8, 8)}
+LogLines = Callable[[], list[str]]
 NAMES = ("sky", "road", "tree")
 
 
@@ -44,23 +46,23 @@ def _file(state: Any, folder: Path, **beside: Any) -> str:
     return str(folder / "weights.pth")
 
 
-def _built(path: str, num_classes: int, **arguments: Any) -> tuple[Any, list[str]]:
-    lines: list[str] = []
-    given = {**SMALL, **arguments, "weights": path}
-    class_names = given.pop("class_names", None)
-    network = imageseg.build_model("UNet", num_classes, class_names=class_names, say=lines.append, **given)
-    return network, lines
+def _built(path: str, num_classes: int, **arguments: Any) -> Any:
+    return imageseg.build_model("UNet", num_classes, weights=path, **{**SMALL, **arguments})
 
 
-def test_everything_is_loaded_and_counted(theirs: dict[str, Tensor], tmp_path: Path) -> None:
-    network, (line,) = _built(_file(theirs, tmp_path), 3)
+def test_everything_is_loaded_and_counted(theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines) -> None:
+    network = _built(_file(theirs, tmp_path), 3)
+    (line,) = log_lines()
     assert line.endswith("weights.pth: SMP's Unet; 122 of 122 tensors loaded (encoder 70 of 70)")
     assert network.pretrained
     assert torch.equal(network.classifier.weight, theirs["segmentation_head.0.weight"])
 
 
-def test_other_classes_get_another_classifier_and_keep_the_decoder(theirs: dict[str, Tensor], tmp_path: Path) -> None:
-    network, (line,) = _built(_file(theirs, tmp_path), 5)
+def test_other_classes_get_another_classifier_and_keep_the_decoder(
+    theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
+) -> None:
+    network = _built(_file(theirs, tmp_path), 5)
+    (line,) = log_lines()
     assert "120 of 122 tensors loaded" in line
     assert "classifier made anew for other classes" in line
     assert network.classifier.weight.shape == (5, 8, 3, 3)
@@ -70,10 +72,11 @@ def test_other_classes_get_another_classifier_and_keep_the_decoder(theirs: dict[
 
 @pytest.mark.parametrize("ours", [("Tree", "car", "sky", "road", "person"), ("tree", "sky", "water")])
 def test_rows_of_classes_are_carried_over_by_name(
-    ours: tuple[str, ...], theirs: dict[str, Tensor], tmp_path: Path
+    ours: tuple[str, ...], theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
 ) -> None:
     path = _file(theirs, tmp_path, meta={"CLASSES": NAMES})
-    network, (line,) = _built(path, len(ours), class_names=list(ours))
+    network = _built(path, len(ours), class_names=list(ours))
+    (line,) = log_lines()
     common = [name.lower() for name in ours if name.lower() in NAMES]
     assert f"{len(common)} classes carried over by name" in line
     for row, name in enumerate(ours):
@@ -86,10 +89,13 @@ def test_rows_of_classes_are_carried_over_by_name(
             assert kept[1] == 0
 
 
-def test_the_same_classes_keep_the_whole_classifier(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_same_classes_keep_the_whole_classifier(
+    theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
+) -> None:
     path = _file(theirs, tmp_path, meta={"CLASSES": NAMES})
     for names in (NAMES, None):
-        network, (line,) = _built(path, 3, class_names=names)
+        network = _built(path, 3, class_names=names)
+        (line,) = log_lines()
         assert "122 of 122" in line
         assert torch.equal(network.classifier.weight, theirs["segmentation_head.0.weight"])
 
@@ -101,7 +107,8 @@ def test_names_of_published_weights_are_taken_on_trust_only_for_other_numbers_of
     state = build_untrained("UNet", 3, SMALL).state_dict()
     published = Source("somebody's", "UNet", (), (("", ""),), class_names=NAMES)
     names = ["road", "house", "sky", "river"][:classes]
-    network, loaded = build_loaded(WeightFile("file.pth", state), published, classes, SMALL, class_names=names)
+    weights = InitialWeights(WeightFile("file.pth", state), published, SMALL)
+    network, loaded = weights.load(classes, class_names=names)
     assert loaded.carried == (2 if carried else 0)
     assert loaded.complete == (not carried)
     assert torch.equal(network.classifier.weight[0], state["classifier.weight"][1 if carried else 0])
@@ -120,18 +127,22 @@ def test_a_smaller_encoder_of_the_family_is_refused_though_it_could_be_filled(tm
         _built(_file(state, tmp_path), 3, encoder="resnet18", decoder_channels=(256, 128, 64, 32, 16))
 
 
-def test_a_twentieth_of_the_encoder_may_be_missing(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_twentieth_of_the_encoder_may_be_missing(
+    theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
+) -> None:
     names = [name for name in theirs if name.startswith("encoder.") and not name.endswith("num_batches_tracked")]
     kept = {name: value for name, value in theirs.items() if name not in names[:3]}
-    assert "3 not in the file (encoder." in _built(_file(kept, tmp_path), 3)[1][0]
+    _built(_file(kept, tmp_path), 3)
+    assert "3 not in the file (encoder." in log_lines()[0]
     kept = {name: value for name, value in theirs.items() if name not in names[:4]}
     with pytest.raises(InputError, match="only 66 of 70"):
         _built(_file(kept, tmp_path), 3)
 
 
-def test_what_does_not_fit_is_named(theirs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines) -> None:
     theirs["criterion.weight"] = torch.ones(3)
-    _, (line,) = _built(_file(theirs, tmp_path), 3, decoder_channels=(8, 8, 8, 8, 16))
+    _built(_file(theirs, tmp_path), 3, decoder_channels=(8, 8, 8, 8, 16))
+    (line,) = log_lines()
     assert "of another shape (blocks.4.0.0.weight, ...)" in line
     assert line.endswith("1 of the file without use (criterion.weight)")
 
@@ -173,14 +184,11 @@ def test_the_reason_for_mmsegmentations_fcn_is_what_its_files_lack(tmp_path: Pat
         _built(_file({key: torch.ones(1) for key in keys}, tmp_path), 3)
 
 
-def test_weights_of_ours_come_back_with_their_settings(tmp_path: Path) -> None:
+def test_weights_of_ours_come_back_with_their_settings(tmp_path: Path, log_lines: LogLines) -> None:
     network = imageseg.build_model("DeepLabv3_plus", 3, encoder="resnet10t", pretrained=False, decoder_convs=1)
     path = _file(network.state_dict(), tmp_path)
-    lines: list[str] = []
-    again = imageseg.build_model(
-        "DeepLabv3_plus", 3, weights=path, encoder="resnet10t", decoder_convs=1, say=lines.append
-    )
-    assert "tensors by our own names" in lines[0]
+    again = imageseg.build_model("DeepLabv3_plus", 3, weights=path, encoder="resnet10t", decoder_convs=1)
+    assert "tensors by our own names" in log_lines()[0]
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
@@ -215,14 +223,14 @@ def _settled(source: Source, arguments: dict[str, Any]) -> tuple[dict[str, Any],
     return settled(imageseg.MODELS["DeepLabv3_plus"], arguments, file, source)
 
 
-def test_settings_are_for_the_recipe_too(tmp_path: Path) -> None:
+def test_settings_are_for_the_recipe_too(tmp_path: Path, log_lines: LogLines) -> None:
     state = smp.Unet("resnet34", encoder_weights=None, classes=3).state_dict()
-    lines: list[str] = []
     path = _file(state, tmp_path)
-    settled = with_settings_of_weights("unet", {"weights": path}, say=lines.append)
-    assert settled == {"encoder": "resnet34", "weights": path}
-    assert "sets --network.encoder resnet34" in lines[0]
-    assert with_settings_of_weights("unet", {"encoder": "resnet50"}) == {"encoder": "resnet50"}
+    weights = read_initial_weights("unet", {"weights": path})
+    assert weights is not None
+    assert weights.arguments == {"encoder": "resnet34", "weights": path}
+    assert "sets --network.encoder resnet34" in log_lines()[0]
+    assert read_initial_weights("unet", {"encoder": "resnet50"}) is None
 
 
 def _checkpoint(network: Any, arguments: dict[str, Any], folder: Path, *, model: str) -> str:
@@ -244,17 +252,17 @@ def ours(tmp_path: Path) -> str:
 
 
 def test_a_checkpoint_of_ours_sets_what_its_weights_are_made_for(ours: str) -> None:
-    settled = with_settings_of_weights("PSPNet", {"weights": ours}, say=lambda _: None)
+    weights = read_initial_weights("PSPNet", {"weights": ours})
+    assert weights is not None
     takes = inspect.signature(imageseg.MODELS["PSPNet"]).parameters
-    assert all(settled.get(name, takes[name].default) == value for name, value in TRAINED.items())
+    assert all(weights.arguments.get(name, takes[name].default) == value for name, value in TRAINED.items())
     with pytest.raises(InputError, match=r"presume --network\.bins '\[1, 2\]' \(found '\[1, 3\]'\)"):
         imageseg.build_model("PSPNet", 3, weights=ours, bins=(1, 3))
 
 
-def test_what_may_change_between_trainings_is_the_users(ours: str) -> None:
-    lines: list[str] = []
-    network = imageseg.build_model("PSPNet", 3, weights=ours, aux=True, dropout=0.7, output_stride=16, say=lines.append)
-    assert "7 not in the file (auxiliary.0.weight, ...)" in lines[-1]
+def test_what_may_change_between_trainings_is_the_users(ours: str, log_lines: LogLines) -> None:
+    network = imageseg.build_model("PSPNet", 3, weights=ours, aux=True, dropout=0.7, output_stride=16)
+    assert "7 not in the file (auxiliary.0.weight, ...)" in log_lines()[-1]
     assert network.auxiliary is not None
     assert network.encoder.strides[-1] == 16
     assert 0.7 in [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)]
@@ -310,20 +318,17 @@ class _Small(Network):
     """Two convolutions, whose names are not in the order of the layers."""
 
     def __init__(self, *, has_bias: bool) -> None:
-        super().__init__(2)
-        self.encoder = nn.ModuleDict(
-            {
-                "z": nn.Conv2d(3, 4, 3, bias=has_bias),
-                **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
-                "b": nn.Conv2d(4, 3, 3, bias=has_bias),
-                "a": nn.BatchNorm2d(3),
-            }
-        )
+        layers = {
+            "z": nn.Conv2d(3, 4, 3, bias=has_bias),
+            **({} if has_bias else {"y": nn.BatchNorm2d(4)}),
+            "b": nn.Conv2d(4, 3, 3, bias=has_bias),
+            "a": nn.BatchNorm2d(3),
+        }
+        super().__init__(2, PlainEncoder(OrderedDict(layers)))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        for layer in self.encoder.children():
-            images = layer(images)
-        return images
+        logits: Tensor = self.encoder(images)
+        return logits
 
 
 @pytest.mark.parametrize("by_alphabet", [True, False])
@@ -381,9 +386,9 @@ def test_both_files_at_once_are_refused() -> None:
         imageseg.build_model("UNet", 2, weights="a", encoder_weights="b")
 
 
-def test_what_begins_pretrained() -> None:
-    assert begins_pretrained({"pretrained": True})
-    assert begins_pretrained({"pretrained": False, "weights": "file"})
-    assert begins_pretrained({"encoder_weights": "file"})
-    assert not begins_pretrained({"pretrained": False, "weights": None})
-    assert not begins_pretrained({"channels": 3})
+def test_what_is_pretrained() -> None:
+    assert is_pretrained({"pretrained": True})
+    assert is_pretrained({"pretrained": False, "weights": "file"})
+    assert is_pretrained({"encoder_weights": "file"})
+    assert not is_pretrained({"pretrained": False, "weights": None})
+    assert not is_pretrained({"channels": 3})

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 import imageseg
 from imageseg.registry import parameters_of
-from imageseg.weights import with_settings_of_weights
-from imageseg.weights.build import build_loaded
-from imageseg.weights.implied_arguments import recognised
-from imageseg.weights.sources.table import SOURCES
+from imageseg.weight_files import read_weights
+from imageseg.weights.build import InitialWeights, initial_weights, read_initial_weights
+from imageseg.weights.recognize import recognize
+from imageseg.weights.sources import SOURCES
 
 Randomize = Callable[[nn.Module], nn.Module]
+LogLines = Callable[[], list[str]]
 CLASSES = 7
 
 
@@ -117,10 +118,11 @@ def _relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / (expected - expected.mean(dim=(2, 3), keepdim=True)).norm())
 
 
-def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
-    lines: list[str] = []
-    settled = with_settings_of_weights(case.model, {**case.arguments, "weights": path}, say=lines.append)
-    ours = imageseg.build_model(case.model, CLASSES, say=lines.append, **settled).double().eval()
+def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str, log_lines: LogLines) -> None:
+    weights = read_initial_weights(case.model, {**case.arguments, "weights": path})
+    assert weights is not None
+    ours = weights.build(CLASSES).double().eval()
+    lines = log_lines()
     theirs.double()
     images = torch.randint(0, 256, (1, 3, 96, 128), generator=torch.Generator().manual_seed(3)).double()
     with torch.no_grad():
@@ -134,10 +136,9 @@ def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
 
     if case.wrong:
         assert any(f"--network.{name} " in line for name in case.wrong for line in lines) or all(
-            settled.get(name) != value for name, value in case.wrong.items()
+            weights.arguments.get(name) != value for name, value in case.wrong.items()
         )
-        file, source = recognised(path, case.model)
-        wrong, _ = build_loaded(file, source, CLASSES, {**settled, **case.wrong})
+        wrong, _ = replace(weights, arguments={**weights.arguments, **case.wrong}).load(CLASSES)
         with torch.no_grad():
             assert _relative(wrong.double().eval()(images), expected) > 1e-3, "another network went unnoticed"
 
@@ -146,14 +147,14 @@ def test_the_order_of_the_file_changes_nothing(case: Case, theirs: nn.Module, tm
     states = []
     for name in ("weights.pth", "weights.safetensors"):
         path = _saved(theirs.state_dict(), tmp_path / name)
-        ours = imageseg.build_model(case.model, CLASSES, weights=path, say=lambda _: None, **case.arguments)
+        ours = imageseg.build_model(case.model, CLASSES, weights=path, **case.arguments)
         states.append(ours.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.arguments.get("aux")], indirect=True)
 def test_auxiliary_logits_are_torchvisions(case: Case, theirs: nn.Module, path: str) -> None:
-    ours = imageseg.build_model(case.model, CLASSES, say=lambda _: None, weights=path, **case.arguments).eval()
+    ours = imageseg.build_model(case.model, CLASSES, weights=path, **case.arguments).eval()
     images = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = theirs(ours.normalize(images))["aux"]
@@ -329,16 +330,17 @@ def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
     arguments = {**given, **({"pretrained": False} if "pretrained" in _takes(model) else {})}
     state = _in_their_names(model, arguments, their_names)
     path = _saved({f"module.{key}": value for key, value in state.items()}, tmp_path / f"file{suffix}")
-    file, source = recognised(path, None)
+    file = read_weights(path)
+    source = recognize(file)
     assert source.name == name
-    network, loaded = build_loaded(file, replace(source, pixels=None), CLASSES, arguments)
+    network, loaded = InitialWeights(file, replace(source, pixels=None), arguments).load(CLASSES)
     assert loaded.complete, loaded.line()
     assert loaded.dropped == ()
     for key, value in network.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert torch.equal(value, torch.full_like(value, _value(key))), key
-    settled = with_settings_of_weights(model, {**given, "weights": file.path}, say=lambda _: None)
-    assert all(settled[key] == value or list(settled[key]) == list(value) for key, value in given.items())
+    completed = initial_weights(file, source, given).arguments
+    assert all(completed[key] == value or list(completed[key]) == list(value) for key, value in given.items())
 
 
 def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> None:
@@ -355,7 +357,7 @@ def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> N
         expected = network.eval().coarse_logits(images / 255)[..., 16:32, 16:48]
         for suffix in (".pth", ".safetensors"):
             path = _saved(state, tmp_path / f"file{suffix}")
-            found = imageseg.build_model("UNetClassic", CLASSES, weights=path, say=lambda _: None, **given).eval()
+            found = imageseg.build_model("UNetClassic", CLASSES, weights=path, **given).eval()
             assert _relative(found(images)[..., 16:32, 16:48], expected) < 0.05, "the border alone may differ"
 
 

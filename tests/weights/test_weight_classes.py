@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from imageseg.models.base import Network
 from imageseg.registry import parameters_of
 from imageseg.weights.classifier_rows import rows_besides
 
+LogLines = Callable[[], list[str]]
 SMALL: dict[str, dict[str, Any]] = {
     "FCN": {"encoder": "vgg11", "channels": 16},
     "FCN 16s": {"variant": "16s", "encoder": "resnet10t"},
@@ -76,12 +78,9 @@ def theirs(name: str, tmp_path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _begun(name: str, class_names: tuple[str, ...] | None, count: int, folder: Path) -> tuple[Network, str]:
-    lines: list[str] = []
-    network = imageseg.build_model(
-        _arguments(name)[0], count, class_names=class_names, weights=str(folder / "ours.ckpt"), say=lines.append
-    )
-    return network, lines[-1]
+def _begun(name: str, class_names: tuple[str, ...] | None, count: int, folder: Path) -> Network:
+    path = str(folder / "ours.ckpt")
+    return imageseg.build_model(_arguments(name)[0], count, class_names=class_names, weights=path)
 
 
 def test_every_network_is_tested() -> None:
@@ -92,9 +91,10 @@ def test_every_network_is_tested() -> None:
     "others", [("Thing_3", "sky", "thing 1"), ("thing 2", *(f"sky {i}" for i in range(14)), "thing 0")]
 )
 def test_rows_go_where_names_agree_and_all_else_stays(
-    others: tuple[str, ...], name: str, theirs: dict[str, Tensor], tmp_path: Path
+    others: tuple[str, ...], name: str, theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
 ) -> None:
-    network, line = _begun(name, others, len(others), tmp_path)
+    network = _begun(name, others, len(others), tmp_path)
+    line = log_lines()[-1]
     assert "2 classes carried over by name" in line
     known = {"Thing_3": 3} | {label: index for index, label in enumerate(THEIRS)}
     besides = _besides(name)
@@ -111,9 +111,12 @@ def test_rows_go_where_names_agree_and_all_else_stays(
             assert torch.equal(value[-1], theirs[key][-1]), "no object stays no object"
 
 
-def test_the_same_classes_keep_everything(name: str, theirs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_same_classes_keep_everything(
+    name: str, theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
+) -> None:
     for class_names in (THEIRS, tuple(label.upper() for label in THEIRS), None):
-        network, line = _begun(name, class_names, len(THEIRS), tmp_path)
+        network = _begun(name, class_names, len(THEIRS), tmp_path)
+        line = log_lines()[-1]
         assert "made anew" not in line
         assert all(torch.equal(value, theirs[key]) for key, value in network.state_dict().items())
 

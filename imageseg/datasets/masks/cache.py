@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from imageseg._version import __version__
 from imageseg.atomic_files import TEMPORARY, alone, flush, replacing, write_unflushed
-from imageseg.datasets.masks.png import encode_mask
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import encode_mask, is_picture
 from imageseg.parallel import Progress, in_processes, require_main_guard
 
 NOTE = "imageseg.json"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from imageseg.scoring.boundary.maps import (
     NO_CLASS,
     Map,
+    PixelCounts,
     by_name,
     cut,
     highest_around,
@@ -20,13 +21,11 @@ from imageseg.scoring.boundary.maps import (
     require_classes,
     require_same,
 )
-from imageseg.scoring.scores import Figures, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, mean, plain, ratio
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 # Sums of figures between 0 and 1 are kept in these units: a sum of whole numbers is the same in any order.
 _UNIT = 2.0**-40
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class BoundaryFScores:
         images: how many pictures were scored.
     """
 
-    f: Figures
+    f: FloatArray
     mean_f: float
-    precision: Figures
-    recall: Figures
+    precision: FloatArray
+    recall: FloatArray
     images: int
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
@@ -133,7 +132,9 @@ class _Points:
         classes = labels.ravel()[flat].astype(np.int64)
         self.keys = np.sort(classes * self.plane + rows * self.stride + columns)
 
-    def matched(self, others: _Points, reach: npt.NDArray[np.int64], num_classes: int) -> tuple[Counts, Counts]:
+    def matched(
+        self, others: _Points, reach: npt.NDArray[np.int64], num_classes: int
+    ) -> tuple[PixelCounts, PixelCounts]:
         """(C,) points of each class, and (C,) of them with a point of ``others`` within reach.
 
         The rows around are searched from the nearest on, each time only for the points that have found none: a good

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imageseg.scoring.boundary.f_score import BoundaryF
 from imageseg.scoring.boundary.maps import (
     NO_CLASS,
     Map,
+    PixelCounts,
     by_name,
     cut,
     highest_around,
@@ -27,13 +27,11 @@ from imageseg.scoring.boundary.maps import (
     require_same,
     square_window,
 )
-from imageseg.scoring.counting import fold, joint_histogram
+from imageseg.scoring.counts import joint_histogram, sum_columns_by_class
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.scores import Figures, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, mean, plain, ratio
 
 RADII = (1, 2, 4, 8, 16, 32)
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class BoundaryIoUScores:
         images: how many pictures were scored.
     """
 
-    iou: Figures
+    iou: FloatArray
     miou: float
     images: int
 
@@ -124,10 +122,10 @@ class TrimapScores:
     """
 
     radii: tuple[int, ...]
-    miou: Figures
-    pixel_accuracy: Figures
-    iou: Figures
-    pixels: Counts
+    miou: FloatArray
+    pixel_accuracy: FloatArray
+    iou: FloatArray
+    pixels: PixelCounts
     images: int
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
@@ -180,7 +178,7 @@ class TrimapCurve:
             alike = smallest == largest
             near = np.where(alike, np.uint8(NO_CLASS), far)
             pairs = joint_histogram(near, predicted)
-            self._rings[ring] += fold(pairs[: self.num_classes], np.arange(256), self.num_classes)
+            self._rings[ring] += sum_columns_by_class(pairs[: self.num_classes], np.arange(256), self.num_classes)
             far = np.where(alike, far, np.uint8(NO_CLASS))
             reached = radius
         self.images += 1

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.labels import IGNORE
-from imageseg.scoring.scores import Figures, plain
+from imageseg.scoring.scores import FloatArray, plain
 
 Map = npt.NDArray[np.uint8]
+PixelCounts = npt.NDArray[np.int64]
 
 NO_CLASS = 255
 
@@ -46,8 +47,8 @@ def square_window(radius: int, labels: Map) -> Map:
     return np.ones((side, side), np.uint8)
 
 
-def by_name(names: Sequence[str], figures: Figures) -> dict[str, float | None]:
-    """Figures per class for JSON: undefined ones are None."""
+def by_name(names: Sequence[str], figures: FloatArray) -> dict[str, float | None]:
+    """FloatArray per class for JSON: undefined ones are None."""
     return dict(zip(names, map(plain, figures), strict=True))
 
 

@@ -19,9 +19,9 @@ from imageseg.scoring.boundary.iou import Boundary
 from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.cityscapes_instances import InstanceCounts, label_ids
 from imageseg.scoring.confusion import ConfusionMatrix
-from imageseg.scoring.counting import fold, joint_histogram
+from imageseg.scoring.counts import joint_histogram, sum_columns_by_class
 from imageseg.scoring.folders.pairing import ScoredPair
-from imageseg.scoring.significance import PictureCounts
+from imageseg.scoring.significance import PerImageConfusion
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ScoredFiles:
     """
 
     confusion: ConfusionMatrix
-    pictures: PictureCounts
+    pictures: PerImageConfusion
     values: npt.NDArray[np.int64]
     boundary: Boundary | None
     calibration: Calibration | None
@@ -113,7 +113,7 @@ def score_files(
             boundary.merge(picture.boundary)
         if calibration is not None and picture.calibration is not None:
             calibration.merge(picture.calibration)
-    return ScoredFiles(confusion, PictureCounts(correct, true, predicted), values, boundary, calibration)
+    return ScoredFiles(confusion, PerImageConfusion(correct, true, predicted), values, boundary, calibration)
 
 
 def suspicion(scored: ScoredFiles, reading: Reading) -> str | None:
@@ -151,7 +151,7 @@ def _count(pair: ScoredPair, reading: Reading) -> _Picture:
         if reading.calibration and pair.prediction is not None:
             calibration = Calibration(len(reading.labels))
             calibration.update(_confidence(pair.prediction, mask.shape), classes, mask)
-    counts = fold(by_value, predicted.class_of_value, len(reading.labels))
+    counts = sum_columns_by_class(by_value, predicted.class_of_value, len(reading.labels))
     return _Picture(counts, by_value, instances, boundary, calibration)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imageseg.models.base import places_on
+from imageseg.models.base import source_positions
 from imageseg.models.row_bands import each_part, ranges
 
 Result = TypeVar("Result")
@@ -126,7 +126,7 @@ class _Axis(NamedTuple):
         tile = -(-size // -(-size // tile))  # tiles of similar size
         tile = -(-tile // 8) * 8  # full SIMD vectors
         count = -(-size // tile)
-        places = places_on(source, size, align_corners=align_corners, dtype=torch.float64)
+        places = source_positions(source, size, align_corners=align_corners, dtype=torch.float64)
         above = places.floor().long().clamp(max=source - 1)
         below = (above + 1).clamp(max=source - 1)
         first, last = above[::tile], below[torch.arange(tile - 1, count * tile, tile).clamp(max=size - 1)]

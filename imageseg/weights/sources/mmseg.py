@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imageseg.weights.sources.common import conv_modules, mit
+from imageseg.weights.sources.shared_rules import conv_modules, mit
 from imageseg.weights.sources.source import Rules, Source
 
 _MMSEG_BACKBONE: Rules = (
@@ -18,6 +18,18 @@ _MMSEG_AUXILIARY: Rules = (
 _MMSEG_CLASSIFIER: Rules = ((r"decode_head\.conv_seg\.", "classifier."),)
 
 MMSEG: tuple[Source, ...] = (
+    Source(
+        name="NVlabs' SegFormer",
+        model="SegFormer",
+        marks=(r"backbone\.patch_embed1\.", r"decode_head\.linear_c1\."),
+        rules=(
+            *mit(r"backbone\."),
+            *((rf"decode_head\.linear_c{i + 1}\.proj\.", f"linears.{i}.") for i in range(4)),
+            *conv_modules(r"decode_head\.linear_fuse", "fuse"),
+            (r"decode_head\.linear_pred\.", "classifier."),
+        ),
+        preset={"align_corners": False},
+    ),
     Source(
         name="mmsegmentation's UPerNet",
         model="UPerNet",
@@ -98,17 +110,4 @@ MMSEG: tuple[Source, ...] = (
             ),
         )
     ),
-)
-
-NVLABS = Source(
-    name="NVlabs' SegFormer",
-    model="SegFormer",
-    marks=(r"backbone\.patch_embed1\.", r"decode_head\.linear_c1\."),
-    rules=(
-        *mit(r"backbone\."),
-        *((rf"decode_head\.linear_c{i + 1}\.proj\.", f"linears.{i}.") for i in range(4)),
-        *conv_modules(r"decode_head\.linear_fuse", "fuse"),
-        (r"decode_head\.linear_pred\.", "classifier."),
-    ),
-    preset={"align_corners": False},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imageseg.weights.sources.common import aspp, mit
+from imageseg.weights.sources.shared_rules import aspp, mit
 from imageseg.weights.sources.source import Rules, Source
 
 # On encoders of its own, SMP dilates the first block of a stage at once; on timm's ("tu-") it does what timm does.

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imageseg.errors import InputError
 from imageseg.weight_files import WeightFile
 from imageseg.weights.input_normalization import Pixels
 
@@ -54,6 +53,10 @@ class Source:
         names = file.class_names or (self.class_names if len(self.class_names or ()) != others_than else None)
         return names if names is not None and classes == len(names) else None
 
+    def fits(self, names: Sequence[str]) -> bool:
+        """Whether every one of the marks fits one of the tensors' names."""
+        return all(_fits(mark, names) for mark in self.marks)
+
     def arguments(self, names: Sequence[str]) -> dict[str, Any]:
         """The preset for a file of these names."""
         preset = dict(self.preset)
@@ -61,35 +64,6 @@ class Source:
             if _fits(pattern, names):
                 preset |= more
         return preset
-
-
-def source_of(file: WeightFile, sources: Sequence[Source]) -> Source | None:
-    """The source that the names of the file's tensors give away; None where no source does.
-
-    Raises:
-        InputError: it is one that no network of ours can take.
-    """
-    names = list(file.tensors)
-    for source in sources:
-        if all(_fits(mark, names) for mark in source.marks):
-            if source.refusal:
-                raise InputError(f"{file.path}: {source.name}: {source.refusal}")
-            return source
-    return None
-
-
-def unknown(file: WeightFile, sources: Sequence[Source]) -> InputError:
-    """The error for a file that no source is known for."""
-    first = next(iter(file.tensors))
-    if any(
-        re.match(r"(conv1|conv_stem|_conv_stem|features|stages|blocks|patch_embed)\b", name) for name in file.tensors
-    ):
-        return InputError(
-            f"{file.path}: holds a network without a decode head (its first tensor is {first}); pass it with "
-            "--network.encoder_weights"
-        )
-    known = sorted({source.name for source in sources if not source.refusal})
-    return InputError(f"{file.path}: its names ({first}, ...) are none of those that are known: {', '.join(known)}")
 
 
 def _fits(pattern: str, names: Sequence[str]) -> bool:

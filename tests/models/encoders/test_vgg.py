@@ -150,21 +150,21 @@ def test_other_numbers_of_channels_are_timms_matter() -> None:
 @pytest.mark.parametrize("name", ["resnet50", "repvgg_a0", "vgg12"])
 def test_what_is_no_vgg_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(
-        InputError, match=f"encoder '{name}' is no VGG.*vgg16_bn.*or a network for any encoder"
+        InputError, match=f"encoder '{name}' is not a VGG.*vgg16_bn.*or a network for any encoder"
     ) as refused:
         VGGEncoder(name)
     assert "\n" not in refused.value.line()
 
 
-def test_a_picture_too_small_is_refused_in_the_words_of_every_encoder() -> None:
+def test_a_image_too_small_is_refused_in_the_words_of_every_encoder() -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False).eval()
     for size in ((31, 90), (90, 31), (1, 1)):
-        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} picture; 32 x 32 is enough"):
+        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 32 x 32 is enough"):
             encoder(torch.zeros(1, 3, *size))
     encoder.train()
-    with pytest.raises(InputError, match=r"single 63 x 40 picture cannot train.*take pictures of 64 x 64 or more"):
+    with pytest.raises(InputError, match=r"single 63 x 40 image cannot train.*use images of 64 x 64 or more"):
         encoder(torch.zeros(1, 3, 63, 40))
-    with pytest.raises(InputError, match="cannot take a 8 x 8 picture; 32 x 32 is enough"):
+    with pytest.raises(InputError, match="cannot take a 8 x 8 image; 32 x 32 is enough"):
         encoder(torch.zeros(2, 3, 8, 8))
     for shape in ((2, 3, 32, 32), (1, 3, 64, 32)):
         assert encoder(torch.zeros(shape))[0][:, 0].numel() == 2

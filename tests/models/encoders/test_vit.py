@@ -16,7 +16,7 @@ from imageseg.models.encoders.vit import ViTEncoder
 
 Randomize = Callable[[nn.Module], nn.Module]
 
-# A class token, a register without one, attention pooling, rotary positions, those with learnt ones besides and patches of 14.
+# A class token, a register without one, attention pooling, rotary positions, those with learned ones besides and patches of 14.
 ENCODERS = ("test_vit", "test_vit2", "test_vit3", "vit_tiny_patch16_dinov3_qkvb", "eva02_tiny_patch14_224")
 
 
@@ -47,7 +47,7 @@ def test_features_are_timms(name: str, randomize: Randomize) -> None:
         expected = theirs.forward_intermediates(images, indices=[1, 3], intermediates_only=True)
         for ours_, theirs_ in zip(found, reversed(expected), strict=True):
             assert relative(ours_, norm(theirs_.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) < 1e-10
-            assert relative(ours_, theirs_) > 1e-2, "a missing normalisation went unnoticed"
+            assert relative(ours_, theirs_) > 1e-2, "a missing normalization went unnoticed"
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
@@ -74,10 +74,10 @@ def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
         assert relative(parameter.grad, expected[key].grad) < 1e-9, key
 
 
-def test_unpadded_logits_lie_on_the_pixels_of_the_picture() -> None:
+def test_unpadded_logits_lie_on_the_pixels_of_the_image() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False)
     ramp = (torch.arange(48) + 0.5).view(1, 1, 1, 48).expand(1, 1, 32, 48)
-    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of a picture of 32 x 48
+    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of a image of 32 x 48
     assert torch.equal(encoder.unpad(coarse, (32, 48)), coarse)
     found = encoder.unpad(coarse, (30, 35))
     assert found.shape == (1, 1, 30, 35)
@@ -116,11 +116,11 @@ def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
     [
         (
             {"name": "resnet50"},
-            "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UPerNet",
+            "encoder 'resnet50' is not a plain ViT; use one, such as vit_small_patch14_reg4_dinov2, or .*UPerNet",
         ),
-        ({"name": "swin_tiny_patch4_window7_224"}, "is no plain ViT"),
+        ({"name": "swin_tiny_patch4_window7_224"}, "is not a plain ViT"),
         ({"name": "vit_smal_patch14_dinov2"}, "did you mean 'vit_small_patch14_dinov2'"),
-        ({"name": "test_vit", "layers": 7}, r"layers must be 1 to 6 or different indices of 0 to 5 .* found 7"),
+        ({"name": "test_vit", "layers": 7}, r"layers must be 1 to 6 or different indices from 0 to 5 .* found 7"),
         ({"name": "test_vit", "layers": 0}, "found 0"),
         ({"name": "test_vit", "layers": (1, 1)}, r"found \(1, 1\)"),
         ({"name": "test_vit", "layers": (6,)}, r"found \(6,\)"),

@@ -33,10 +33,10 @@ def _norm(channels: int = 3) -> PooledBatchNorm:
     return norm
 
 
-def test_a_single_pooled_value_is_normalised_with_the_running_statistics() -> None:
+def test_a_single_pooled_value_is_normalized_with_the_running_statistics() -> None:
     norm = _norm().train()
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    with pytest.warns(UserWarning, match="batch size 1.*better take 4 or more"):
+    with pytest.warns(UserWarning, match="batch size 1.*use a batch size of 4 or more"):
         found = norm(torch.tensor([3.0, 2.0, 4.0]).view(1, 3, 1, 1))
     assert found.flatten().tolist() == pytest.approx([1.0, 0.0, 2.0], abs=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
@@ -51,7 +51,7 @@ def test_the_warning_comes_once() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 1, 2), (4, 3, 1, 1)])
-def test_more_than_one_value_is_normalised_as_ever(shape: tuple[int, ...]) -> None:
+def test_more_than_one_value_is_normalized_as_ever(shape: tuple[int, ...]) -> None:
     norm, plain = _norm().train(), nn.BatchNorm2d(3).train()
     plain.load_state_dict(norm.state_dict())
     values = torch.randn(shape)
@@ -89,7 +89,7 @@ def test_a_separable_convolution_is_depthwise_then_pointwise() -> None:
     assert layer(torch.randn(2, 4, 7, 10)).shape == (2, 6, 7, 10)
 
 
-def test_initialisation_is_hes() -> None:
+def test_initialization_is_hes() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.ConvTranspose2d(128, 64, 2), nn.BatchNorm2d(64))
     nn.init.constant_(layers[2].weight, 0.3)
@@ -165,9 +165,9 @@ def test_arguments_that_make_no_network_are_one_line(model: str, arguments: dict
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
-def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     network = imageseg.build_model("UNet", 2, encoder="resnet18", pretrained=False)
-    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) pictures, found"):
+    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) images, found"):
         network(torch.zeros(shape))
 
 

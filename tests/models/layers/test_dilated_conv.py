@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from imageseg.models.layers import dilated_conv
-from imageseg.models.layers.dilated_conv import DilatedConv2d, shifted_conv
-from imageseg.models.layers.trimmed_conv import share_inside, trimmed_conv
+from imageseg.models.layers.dilated_conv import DilatedConv2d, share_inside, shifted_conv, trimmed_conv
 
 
 @pytest.mark.parametrize("size", [(9, 13), (8, 8), (1, 1), (5, 2)])

@@ -54,7 +54,7 @@ def assert_as_expected(scored: ScoredFiles) -> None:
     assert np.array_equal(scored.confusion.matrix, expected().matrix)
     assert np.array_equal(scored.confusion.missed, expected().missed)
     assert scored.confusion.images == 3
-    assert scored.confusion.counts().picture_miou == expected().counts().picture_miou
+    assert scored.confusion.counts().per_image_miou == expected().counts().per_image_miou
     counts = expected().counts()
     for parts, whole in (
         (scored.pictures.intersection, counts.correct),
