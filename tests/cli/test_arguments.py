@@ -104,7 +104,7 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
     for flag in ("--data.year", "--data.crop_size", "--data.batch_size", "--network.output_stride", "--task.lr"):
         assert flag in text
     assert "--data.augment+" not in text
-    assert "the encoder's coarsest stride" in " ".join(text.split())
+    assert "Coarsest stride of the encoder" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
