@@ -39,7 +39,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "cross-entropy + Lovasz": {"task.loss": "cross_entropy_lovasz"},
     "cross-entropy + Dice": {"task.loss": "cross_entropy_dice"},
     "balance none": {"data.balance": "none"},
-    "balance focus": {"data.balance": "focus"},
     "balance rcs": {"data.balance": "rcs"},
     "augment street": {"data.augment": "street"},
     "scale 0.5 to 2": {"data.scale": [0.5, 2.0]},

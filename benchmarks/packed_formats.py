@@ -30,7 +30,7 @@ import zarr.codecs
 from measuring import Row, report
 from PIL import Image
 
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 from imageseg.pipeline.store.pair_file import PairFile, write_pair
 
 TILE = 256

@@ -38,7 +38,7 @@ _IN_SCANS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xDA), 0xC4, 0xDA,
 _PLAIN_CHUNKS = (b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD")
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file's name is that of a picture; hidden files are none, such as macOS leaves beside pictures."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 

@@ -1,134 +1,137 @@
-"""Ledger: which pairs of files are packed, as they were then. A line is written when the packed file has reached the disk."""
+"""Ledger: a text file with one line per finished file, by which interrupted work on many files is continued."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
 
 from imageseg.atomic_files import flush, replacing
-from imageseg.datasets.pairs import Pair
-from imageseg.pipeline.store.pair_file import bytes_of
 
-LEDGER = "pairs.jsonl"
-SUFFIX = ".pair"
+Entry = TypeVar("Entry")
 
-_FLUSH_SECONDS = 10.0
+_FLUSH_AFTER, _FLUSH_SECONDS = 4000, 10.0
 
 
-class Record(NamedTuple):
-    """One line: two files as they were when they were packed, and what they became."""
-
-    image: str
-    mask: str
-    state: list[int]
-    """Size and time (ns) of the picture, size and time of the mask."""
-    key: str
-    height: int
-    width: int
-
-    @property
-    def files(self) -> tuple[str, str]:
-        """The two."""
-        return self.image, self.mask
-
-    @property
-    def bytes(self) -> int:
-        """Of the packed file."""
-        return bytes_of((self.height, self.width))
-
-
-class Ledger:
-    """The ledger of a folder.
+class Ledger(Generic[Entry]):
+    """Entries of finished files, appended once the files are on the disk, so that a kill or a power cut loses no finished work.
 
     Args:
-        folder: of packed files.
-        made_by: what they depend on besides the two files; the lines of a ledger of something else do not count.
+        path: Path of the ledger.
+        to_line: Function that formats an entry as one line, without its end.
+        from_line: Function that parses a line. It returns None, or raises ValueError or TypeError, for a damaged line.
+        file_of: Function that returns the file of an entry.
+        header: Values that all entries depend on, stored as JSON in the first line; a ledger with another header has no entries.
+            If not set, the file has no header.
     """
 
-    def __init__(self, folder: Path, made_by: str) -> None:
-        self.folder = folder
-        self._path = folder / LEDGER
-        self._made_by = made_by
+    def __init__(
+        self,
+        path: Path,
+        *,
+        to_line: Callable[[Entry], str],
+        from_line: Callable[[str], Entry | None],
+        file_of: Callable[[Entry], Path],
+        header: dict[str, Any] | None = None,
+    ) -> None:
+        self.path = path
+        self._to_line = to_line
+        self._from_line = from_line
+        self._file_of = file_of
+        self._header = header
 
     @property
-    def written(self) -> int:
-        """When, in nanoseconds; 0 for never."""
+    def written_ns(self) -> int:
+        """Modification time in nanoseconds; 0 if there is no ledger."""
         try:
-            return self._path.stat().st_mtime_ns
+            return self.path.stat().st_mtime_ns
         except OSError:
             return 0
 
-    def records(self) -> list[Record]:
-        """Its lines. Only whole ones count: a kill may have cut the last one short."""
+    def entries(self) -> list[Entry]:
+        """All entries. Damaged lines do not count, nor does a last line that a kill cut short."""
         try:
-            lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-            if not lines or json.loads(lines[0]) != {"made_by": self._made_by}:
-                return []
-            return [Record(*json.loads(line)) for line in lines[1:]]
-        except (OSError, ValueError, TypeError):
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError):
             return []
+        if self._header is not None:
+            if not lines or _json(lines[0]) != self._header:
+                return []
+            lines = lines[1:]
+        return [entry for line in lines if (entry := self._entry(line)) is not None]
 
-    def is_of_something_else(self) -> bool:
-        """Whether there is a ledger of files that are of no use any more."""
+    def has_other_header(self) -> bool:
+        """Whether the entries belong to other values, so that none of their files can be used."""
         try:
-            with self._path.open(encoding="utf-8") as ledger:
-                return bool(json.loads(ledger.readline())["made_by"] != self._made_by)
-        except (OSError, ValueError, TypeError, KeyError):
+            with self.path.open(encoding="utf-8") as ledger:
+                header = _json(ledger.readline())
+        except (OSError, UnicodeDecodeError):
             return False
+        return isinstance(header, dict) and header.keys() == (self._header or {}).keys() and header != self._header
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Puts these in the place of what there was."""
-        lines = [json.dumps({"made_by": self._made_by}), *map(json.dumps, records)]
-        with replacing(self._path) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    def replace(self, entries: Sequence[Entry]) -> None:
+        """Replace all entries."""
+        lines = [] if self._header is None else [json.dumps(self._header)]
+        text = "".join(f"{line}\n" for line in [*lines, *map(self._to_line, entries)])
+        with replacing(self.path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
 
-    def entered(self, records: Iterator[Record]) -> Iterator[Record]:
-        """The same records, each noted once its file has reached the disk, many at a time."""
-        waiting: list[Record] = []
-        since = time.monotonic()
+    def append(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Append the entries of files as they are finished, in groups: first the files are flushed to the disk, then the ledger.
+
+        If ``entries`` raises an exception, those before it are still appended.
+        """
+        done: list[Entry] = []
+        flushed, since = 0, time.monotonic()
         try:
-            for record in records:
-                waiting.append(record)
-                yield record
-                if time.monotonic() - since > _FLUSH_SECONDS:
-                    self._enter(waiting)
-                    waiting, since = [], time.monotonic()
+            for entry in entries:
+                done.append(entry)
+                if len(done) - flushed >= _FLUSH_AFTER or time.monotonic() - since > _FLUSH_SECONDS:
+                    self._append_flushed(done[flushed:])
+                    flushed, since = len(done), time.monotonic()
         finally:
-            self._enter(waiting)
+            self._append_flushed(done[flushed:])
+        return done
 
-    def _enter(self, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        flush([self.folder / f"{record.key}{SUFFIX}" for record in records])
-        with self._path.open("a", encoding="utf-8", newline="\n") as ledger:
-            ledger.writelines(json.dumps(record) + "\n" for record in records)
+    def _append_flushed(self, entries: Sequence[Entry]) -> None:
+        flush([self._file_of(entry) for entry in entries])
+        with self.path.open("a", encoding="utf-8", newline="\n") as ledger:
+            ledger.writelines(f"{self._to_line(entry)}\n" for entry in entries)
             ledger.flush()
             os.fsync(ledger.fileno())
 
-
-def current_records(records: Sequence[Record], pairs: Sequence[Pair]) -> list[Record | None]:
-    """Of each pair the record whose sizes and times are still those of its files."""
-    by_files = {record.files: record for record in records}
-    found = []
-    for pair in pairs:
-        record = by_files.get(files_of(pair))
-        found.append(record if record is not None and record.state == state_of(pair) else None)
-    return found
+    def _entry(self, line: str) -> Entry | None:
+        try:
+            return self._from_line(line)
+        except (ValueError, TypeError):
+            return None
 
 
-def files_of(pair: Pair) -> tuple[str, str]:
-    """As ``Record.files``."""
-    return str(pair.image), str(pair.mask)
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds, by which a changed file is noticed without reading it."""
+    stat = os.stat(path)  # noqa: PTH116 (pathlib is slower)
+    return stat.st_size, stat.st_mtime_ns
 
 
-def state_of(pair: Pair) -> list[int]:
-    """As ``Record.state``; of files that are not there, nothing."""
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=4)
+def cached_content_hash(path: Path, size_and_time: tuple[int, int]) -> str:
+    """``content_hash``, computed once per size and time of the file."""
+    return content_hash(path)
+
+
+def _json(line: str) -> Any:
     try:
-        image, mask = os.stat(pair.image), os.stat(pair.mask or "")  # noqa: PTH116
-    except OSError:
-        return []
-    return [image.st_size, image.st_mtime_ns, mask.st_size, mask.st_mtime_ns]
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,4 +1,4 @@
-"""A network as the authors' layer list has it, run with torch's functions alone, straight from a state dict.
+"""A network as the authors' layer list has it, run with torch's functions only, straight from a state dict.
 
 A row is (operation, the layer's name in the list, channels before, channels after). The operations: "conv" and "deconv",
 3x3, padded, with batch normalization and ReLU; "fc" and "unfc", the same, of 7x7 and unpadded; "score", a convolution alone;

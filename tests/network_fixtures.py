@@ -1,4 +1,4 @@
-"""What the tests of the networks share."""
+"""Fixtures and a fake encoder for tests of the networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlainEncoder(nn.Sequential):
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """The machine's processors are shared with other test workers."""
+    """Run torch in one thread, because test workers share the CPU; seed it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -32,13 +32,13 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def any_algorithm() -> None:
-    """A training in an earlier test of this process may have asked for deterministic ones, which unpooling refuses."""
+    """Reset the deterministic mode that a training run in an earlier test of this process may have set."""
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)
 def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning that comes once per process may come once per test."""
+    """Let the warning that is issued once per process be issued once per test."""
     monkeypatch.setattr(PooledBatchNorm, "_warned", False)
 
 

@@ -12,11 +12,10 @@ from imageseg.checking.duplicates import Copy, copies_across
 from imageseg.checking.file_facts import Header, MaskFacts, PairFacts, PictureFacts, facts_of
 from imageseg.checking.label_values import ValueReport, compare
 from imageseg.datasets.base import SegmentationDataset, find_folder
-from imageseg.datasets.folder import Folder
-from imageseg.datasets.folder_lists import find_lists
+from imageseg.datasets.folder import Folder, find_lists
 from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes
 
@@ -207,13 +206,13 @@ def _looked_up(images: Path, masks: Path) -> SplitFiles:
 
 def _below(folder: Path | None) -> set[Path]:
     """All pictures in a folder and in those inside it."""
-    return set(filter(is_picture, folder.rglob("*"))) if folder else set()
+    return set(filter(is_image, folder.rglob("*"))) if folder else set()
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if is_picture(path):
+        if is_image(path):
             found.setdefault(path.stem, []).append(path)
     return found
 

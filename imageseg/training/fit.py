@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 
 from imageseg.datasets import DATASETS, build_dataset
-from imageseg.datasets.base import SegmentationDataset
 from imageseg.errors import InputError
 from imageseg.inference.predictor import Predictor
 from imageseg.labels import LabelSpace
@@ -18,16 +15,13 @@ from imageseg.models import build_untrained
 from imageseg.models.base import Network
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
-from imageseg.progress_bars import file_progress
 from imageseg.recipe import Recipe
 from imageseg.scoring.folders.benchmarks import benchmark_of
-from imageseg.training.balancing import balanced
 from imageseg.training.callbacks.checkpoints import RunRecord, check_resumable
 from imageseg.training.callbacks.seen_pixels import SeenPixels
 from imageseg.training.data import StreamData
 from imageseg.training.devices import device_of, is_main_process, number_of_processes
 from imageseg.training.lightning_trainer import build_trainer
-from imageseg.training.packed_splits import Packing
 from imageseg.training.precision import chosen_precision
 from imageseg.training.process_state import restored_process_state
 from imageseg.training.resolve import ResolvedRecipe, resolve
@@ -56,24 +50,21 @@ def train(recipe: Recipe) -> TrainedRun:
     pl.seed_everything(options.seed, verbose=False)
 
     # Build. What can be refused at once comes before what takes long or writes files.
-    dataset = _prepared_dataset(resolved)
+    data = _data(resolved, options)
+    labels = data.dataset.labels
+    data.prepare_data()
     if options.resume is not None:
-        check_resumable(options.resume, resolved.recipe, dataset.labels)
-    data = _data(resolved, dataset, seed=options.seed)
-    task = SegmentationTask(_network(resolved, dataset.labels), dataset.labels, **resolved.arguments(SegmentationTask))
+        check_resumable(options.resume, resolved.recipe, labels)
+    task = SegmentationTask(_network(resolved, labels), labels, **resolved.arguments(SegmentationTask))
     folder = run_folder(resolved.recipe, options)
     options = replace(options, precision=_precision(task, resolved.recipe, options))
     if options.compile:
         task.compile_network()  # after the trial of precisions, which copies the network
     recipe = repeatable(resolved.recipe, options)
     del resolved  # and the tensors of a weights file
-    trainer, best = build_trainer(
-        options,
-        data,
-        folder,
-        record=RunRecord(recipe, dataset.labels),
-        seen=_packed_and_balanced(dataset, data, folder, options),
-    )
+    data.setup()
+    seen = SeenPixels(folder, labels.names, in_dataset=data.class_pixels)
+    trainer, best = build_trainer(options, data, folder, record=RunRecord(recipe, labels), seen=seen)
 
     # Fit.
     if is_main_process():
@@ -88,25 +79,20 @@ def train(recipe: Recipe) -> TrainedRun:
     scores = task.scores(benchmark_of(recipe.use).dialect)
 
     # Record.
-    run = TrainedRun(folder, checkpoint, dataset.labels, data.test_split, scores, trainer.is_global_zero)
+    run = TrainedRun(folder, checkpoint, labels, data.test_split, scores, trainer.is_global_zero)
     if run.main_process:
         write_results(run, recipe, trainer)
-        predictor = Predictor(task.network, dataset.labels)
+        predictor = Predictor(task.network, labels)
         write_predictions(predictor, data, folder / "predictions", count=options.images)
     return run
 
 
-def _prepared_dataset(resolved: ResolvedRecipe) -> SegmentationDataset:
+def _data(resolved: ResolvedRecipe, options: TrainerOptions) -> StreamData:
     dataset = build_dataset(resolved.recipe.use, **resolved.arguments(DATASETS[resolved.recipe.use]))
-    loading = Loading(**resolved.arguments(Loading))
-    dataset.prepare(splits={loading.train_split, loading.val_split, loading.test_split or dataset.scored_split})
-    return dataset
-
-
-def _data(resolved: ResolvedRecipe, dataset: SegmentationDataset, *, seed: int) -> StreamData:
     augmentation = Augmentation(**resolved.arguments(Augmentation))
     loading = Loading(**resolved.arguments(Loading))
-    return StreamData(dataset, augmentation, loading, seed=seed, mixing=augmentation.mixing)
+    shown = options.progress_bar and is_main_process()
+    return StreamData(dataset, augmentation, loading, seed=options.seed, show_progress=shown)
 
 
 def _network(resolved: ResolvedRecipe, labels: LabelSpace) -> Network:
@@ -138,17 +124,6 @@ def _precision(task: SegmentationTask, recipe: Recipe, options: TrainerOptions) 
         batch_size=recipe.data["batch_size"],
         channels_last=recipe.task["channels_last"],
     )
-
-
-def _packed_and_balanced(
-    dataset: SegmentationDataset, data: StreamData, folder: Path, options: TrainerOptions
-) -> SeenPixels:
-    """Pack the splits and balance the sampling order as the recipe asks, and return the callback that reports on it."""
-    shown = options.progress_bar and is_main_process()
-    data.pack(Packing(partial(file_progress, "pack", lines_in_logs=True) if shown else nullcontext))
-    progress = partial(file_progress, f"classes of {data.loading.train_split}") if shown else nullcontext
-    data.order, pixels = balanced(dataset, data, seed=options.seed, progress=progress)
-    return SeenPixels(folder, dataset.labels.names, in_dataset=pixels)
 
 
 def _fit(trainer: pl.Trainer, task: SegmentationTask, data: StreamData, folder: Path, resume: str | None) -> None:

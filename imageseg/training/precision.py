@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imageseg.hardware import has_fast_bfloat16
 from imageseg.models.base import Network
-from imageseg.user_cache import fingerprint, kept
+from imageseg.user_cache import cached, content_key
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ def chosen_precision(
         full, mixed = seconds_per_step(network, crop_size=crop_size, batch_size=batch_size, channels_last=channels_last)
         return {FULL: full, MIXED: mixed}
 
-    seconds = kept(
+    seconds = cached(
         ["precision", described, list(crop_size), batch_size, channels_last],
-        fingerprint(torch.__version__, platform.node(), os.cpu_count(), torch.get_num_threads()),
+        content_key(torch.__version__, platform.node(), os.cpu_count(), torch.get_num_threads()),
         measured,
         lambda values: float(values[FULL]) / float(values[MIXED]),
     )

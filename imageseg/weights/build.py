@@ -16,10 +16,10 @@ from imageseg.models.base import Network
 from imageseg.models.fcn import FCN, FCNSkipHead
 from imageseg.registry import arguments_for, check_arguments, parameters_of
 from imageseg.weight_files import WeightFile, read_weights
-from imageseg.weights.classifier_rows import classes_of, rows_besides
-from imageseg.weights.implied_arguments import settled
+from imageseg.weights.classifier_rows import count_classes, extra_classifier_rows
+from imageseg.weights.implied_arguments import with_implied_arguments
 from imageseg.weights.load_encoder import fully_connected_of, load_encoder
-from imageseg.weights.match import LoadedWeights, load, rename, renamed
+from imageseg.weights.match import LoadedWeights, load_matching, match_tensors, renamed
 from imageseg.weights.recognize import recognize
 from imageseg.weights.sources.source import Source
 
@@ -77,7 +77,7 @@ class InitialWeights:
             InputError: Less than 95 % of the encoder's tensors fit.
         """
         network, loaded = self.load(num_classes, class_names=class_names)
-        logger.info(loaded.line())
+        logger.info(loaded.summary())
         return network
 
     def load(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> tuple[Network, LoadedWeights]:
@@ -87,8 +87,8 @@ class InitialWeights:
             InputError: Less than 95 % of the encoder's tensors fit.
         """
         network = build_untrained(self.model, num_classes, self.arguments)
-        besides = rows_besides(self.model, self.arguments)
-        loaded = load(network, self.file, self.source, besides=besides, class_names=class_names)
+        extra_rows = extra_classifier_rows(self.model, self.arguments)
+        loaded = load_matching(network, self.file, self.source, extra_rows=extra_rows, class_names=class_names)
         network.pretrained = True
         return network, loaded
 
@@ -96,11 +96,12 @@ class InitialWeights:
         """Count the classes of the file's classifier; None if it has no classifier."""
         with torch.device("meta"):
             ours = build_untrained(self.model, 2, self.arguments).state_dict()
-        return classes_of(renamed(self.file, self.source, ours)[0], rows_besides(self.model, self.arguments))
+        found, _ = match_tensors(self.file, self.source, ours)
+        return count_classes(found, extra_classifier_rows(self.model, self.arguments))
 
     def has_auxiliary_head(self) -> bool:
         """Whether the file has an auxiliary head that the network can use."""
-        return any((rename(name, self.source.rules) or "").startswith("auxiliary.") for name in self.file.tensors)
+        return any((renamed(name, self.source.rules) or "").startswith("auxiliary.") for name in self.file.tensors)
 
 
 def read_initial_weights(model: str, arguments: Mapping[str, Any]) -> InitialWeights | None:
@@ -132,23 +133,23 @@ def initial_weights(file: WeightFile, source: Source, arguments: Mapping[str, An
     Raises:
         InputError: A given argument contradicts the weights.
     """
-    completed, notes = settled(MODELS[source.model], arguments, file, source)
-    if notes:
-        logger.info(f"{file.path}: {source.name}; sets {', '.join(f'--network.{note}' for note in notes)}")
+    completed, flags = with_implied_arguments(arguments, file, source)
+    if flags:
+        logger.info(f"{file.path}: {source.name}; sets {', '.join(flags)}")
     return InitialWeights(file, source, completed)
 
 
 def _with_encoder_weights(path: str, model: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
     if "encoder" not in parameters_of(MODELS[model]):
         raise InputError(
-            f"{model} has an encoder of its own, for which nobody publishes weights; leave out encoder_weights"
+            f"{model} has an encoder of its own, for which no weights are published; leave out encoder_weights"
         )
     file = read_weights(path)
     network = build_untrained(model, num_classes, arguments)
     name = str(getattr(network.encoder, "name", arguments.get("encoder", "")))
     with torch.device("meta"):
-        full = set(timm.create_model(name, pretrained=False).state_dict()) if timm.is_model(name) else set()
-    load_encoder(network.encoder, file, name=name, full=full)
+        classifier = timm.create_model(name, pretrained=False).state_dict() if timm.is_model(name) else {}
+    load_encoder(network.encoder, file, name=name, classifier_names=set(classifier))
     if isinstance(network, FCN) and isinstance(network.head, FCNSkipHead) and network.head.fc6 is not None:
         _load_fully_connected(network.head, file)
     network.pretrained = True

@@ -37,12 +37,12 @@ def recognize(file: WeightFile, model: str | None = None, arguments: Mapping[str
         with torch.device("meta"):
             own_names = build_untrained(model, 2, arguments_for(MODELS[model], arguments or {})).state_dict()
         if 2 * len(own_names.keys() & file.tensors.keys()) > len(file.tensors):
-            source = Source("tensors by our own names", model, (), _OWN_NAMES)
+            source = Source("a state dict of imageseg", model, (), _OWN_NAMES)
     if source is None:
         raise _unknown(file)
     if model is not None and source.model != model:
         raise InputError(
-            f"{file.path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}"
+            f"{file.path}: {source.name}, which is {source.model} here and not {model}; pass --model {source.model}"
         )
     return source
 
@@ -55,20 +55,25 @@ def _own_checkpoint(file: WeightFile, model: str) -> Source:
     """
     if model not in MODELS:
         raise InputError(
-            f"{file.path}: is of network '{model}', which this version of imageseg lacks; it has {', '.join(MODELS)}"
+            f"{file.path}: holds network '{model}', which this version of imageseg lacks; it has {', '.join(MODELS)}"
         )
     kept = {name: value for name, value in file.arguments.items() if name not in _NEVER_KEPT}
     known = parameters_of(MODELS[model])
     if unknown := [name for name in kept if name not in known]:
         raise InputError(
-            f"{file.path}: is of a {MODELS.resolve(model)} with an argument '{unknown[0]}', which this version of imageseg "
-            "lacks; use the version that wrote it"
+            f"{file.path}: holds a {MODELS.resolve(model)} with the argument '{unknown[0]}', which this version of imageseg "
+            "lacks; use the version that wrote the file"
         )
     # Without an auxiliary head its width has no effect.
     may_change = (*_MAY_CHANGE, *(() if kept.get("aux") else ("aux_channels",)))
-    preset = {name: value for name, value in kept.items() if name not in may_change}
-    habits = {name: value for name, value in kept.items() if name in may_change}
-    return Source("a checkpoint of imageseg", MODELS.resolve(model), (), _OWN_NAMES, preset=preset, habits=habits)
+    return Source(
+        "a checkpoint of imageseg",
+        MODELS.resolve(model),
+        (),
+        _OWN_NAMES,
+        required_arguments={name: value for name, value in kept.items() if name not in may_change},
+        training_arguments={name: value for name, value in kept.items() if name in may_change},
+    )
 
 
 def _published(file: WeightFile) -> Source | None:
@@ -78,7 +83,7 @@ def _published(file: WeightFile) -> Source | None:
         InputError: No network of imageseg can hold these weights.
     """
     for source in SOURCES:
-        if source.fits(list(file.tensors)):
+        if source.fits(file):
             if source.refusal:
                 raise InputError(f"{file.path}: {source.name}: {source.refusal}")
             return source
@@ -95,4 +100,4 @@ def _unknown(file: WeightFile) -> InputError:
             "--network.encoder_weights"
         )
     known = sorted({source.name for source in SOURCES if not source.refusal})
-    return InputError(f"{file.path}: its names ({first}, ...) are none of those that are known: {', '.join(known)}")
+    return InputError(f"{file.path}: tensor names ({first}, ...) match no known source: {', '.join(known)}")

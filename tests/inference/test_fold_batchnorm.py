@@ -17,7 +17,7 @@ Randomize = Callable[[nn.Module], nn.Module]
 
 
 class _Small(Network):
-    """A network around any module, with an encoder that is nothing."""
+    """A network with any module as its decode head and an empty encoder."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__(2, PlainEncoder())
@@ -83,7 +83,7 @@ def test_the_comparison_notices_a_normalization_that_is_left_out(randomize: Rand
 
 
 @pytest.mark.parametrize("body", [_TwoTakers, _OneNormTwice])
-def test_what_is_used_twice_stays(body: type[nn.Module], randomize: Randomize) -> None:
+def test_layers_that_are_used_twice_are_not_folded(body: type[nn.Module], randomize: Randomize) -> None:
     network = _Small(body()).eval()
     randomize(network)
     quick = fold_batchnorm(network)
@@ -104,7 +104,7 @@ def test_a_deconvolution_of_stride_one_becomes_a_convolution(
 
 
 @pytest.mark.parametrize("layer", [nn.ConvTranspose2d(3, 2, 2, stride=2), nn.ConvTranspose2d(3, 2, 1, padding=1)])
-def test_other_deconvolutions_stay(layer: nn.Module) -> None:
+def test_other_deconvolutions_are_kept(layer: nn.Module) -> None:
     network = _Small(layer).eval()
     quick = fold_batchnorm(network)
     assert any(isinstance(part, nn.ConvTranspose2d) for part in quick.modules())

@@ -54,7 +54,7 @@ def _pair(encoder: str, randomize: Randomize, *, merge: str = "add", **arguments
 
 @pytest.fixture
 def normalized(monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """Images as theirs takes them; ours is told to leave them so."""
+    """Normalized images as the reference expects them; our own normalization is turned off."""
     monkeypatch.setattr(FPN, "normalize", lambda _, images: images)
     return torch.randn(2, 3, 96, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
@@ -150,7 +150,7 @@ def test_encoders_of_other_families(encoder: str) -> None:
         assert network.coarse_logits(torch.zeros(1, 3, 96, 128)).shape == (1, 3, 24, 32)
 
 
-def test_whole_channels_are_dropped_in_training_only() -> None:
+def test_complete_channels_are_dropped_in_training_only() -> None:
     network = FPN(3, encoder="resnet18", pretrained=False, dropout=0.5)
     dropped: list[Tensor] = []
     network.dropout.register_forward_hook(lambda _, __, found: dropped.append(found))

@@ -1,4 +1,4 @@
-"""ViTLinear against the sentence that defines it, and its sizes."""
+"""ViTLinear equals batch normalization and one matrix on timm's features; its sizes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_parameter_counts(encoder: str, layers: int, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
-def test_only_the_head_learns_unless_told_otherwise() -> None:
+def test_only_the_head_is_trained_by_default() -> None:
     images, mask = torch.randint(0, 256, (2, 3, 32, 48)), torch.randint(0, 3, (2, 32, 48))
     for frozen in (True, False):
         network = ViTLinear(3, encoder="test_vit", pretrained=False, frozen=frozen).train()

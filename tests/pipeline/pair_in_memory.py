@@ -1,35 +1,26 @@
-"""WholePair: a pair that is in memory, cut like those that are read in parts."""
+"""PairInMemory: a decoded image and mask that are cropped like those that are read from files."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 
 
-class WholePair:
-    """A decoded picture and its mask; parts of them are views.
+class PairInMemory:
+    """An (H, W, 3) uint8 RGB image and its (H, W) uint8 mask; parts of them are views."""
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8 class indices.
-    """
-
-    def __init__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
         self._image = image
         self._mask = mask
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W)."""
         height, width = self._mask.shape
         return height, width
 
-    def mask(self, box: Box) -> npt.NDArray[np.uint8]:
-        """(bottom - top, right - left) class indices."""
+    def mask(self, box: Box) -> np.ndarray:
         return self._mask[box.top : box.bottom, box.left : box.right]
 
-    def image(self, box: Box, *, shrink: float = 1.0) -> npt.NDArray[np.uint8]:
-        """(bottom - top, right - left, 3) RGB: nothing is saved by shrinking what is decoded already."""
+    def image(self, box: Box, *, shrink: float = 1.0) -> np.ndarray:
         return self._image[box.top : box.bottom, box.left : box.right]

@@ -11,37 +11,36 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pair_in_memory import PairInMemory
 
-from imageseg.pipeline.crop import PADDING, Window
-from imageseg.pipeline.regions import Box
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.crop import PADDING, Box, Window
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
-def _noise(height: int, width: int, *, seed: int = 0) -> WholePair:
+def _noise(height: int, width: int, *, seed: int = 0) -> PairInMemory:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    return WholePair(image, rng.integers(0, 255, (height, width), np.uint8))
+    return PairInMemory(image, rng.integers(0, 255, (height, width), np.uint8))
 
 
-def _smooth(height: int, width: int) -> WholePair:
+def _smooth(height: int, width: int) -> PairInMemory:
     """Pictures of which any part is known: rows in red, columns in green, both twice as bright; the mask counts blocks."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([2 * rows, 2 * columns, np.full_like(rows, 200)], axis=-1)
-    return WholePair(image.astype(np.uint8), (rows // 8 * 16 + columns // 8).astype(np.uint8))
+    return PairInMemory(image.astype(np.uint8), (rows // 8 * 16 + columns // 8).astype(np.uint8))
 
 
-def _all(pair: WholePair) -> tuple[Array, Array]:
+def _all(pair: PairInMemory) -> tuple[Array, Array]:
     box = Box(0, 0, *pair.size)
     return pair.image(box), pair.mask(box)
 
 
-class _Watched(WholePair):
+class _Watched(PairInMemory):
     """Says what was read; decodes at half the size, as readers of JPEG can, where that is enough."""
 
-    def __init__(self, pair: WholePair, *, halves: bool = False) -> None:
+    def __init__(self, pair: PairInMemory, *, halves: bool = False) -> None:
         super().__init__(*_all(pair))
         self.halves = halves
         self.read: list[tuple[str, Box, float]] = []
@@ -64,18 +63,18 @@ class _Watched(WholePair):
 
 def test_a_window_inside_is_seen_as_a_whole() -> None:
     window = Window(box=Box(10, 20, 30, 60), crop_size=(40, 80))
-    assert window.seen((100, 100)) == (Box(10, 20, 30, 60), Box(0, 0, 40, 80))
+    assert window.visible((100, 100)) == (Box(10, 20, 30, 60), Box(0, 0, 40, 80))
 
 
 def test_a_window_beyond_the_picture_sees_all_of_it_where_it_lies() -> None:
     window = Window(box=Box(-5, -10, 15, 30), crop_size=(40, 20))
-    assert window.seen((10, 20)) == (Box(0, 0, 10, 20), Box(10, 5, 30, 15))
+    assert window.visible((10, 20)) == (Box(0, 0, 10, 20), Box(10, 5, 30, 15))
 
 
 def test_of_a_picture_that_shrinks_to_nothing_a_pixel_is_left() -> None:
     window = Window(box=Box(0, -999, 1000, 1), crop_size=(10, 10))
-    assert window.seen((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
-    image, mask = window.cut(WholePair(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
+    assert window.visible((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
+    image, mask = window.cut(PairInMemory(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
     assert mask[0, 9] == 3
     assert (mask != 255).sum() == 1
     assert image[0, 9].tolist() == [7, 7, 7]
@@ -99,7 +98,7 @@ sides = st.integers(1, 40)
 
 @st.composite
 def windows(draw: st.DrawFn, size: tuple[int, int], **further: Any) -> Window:
-    """Boxes as WindowDraw places them: inside the picture, or around all of it, on each axis."""
+    """Boxes as RandomWindow places them: inside the picture, or around all of it, on each axis."""
     starts, box = [], []
     for length in size:
         side = draw(st.integers(1, 90))
@@ -145,7 +144,7 @@ def test_pixels_come_from_under_the_window(data: st.DataObject, height: int, wid
     assert mask.flags.c_contiguous
     if window.flip:
         image, mask = image[:, ::-1], mask[:, ::-1]
-    seen, place = window.seen(pair.size)
+    seen, place = window.visible(pair.size)
     here = np.s_[place.top : place.bottom, place.left : place.right]
     outside = np.ones(mask.shape, bool)
     outside[here] = False
@@ -188,7 +187,7 @@ def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (40, 40, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
     image[60:120, 60:120] = 250
-    pair = WholePair(image, np.zeros((240, 240), np.uint8))  # type: ignore[arg-type]
+    pair = PairInMemory(image, np.zeros((240, 240), np.uint8))  # type: ignore[arg-type]
     found, _ = Window(box=Box(1, 2, 1 + side, 2 + side), crop_size=(120, 120)).cut(pair)
     expected = _by_area(image.astype(float), (1, 1 + side), 120).swapaxes(0, 1)
     expected = _by_area(expected, (2, 2 + side), 120).swapaxes(0, 1)
@@ -201,7 +200,7 @@ def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
 
 def _turned_positions(window: Window, size: tuple[int, int]) -> tuple[Floats, Floats]:
     """Rows and columns of the picture for each pixel of the crop, worked out with complex numbers."""
-    seen, place = window.seen(size)
+    seen, place = window.visible(size)
     per_row = (window.box.bottom - window.box.top) / window.crop_size[0]
     per_column = (window.box.right - window.box.left) / window.crop_size[1]
     rows, columns = np.mgrid[: window.crop_size[0], : window.crop_size[1]] + 0.5
@@ -271,7 +270,7 @@ def test_small_pictures_do_not_leave_turned_windows(
     window = data.draw(windows((height, width), rotate=rotate, shear=shear))
     assume(window.box.bottom - window.box.top <= 2 * window.crop_size[0])
     assume(window.box.right - window.box.left <= 2 * window.crop_size[1])
-    mask = window.cut(WholePair(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)))[1]
+    mask = window.cut(PairInMemory(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)))[1]
     assert (mask == 0).any() or height * width <= 4
 
 
@@ -291,7 +290,7 @@ def test_only_what_lies_under_the_window_is_read(data: st.DataObject, height: in
     window = data.draw(windows((height, width), rotate=rotate))
     window.cut(pair)
     assert [kind for kind, _, _ in pair.read] == ["image", "mask"]
-    seen, _ = window.seen(pair.size)
+    seen, _ = window.visible(pair.size)
     for _, box, _ in pair.read:
         assert 0 <= box.top < box.bottom <= height
         assert 0 <= box.left < box.right <= width

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 from fakes import write_folder
+from pair_in_memory import PairInMemory
 from torch.utils.data import DataLoader, Dataset
 
 from imageseg.batch import Sample, make_sample
 from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
-from imageseg.pipeline.balance import RareClasses
+from imageseg.pipeline.balance import RareClassOrder
+from imageseg.pipeline.crop import Box, OpenPair
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
-from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.stream import StreamBatches
-from imageseg.pipeline.whole import WholePair
 
 
 class _Counted(Dataset[Sample]):
@@ -40,8 +40,8 @@ class _Counted(Dataset[Sample]):
         shape = (3 + index, 5) if self.sizes else (6, 5)
         return np.full((*shape, 3), index, np.uint8), np.full(shape, index, np.uint8)
 
-    def open(self, index: int) -> WholePair:
-        return WholePair(*self.read(index))
+    def open(self, index: int) -> PairInMemory:
+        return PairInMemory(*self.read(index))
 
     def name(self, index: int) -> str:
         return f"picture {index}"
@@ -84,7 +84,7 @@ def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int) -> None:
     pixels = np.array([[90, 10 * (index == 3)] for index in range(6)])
-    order = RareClasses(pixels, seed=5)
+    order = RareClassOrder(pixels, seed=5)
 
     def transform(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         image, mask = _unchanged(pair, seed=seed)
@@ -186,8 +186,13 @@ def test_workers_unless_set_are_half_of_the_processors(
 
 
 def test_a_wrong_balance_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no balance is called 'repaet' \(did you mean 'repeat'\?\)"):
-        Loading(balance="repaet")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"no balance is called 'rsc' \(did you mean 'rcs'\?\)"):
+        Loading(balance="rsc")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("balance", ["repeat", "focus", "auto"])
+def test_a_checkpoint_with_a_removed_balance_can_still_be_evaluated(balance: str) -> None:
+    assert Loading(balance=balance, num_workers=3).workers == 3  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Networks of other libraries, through a file of theirs: the same logits, and other ones where the preset is left out."""
+"""Networks of other libraries loaded from their files: equal logits, and different ones without the implied arguments."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def test_auxiliary_logits_are_torchvisions(case: Case, theirs: nn.Module, path: 
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_every_preset_is_made_of_arguments_of_its_network(source: Any) -> None:
-    presets = [source.preset, source.habits, *(more for _, more in source.when)]
-    assert {name for preset in presets for name in preset} - set(_takes(source.model)) == set()
+def test_implied_arguments_are_arguments_of_the_network(source: Any) -> None:
+    implied = [source.required_arguments, source.training_arguments, *(more for _, more in source.required_if)]
+    assert {name for arguments in implied for name in arguments} - set(_takes(source.model)) == set()
     assert source.refusal or source.rules
 
 
@@ -333,9 +333,9 @@ def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
     file = read_weights(path)
     source = recognize(file)
     assert source.name == name
-    network, loaded = InitialWeights(file, replace(source, pixels=None), arguments).load(CLASSES)
-    assert loaded.complete, loaded.line()
-    assert loaded.dropped == ()
+    network, loaded = InitialWeights(file, replace(source, input_normalization=None), arguments).load(CLASSES)
+    assert loaded.complete, loaded.summary()
+    assert loaded.unused == ()
     for key, value in network.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert torch.equal(value, torch.full_like(value, _value(key))), key

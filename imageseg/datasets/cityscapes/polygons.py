@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from imageseg.atomic_files import replacing
 from imageseg.datasets.cityscapes.labels import ID_OF, LICENSE_PLATE
-from imageseg.datasets.json_files import read_json
+from imageseg.datasets.text_files import read_json
 from imageseg.errors import InputError, did_you_mean
 from imageseg.images import MAX_PIXELS, encode_mask
 

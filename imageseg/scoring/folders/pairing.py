@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.prediction import COMPANIONS
 
 
@@ -97,4 +97,4 @@ def paired(
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if is_picture(path))
+    return sorted(path for path in folder.rglob("*") if is_image(path))

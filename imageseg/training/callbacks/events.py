@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from imageseg.batch import Batch
-from imageseg.pipeline.stream import counted_seed
+from imageseg.pipeline.epoch_order import counted_seed
 from imageseg.training.task import SegmentationTask
 
 

@@ -10,7 +10,7 @@ _VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
-_AS_TORCHVISION: Rules = (
+_ENCODER_AND_AUXILIARY: Rules = (
     (r"backbone\.", "encoder."),
     (r"aux_classifier\.", "auxiliary."),
 )
@@ -18,8 +18,8 @@ TORCHVISION: tuple[Source, ...] = (
     Source(
         name="torchvision's DeepLabV3 on MobileNetV3",
         model="DeepLabV3",
-        marks=(r"backbone\.0\.0\.", r"classifier\.0\.convs\."),
-        # Its auxiliary head sits on a finer map than ours.
+        name_patterns=(r"backbone\.0\.0\.", r"classifier\.0\.convs\."),
+        # No rule for the auxiliary head: it uses a finer feature map than ours.
         rules=(
             (r"backbone\.", "encoder."),
             *aspp(r"classifier\.0\."),
@@ -27,53 +27,53 @@ TORCHVISION: tuple[Source, ...] = (
             (r"classifier\.2\.", "conv.1."),
             (r"classifier\.4\.", "classifier."),
         ),
-        preset={
+        required_arguments={
             "encoder": "mobilenetv3_large_100",
             "first_block": "full",
             "rates": (12, 24, 36),
             "align_corners": False,
         },
-        habits={"output_stride": 16, "dropout": 0.5},
+        training_arguments={"output_stride": 16, "dropout": 0.5},
         class_names=_VOC_CLASSES,
         encoder_by_order=True,
-        encoder_eps=1e-3,
+        encoder_epsilon=1e-3,
     ),
     Source(
         name="torchvision's DeepLabV3",
         model="DeepLabV3",
-        marks=(r"backbone\.conv1\.", r"classifier\.0\.convs\.", r"classifier\.4\."),
+        name_patterns=(r"backbone\.conv1\.", r"classifier\.0\.convs\.", r"classifier\.4\."),
         rules=(
-            *_AS_TORCHVISION,
+            *_ENCODER_AND_AUXILIARY,
             *aspp(r"classifier\.0\."),
             (r"classifier\.1\.", "conv.0."),
             (r"classifier\.2\.", "conv.1."),
             (r"classifier\.4\.", "classifier."),
         ),
-        preset={"head_conv": True, "first_block": "contract", "align_corners": False},
-        habits={"output_stride": 8, "dropout": 0.5},
+        required_arguments={"head_conv": True, "first_block": "contract", "align_corners": False},
+        training_arguments={"output_stride": 8, "dropout": 0.5},
         class_names=_VOC_CLASSES,
     ),
     Source(
         name="torchvision's LRASPP",
         model="LRASPP",
-        marks=(r"backbone\.0\.0\.", r"classifier\.cbr\."),
+        name_patterns=(r"backbone\.0\.0\.", r"classifier\.cbr\."),
         rules=(
             (r"backbone\.", "encoder."),
             (r"classifier\.cbr\.", "project."),
             (r"classifier\.scale\.1\.", "gate.0."),
             (r"classifier\.(low|high)_classifier\.", r"\1_classifier."),
         ),
-        preset={"encoder": "mobilenetv3_large_100", "norm_epsilon": 0.001},
-        habits={"output_stride": 16},
+        required_arguments={"encoder": "mobilenetv3_large_100", "norm_epsilon": 0.001},
+        training_arguments={"output_stride": 16},
         class_names=_VOC_CLASSES,
         encoder_by_order=True,
     ),
     Source(
         name="torchvision's FCN",
         model="FCN",
-        marks=(r"backbone\.conv1\.", r"classifier\.0\.weight", r"classifier\.4\."),
-        rules=(*_AS_TORCHVISION, (r"classifier\.", "head.")),
-        preset={"variant": "dilated", "first_block": "contract", "align_corners": False},
+        name_patterns=(r"backbone\.conv1\.", r"classifier\.0\.weight", r"classifier\.4\."),
+        rules=(*_ENCODER_AND_AUXILIARY, (r"classifier\.", "head.")),
+        required_arguments={"variant": "dilated", "first_block": "contract", "align_corners": False},
         class_names=_VOC_CLASSES,
     ),
 )

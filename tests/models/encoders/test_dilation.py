@@ -25,7 +25,7 @@ def _encoder(name: str, **arguments: Any) -> Encoder:
 
 
 def _dilations(module: nn.Module) -> list[int]:
-    """Of the convolutions that see more than one pixel, in order."""
+    """Dilation of all convolutions larger than 1x1, in order."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     return [layer.dilation[0] for layer in layers if max(layer.kernel_size) > 1]
 

@@ -1,4 +1,4 @@
-"""ViTEncoder equals timm's own getter of features, at any size, frozen or not."""
+"""ViTEncoder equals timm's own feature extraction, at any size, frozen or not."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_odd_sizes_are_padded_with_the_mean_at_the_right_and_below(name: str, ra
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
-def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
+def test_gradients_equal_timms(name: str, randomize: Randomize) -> None:
     ours, theirs = _pair(name, randomize, frozen=False)
     images = _images(32, 48)
     ours(images)[0].square().mean().backward()
@@ -74,10 +74,10 @@ def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
         assert relative(parameter.grad, expected[key].grad) < 1e-9, key
 
 
-def test_unpadded_logits_lie_on_the_pixels_of_the_image() -> None:
+def test_unpadded_logits_are_aligned_with_the_pixels_of_the_image() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False)
     ramp = (torch.arange(48) + 0.5).view(1, 1, 1, 48).expand(1, 1, 32, 48)
-    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of a image of 32 x 48
+    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of an image of 32 x 48
     assert torch.equal(encoder.unpad(coarse, (32, 48)), coarse)
     found = encoder.unpad(coarse, (30, 35))
     assert found.shape == (1, 1, 30, 35)
@@ -97,12 +97,12 @@ def test_a_frozen_encoder_has_no_gradient_and_stays_in_evaluation_mode() -> None
     assert all(parameter.requires_grad for parameter in free.parameters())
 
 
-def test_blocks_after_the_last_wanted_layer_are_left_out() -> None:
+def test_blocks_after_the_last_selected_layer_are_omitted() -> None:
     assert len(ViTEncoder("test_vit", pretrained=False, layers=(0, 2)).network.blocks) == 3
     assert ViTEncoder("test_vit", pretrained=False, layers=2).layers == [4, 5]
 
 
-def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
+def test_normalization_follows_the_weights_and_the_number_of_channels() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False, in_channels=4, layers=2)
     assert encoder.mean == pytest.approx((0.5,) * 4)
     dino = ViTEncoder("vit_tiny_patch16_dinov3_qkvb", pretrained=False)
@@ -127,6 +127,6 @@ def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
         ({"name": "vit_small_patch16_18x2_224", "pretrained": True}, "has no pretrained weights"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ViTEncoder(**{"pretrained": False, **arguments})
