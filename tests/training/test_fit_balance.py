@@ -50,7 +50,7 @@ def recipe(scenes: str, output: Path, name: str | None, *, data: dict[str, Any],
             "accelerator": "cpu",
             "precision": "32-true",
         }
-        | {"log_every_n_steps": 1, "progress_bar": False, "pictures": 1}
+        | {"log_every_n_steps": 1, "progress_bar": False, "images": 1}
         | trainer,
     )
 

@@ -60,7 +60,7 @@ def _recipe(scenes: str, output: Path, network: dict[str, Any], **trainer: Any) 
         task={"lr": 1e-12},
         trainer={"max_steps": 2, "val_every": 2, "output": str(output), "name": "run", "accelerator": "cpu"}
         | {"precision": "32-true"}
-        | {"progress_bar": False, "pictures": 1}
+        | {"progress_bar": False, "images": 1}
         | trainer,
     )
 
