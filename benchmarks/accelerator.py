@@ -1,7 +1,7 @@
 """Proves imageseg on a GPU in minutes: tests, networks, speed against plain loops, losses, input, inference, resume, a real run.
 
-``python benchmarks/accelerator.py`` (or ``make accelerator``) runs the parts in their order, each in a subprocess with a time limit,
-so that a failure or a hang costs that part only. The JSON file is written after each part; a Markdown table ends the output.
+``python benchmarks/accelerator.py`` (or ``make accelerator``) runs the parts in their order, each in a subprocess with its own time
+limit, so that a failure or a hang costs that part only. The JSON file is written after each part; a Markdown table ends the output.
 Without a CUDA device, or with ``--small``, every part runs in a small form that takes seconds on the CPU.
 """
 
@@ -30,14 +30,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
 from accelerator_parts import PARTS  # noqa: E402 - the path comes first
 
 MINUTES = 8.0
+_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+"""Variables of all parts, where they are not set: nothing is asked of the network."""
 GRACE = 5.0
 """Seconds that a part may take to end by itself after its budget."""
 SMALL_SECONDS = 180.0
@@ -57,6 +55,9 @@ def main() -> int:
     parser.add_argument("--inject", nargs="*", default=[], help=argparse.SUPPRESS)  # PART=fail or PART=hang:SECONDS
     parser.add_argument("--run-part", nargs=3, help=argparse.SUPPRESS)  # part, file of rows, seconds
     given = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if given.run_part:
         return _run_part(*given.run_part, given)
     chosen = [part for part in PARTS if part in given.parts]

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/accelerator.py`, most important first: one module each, with a function `run(setting)` that yields rows."""
+"""The parts of `benchmarks/accelerator.py`, most important first: one module each, whose `run(setting)` yields rows."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import statistics
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def measured(setting: Setting, once: Callable[[], Any], *, repeats: int, warmups
         once()
         event.record()
     torch.cuda.synchronize()
-    times = [start.elapsed_time(end) for start, end in zip(events, events[1:], strict=False)]
+    times = [start.elapsed_time(end) for start, end in itertools.pairwise(events)]
     return {"ms": statistics.median(times), "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
 
 
