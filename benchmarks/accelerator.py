@@ -20,10 +20,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,20 +77,22 @@ def main() -> int:
     results: dict[str, Any] = {"facts": facts, "small": small, "parts": {}}
     began = time.monotonic()
 
-    def ran(part: str) -> dict[str, Any]:
+    lock = threading.Lock()
+
+    def ran(part: str) -> None:
         budget = SMALL_SECONDS if small else budgets[part]
         if not small and part == chosen[-1]:  # the last one takes the time that the others have left
             budget = max(budget, 60 * given.minutes - (time.monotonic() - began) - GRACE)
-        return _result(part, _injected_seconds(given.inject, part) or budget, small, given)
-
-    # On a device one after the other: nothing may disturb what is measured. The small form measures nothing of worth.
-    with ThreadPoolExecutor(2 if small else 1) as pool:
-        running = {pool.submit(ran, part): part for part in chosen}
-        for done in as_completed(running):
-            part, found = running[done], done.result()
-            results["parts"][part] = found
+        found = _result(part, _injected_seconds(given.inject, part) or budget, small, given)
+        with lock:
+            known = results["parts"] | {part: found}
+            results["parts"] = {name: known[name] for name in chosen if name in known}
             _write(given.out, results)
             print(f"{part}: {found['status']} in {found['seconds']:.0f} s, {len(found['rows'])} rows", flush=True)
+
+    # On a device one after the other: nothing may disturb a measurement. The small form measures nothing worth keeping.
+    with ThreadPoolExecutor(2 if small else 1) as pool:
+        list(pool.map(ran, chosen))
     print(_table(results))
     print(f"\nwritten to {given.out}")
     return int(any(part["status"] != "done" or part["failed"] for part in results["parts"].values()))
