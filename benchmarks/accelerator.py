@@ -38,7 +38,7 @@ MINUTES = 8.0
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 """Variables of all parts, where they are not set: nothing is asked of the network."""
 GRACE = 5.0
-"""Seconds that a part may take to end by itself after its budget."""
+"""Seconds before the end of its budget in which a part begins no further measurement; at the end it is killed."""
 SMALL_SECONDS = 180.0
 """Budget of each part in the small form, where a slow machine must not cut anything off."""
 
@@ -127,7 +127,7 @@ def _result(part: str, budget: float, small: bool, given: argparse.Namespace) ->
                 command, stdout=output, stderr=output, start_new_session=True, env=environment, cwd=ROOT
             )
             try:
-                code: int | None = process.wait(budget + (0 if _injected_seconds(given.inject, part) else GRACE))
+                code: int | None = process.wait(budget)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
@@ -162,7 +162,7 @@ def _run_part(part: str, path: str, seconds: str, given: argparse.Namespace) -> 
     from accelerator_parts.setting import Setting
 
     warnings.simplefilter("ignore")
-    setting = Setting(given.small, time.monotonic() + float(seconds), given.data)
+    setting = Setting(given.small, time.monotonic() + float(seconds) - GRACE, given.data)
     with Path(path).open("a", encoding="utf-8") as file:
         for row in importlib.import_module(f"accelerator_parts.{part}").run(setting):
             file.write(json.dumps(asdict(row), default=str) + "\n")
