@@ -20,10 +20,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ MINUTES = 8.0
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 """Variables of all parts, where they are not set: nothing is asked of the network."""
 GRACE = 5.0
-"""Seconds that a part may take to end by itself after its budget."""
+"""Seconds before the end of its budget in which a part begins no further measurement; at the end it is killed."""
 SMALL_SECONDS = 180.0
 """Budget of each part in the small form, where a slow machine must not cut anything off."""
 
@@ -76,20 +77,22 @@ def main() -> int:
     results: dict[str, Any] = {"facts": facts, "small": small, "parts": {}}
     began = time.monotonic()
 
-    def ran(part: str) -> dict[str, Any]:
+    lock = threading.Lock()
+
+    def ran(part: str) -> None:
         budget = SMALL_SECONDS if small else budgets[part]
         if not small and part == chosen[-1]:  # the last one takes the time that the others have left
             budget = max(budget, 60 * given.minutes - (time.monotonic() - began) - GRACE)
-        return _result(part, _injected_seconds(given.inject, part) or budget, small, given)
-
-    # On a device one after the other: nothing may disturb what is measured. The small form measures nothing of worth.
-    with ThreadPoolExecutor(2 if small else 1) as pool:
-        running = {pool.submit(ran, part): part for part in chosen}
-        for done in as_completed(running):
-            part, found = running[done], done.result()
-            results["parts"][part] = found
+        found = _result(part, _injected_seconds(given.inject, part) or budget, small, given)
+        with lock:
+            known = results["parts"] | {part: found}
+            results["parts"] = {name: known[name] for name in chosen if name in known}
             _write(given.out, results)
             print(f"{part}: {found['status']} in {found['seconds']:.0f} s, {len(found['rows'])} rows", flush=True)
+
+    # On a device one after the other: nothing may disturb a measurement. The small form measures nothing worth keeping.
+    with ThreadPoolExecutor(2 if small else 1) as pool:
+        list(pool.map(ran, chosen))
     print(_table(results))
     print(f"\nwritten to {given.out}")
     return int(any(part["status"] != "done" or part["failed"] for part in results["parts"].values()))
@@ -124,7 +127,7 @@ def _result(part: str, budget: float, small: bool, given: argparse.Namespace) ->
                 command, stdout=output, stderr=output, start_new_session=True, env=environment, cwd=ROOT
             )
             try:
-                code: int | None = process.wait(budget + (0 if _injected_seconds(given.inject, part) else GRACE))
+                code: int | None = process.wait(budget)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
@@ -159,7 +162,7 @@ def _run_part(part: str, path: str, seconds: str, given: argparse.Namespace) -> 
     from accelerator_parts.setting import Setting
 
     warnings.simplefilter("ignore")
-    setting = Setting(given.small, time.monotonic() + float(seconds), given.data)
+    setting = Setting(given.small, time.monotonic() + float(seconds) - GRACE, given.data)
     with Path(path).open("a", encoding="utf-8") as file:
         for row in importlib.import_module(f"accelerator_parts.{part}").run(setting):
             file.write(json.dumps(asdict(row), default=str) + "\n")

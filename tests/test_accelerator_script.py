@@ -47,6 +47,7 @@ def test_chosen_parts_share_the_minutes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute on two free cores
 def test_the_small_form_runs_every_part(tmp_path: Path) -> None:
     done = run("--small", "--out", str(tmp_path / "results.json"))
     found = results(tmp_path / "results.json")

@@ -56,16 +56,24 @@ def test_logits_are_those_of_the_cpu(device: torch.device, network: Network) -> 
     assert relative(found.cpu(), expected) < 1e-3
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_a_predictor_gives_the_classes_of_the_cpu(device: torch.device, network: Network, *, fast: bool) -> None:
+def test_a_predictor_gives_the_classes_of_the_cpu(device: torch.device, network: Network) -> None:
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     expected = Predictor(copy.deepcopy(network), LABELS, device="cpu")(image).classes
-    predictor = Predictor(network, LABELS, device=device.type, fast=fast)
+    predictor = Predictor(network, LABELS, device=device.type)
     prediction = predictor(image, confidence=True)
     assert next(predictor.network.parameters()).device.type == device.type
     assert prediction.confidence is not None
-    assert (prediction.classes == expected).mean() > (0.8 if fast else 0.999)
-    assert np.array_equal(predictor(image).classes, prediction.classes) or fast
+    assert (prediction.classes == expected).mean() > 0.999
+    assert (predictor(image).classes == expected).mean() > 0.999
+
+
+def test_fast_prediction_has_nearly_the_logits_of_the_cpu(device: torch.device, network: Network) -> None:
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    predictor = Predictor(copy.deepcopy(network), LABELS, device=device.type, fast=True)
+    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
+        found = predictor.network(images.to(device)).float().cpu()
+    with torch.inference_mode():
+        assert relative(found, network(images)) < 0.1  # the bound of every network in bfloat16
 
 
 def test_a_predictor_takes_cuda_by_itself(cuda: torch.device, network: Network) -> None:
@@ -85,7 +93,7 @@ def test_losses_on_coarse_logits_are_the_plain_ones(device: torch.device, name: 
     expected.backward()
     assert ours.grad is not None
     assert plain.grad is not None
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
     assert relative(ours.grad.cpu(), plain.grad) < 1e-3
 
 
