@@ -201,7 +201,7 @@ def crops(samples: OpenableSamples, crop: tuple[int, int], draws: int, **argumen
     return lambda: [augmented[Draw(index // len(samples), index % len(samples))] for index in range(draws)]
 
 
-class PairInMemory:
+class WholePair:
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
         self._image, self._mask = image, mask
         self.size = mask.shape
@@ -226,8 +226,8 @@ class _Whole:
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.pairs[index]
 
-    def open(self, index: int) -> PairInMemory:
-        return PairInMemory(*self.pairs[index])
+    def open(self, index: int) -> WholePair:
+        return WholePair(*self.pairs[index])
 
 
 # Theirs.

@@ -1,4 +1,4 @@
-"""A clean Folder of small pictures, and one planter per fault: what it puts there, and where a check must find it."""
+"""A clean Folder of small images, and functions that each inject one fault and return where a check must find it."""
 
 import io
 import struct
@@ -72,7 +72,7 @@ class Tree(NamedTuple):
 
 
 def clean_tree(root: Path) -> Tree:
-    """Pictures of soft light and noise with a road, a car, a person and an ignored border; nothing is wrong with them."""
+    """Write a Folder without faults: smooth images with noise, masks with a road, a car, a person and an ignored border."""
     tree = Tree(root)
     for folder in ("images", "masks"):
         for split in COUNTS:
@@ -116,12 +116,12 @@ def _missing_mask(tree: Tree) -> Expected:
     return {"missing_mask": tree.images("train_3")}
 
 
-def _missing_picture(tree: Tree) -> Expected:
+def _missing_image(tree: Tree) -> Expected:
     tree.image("val_2").unlink()
-    return {"missing_picture": tree.masks("val_2")}
+    return {"missing_image": tree.masks("val_2")}
 
 
-def _truncated_picture(tree: Tree) -> Expected:
+def _truncated_image(tree: Tree) -> Expected:
     content = tree.image("train_1").read_bytes()
     tree.image("train_1").write_bytes(content[: len(content) * 2 // 3])
     return {"damaged_file": tree.images("train_1")}
@@ -133,7 +133,7 @@ def _truncated_mask(tree: Tree) -> Expected:
     return {"damaged_file": tree.masks("train_1")}
 
 
-def _no_picture_at_all(tree: Tree) -> Expected:
+def _not_an_image_at_all(tree: Tree) -> Expected:
     tree.image("train_1").write_text("<html>404</html>")
     tree.mask("val_1").write_bytes(b"\x89PNG\r\n\x1a\n")
     return {"damaged_file": tree.images("train_1") | tree.masks("val_1")}
@@ -156,14 +156,14 @@ def _exif(orientation: int) -> Image.Exif:
     return exif
 
 
-def _unturned_mask(tree: Tree) -> Expected:
+def _unrotated_mask(tree: Tree) -> Expected:
     Image.fromarray(photo(50)).save(tree.image("train_5"), exif=_exif(6))
-    return {"turned_mask": tree.masks("train_5")}
+    return {"rotated_mask": tree.masks("train_5")}
 
 
-def _turned_without_tag(tree: Tree) -> Expected:
+def _rotated_without_tag(tree: Tree) -> Expected:
     tree.store("train_5", np.rot90(tree.stored("train_5")))
-    return {"turned_mask": tree.masks("train_5")}
+    return {"rotated_mask": tree.masks("train_5")}
 
 
 def _square_with_tag(tree: Tree) -> Expected:
@@ -295,7 +295,7 @@ def _ids_in_three_channels(tree: Tree) -> Expected:
     return {"rgb_mask": tree.masks("train_3")}
 
 
-def _one_colour_too_many(tree: Tree) -> Expected:
+def _one_color_too_many(tree: Tree) -> Expected:
     _as_colors(tree)
     painted = tree.stored("train_4").copy()
     painted[:5, :5] = 255, 255, 0
@@ -339,9 +339,9 @@ def _sixteen_bits(tree: Tree) -> Expected:
 
 
 def _palette(tree: Tree) -> Expected:
-    picture = Image.fromarray(tree.stored("val_5"))
-    picture.putpalette([7 * index % 256 for index in range(768)])
-    picture.save(tree.mask("val_5"))
+    image = Image.fromarray(tree.stored("val_5"))
+    image.putpalette([7 * index % 256 for index in range(768)])
+    image.save(tree.mask("val_5"))
     return {"palette_mask": tree.masks("val_5")}
 
 
@@ -356,10 +356,10 @@ def _never_seen_in_train(tree: Tree) -> Expected:
 
 
 def _nearly_empty(tree: Tree) -> Expected:
-    unlabelled = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    unlabelled[3, :9] = 1
-    unlabelled[4, :9] = 2
-    tree.store("train_9", unlabelled)
+    unlabeled = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    unlabeled[3, :9] = 1
+    unlabeled[4, :9] = 2
+    tree.store("train_9", unlabeled)
     one_class = np.zeros((HEIGHT, WIDTH), np.uint8)
     one_class[2, :2] = 1
     tree.store("train_10", one_class)
@@ -371,79 +371,79 @@ def _all_ignored(tree: Tree) -> Expected:
     return {"all_ignored": tree.masks("train_9")}
 
 
-def _same_picture(tree: Tree) -> Expected:
+def _duplicate_image(tree: Tree) -> Expected:
     tree.image("val_1").write_bytes(tree.image("train_2").read_bytes())
-    return {"same_picture": tree.images("val_1")}
+    return {"duplicate_image": tree.images("val_1")}
 
 
 def _re_encoded(tree: Tree) -> Expected:
     Image.open(tree.image("train_2")).save(tree.image("val_1"), quality=50)
-    return {"similar_picture": tree.images("val_1")}
+    return {"near_duplicate_image": tree.images("val_1")}
 
 
 def _resized(tree: Tree) -> Expected:
-    with Image.open(tree.image("train_2")) as picture:
-        picture.resize((WIDTH * 2, HEIGHT * 2)).save(tree.image("val_1"))
+    with Image.open(tree.image("train_2")) as image:
+        image.resize((WIDTH * 2, HEIGHT * 2)).save(tree.image("val_1"))
     tree.store("val_1", drawing(61, (HEIGHT * 2, WIDTH * 2)))
-    return {"similar_picture": tree.images("val_1")}
+    return {"near_duplicate_image": tree.images("val_1")}
 
 
 def _brightened(tree: Tree) -> Expected:
-    with Image.open(tree.image("train_2")) as picture:
-        ImageEnhance.Brightness(picture).enhance(1.12).save(tree.image("val_1"))
-    return {"similar_picture": tree.images("val_1")}
+    with Image.open(tree.image("train_2")) as image:
+        ImageEnhance.Brightness(image).enhance(1.12).save(tree.image("val_1"))
+    return {"near_duplicate_image": tree.images("val_1")}
 
 
-def _unusual_pictures(tree: Tree) -> Expected:
-    grey = photo(70)[..., 0]
-    Image.fromarray(grey).save(tree.image("train_0"))
+def _unusual_images(tree: Tree) -> Expected:
+    gray = photo(70)[..., 0]
+    Image.fromarray(gray).save(tree.image("train_0"))
     Image.fromarray(photo(71)).convert("CMYK").save(tree.image("train_1"))
     paths = [tree.image("train_0"), tree.image("train_1")]
     opaque = np.dstack([photo(72), np.full((HEIGHT, WIDTH), 200, np.uint8)])
-    for name, picture in (("train_2", photo(73)[..., 0].astype(np.uint16) * 257), ("train_3", opaque)):
+    for name, pixels in (("train_2", photo(73)[..., 0].astype(np.uint16) * 257), ("train_3", opaque)):
         tree.image(name).unlink()
         paths.append(tree.image(name).with_suffix(".png"))
-        Image.fromarray(picture).save(paths[-1])
+        Image.fromarray(pixels).save(paths[-1])
     tree.image("train_4").unlink()
     paths.append(tree.image("train_4").with_suffix(".png"))
     cv2.imwrite(str(paths[-1]), photo(74).astype(np.uint16) * 257)
-    return {"unusual_picture": tree.shown(*paths)}
+    return {"unusual_image": tree.shown(*paths)}
 
 
 def _twelve_bits(tree: Tree) -> Expected:
     tree.image("train_2").unlink()
     path = tree.image("train_2").with_suffix(".png")
     Image.fromarray(photo(75)[..., 0].astype(np.uint16) * 15).save(path)
-    return {"dark_picture": tree.shown(path), "unusual_picture": tree.shown(path)}
+    return {"dark_image": tree.shown(path), "unusual_image": tree.shown(path)}
 
 
 def _huge(tree: Tree) -> Expected:
-    picture = tree.image("train_2").with_suffix(".png")
+    image = tree.image("train_2").with_suffix(".png")
     tree.image("train_2").unlink()
-    picture.write_bytes(huge_png())
+    image.write_bytes(huge_png())
     tree.mask("val_0").write_bytes(huge_png())
-    return {"oversized_file": tree.shown(picture, tree.mask("val_0"))}
+    return {"oversized_file": tree.shown(image, tree.mask("val_0"))}
 
 
-def _twins(tree: Tree) -> Expected:
-    twin = tree.image("train_2")
-    twin.with_suffix(".JPG").write_bytes(twin.read_bytes())
-    grey = tree.mask("val_1").with_suffix(".tif")
-    Image.open(tree.mask("val_1")).save(grey)
-    return {"two_of_one_name": tree.shown(twin, grey)}
+def _same_names(tree: Tree) -> Expected:
+    image = tree.image("train_2")
+    image.with_suffix(".JPG").write_bytes(image.read_bytes())
+    mask = tree.mask("val_1").with_suffix(".tif")
+    Image.open(tree.mask("val_1")).save(mask)
+    return {"duplicate_name": tree.shown(image, mask)}
 
 
 def _other_case(tree: Tree) -> Expected:
     renamed = tree.mask("train_2").with_name("TRAIN_2.png")
     tree.mask("train_2").rename(renamed)
-    return {"names_differ": tree.shown(renamed)}
+    return {"mismatched_names": tree.shown(renamed)}
 
 
 def _added_to_names(tree: Tree) -> Expected:
     renamed = [
         tree.mask(name).rename(tree.mask(name).with_stem(f"{name}_mask")) for name in ("val_0", "val_1", "val_2")
     ]
-    return {"names_differ": tree.shown(*renamed)}
+    return {"mismatched_names": tree.shown(*renamed)}
 
 
 def _float_mask(tree: Tree) -> Expected:
@@ -453,24 +453,24 @@ def _float_mask(tree: Tree) -> Expected:
     return {"float_mask": tree.shown(path)}
 
 
-def _float_picture(tree: Tree) -> Expected:
+def _float_image(tree: Tree) -> Expected:
     path = tree.image("train_2").with_suffix(".tif")
     Image.fromarray(photo(76)[..., 0].astype(np.float32)).save(path)
     tree.image("train_2").unlink()
-    return {"float_picture": tree.shown(path)}
+    return {"float_image": tree.shown(path)}
 
 
 def _swapped(tree: Tree) -> Expected:
-    picture = tree.image("train_2").with_suffix(".png")
-    Image.fromarray(tree.stored("train_2")).convert("RGB").save(picture)
+    image = tree.image("train_2").with_suffix(".png")
+    Image.fromarray(tree.stored("train_2")).convert("RGB").save(image)
     tree.store("train_2", np.asarray(Image.open(tree.image("train_2"))))
     tree.image("train_2").unlink()
-    return {"picture_is_a_mask": tree.shown(picture), "mask_is_a_picture": tree.masks("train_2")}
+    return {"image_looks_like_mask": tree.shown(image), "mask_looks_like_photo": tree.masks("train_2")}
 
 
 def _blank(tree: Tree) -> Expected:
     Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(tree.image("train_2"))
-    return {"blank_picture": tree.images("train_2")}
+    return {"blank_image": tree.images("train_2")}
 
 
 def _no_table(tree: Tree) -> Expected:
@@ -507,7 +507,7 @@ def _valid(tree: Tree) -> Expected:
     return {"missing_split": set()}
 
 
-def _lists_of_pictures_alone(tree: Tree) -> Expected:
+def _lists_of_images_alone(tree: Tree) -> Expected:
     for split in COUNTS:
         names = [name for name in tree.names() if name.startswith(split)]
         (tree.root / f"{split}.txt").write_text("".join(f"images/{split}/{name}.jpg\n" for name in names))
@@ -520,15 +520,15 @@ def _no_split(tree: Tree) -> Expected:
     return {"no_split": set()}
 
 
-def _folder_without_pictures(tree: Tree) -> Expected:
+def _folder_without_images(tree: Tree) -> Expected:
     (tree.root / "images/test").mkdir()
     (tree.root / "masks/test").mkdir()
     return {"unlistable_split": set()}
 
 
-_PLANTERS = (
-    *(_missing_mask, _missing_picture, _truncated_picture, _truncated_mask, _no_picture_at_all, _empty_files),
-    *(_other_size, _unturned_mask, _turned_without_tag, _square_with_tag, _upside_down_tag, _jpeg_mask),
+_INJECTORS = (
+    *(_missing_mask, _missing_image, _truncated_image, _truncated_mask, _not_an_image_at_all, _empty_files),
+    *(_other_size, _unrotated_mask, _rotated_without_tag, _square_with_tag, _upside_down_tag, _jpeg_mask),
     *(
         _antialiased,
         _antialiased_colors,
@@ -539,11 +539,20 @@ _PLANTERS = (
         _some_binary,
     ),
     *(_shifted, _ade_style, _one_id_too_many, _unknown_ids, _ignore_not_declared, _rgb, _ids_in_three_channels),
-    *(_one_colour_too_many, _rgba_bitmask, _rgba_colors, _label_ids, _sixteen_bit_ids, _instance_ids, _sixteen_bits),
-    *(_palette, _never_seen, _never_seen_in_train, _nearly_empty, _all_ignored, _same_picture, _re_encoded, _resized),
-    *(_brightened, _unusual_pictures, _twelve_bits, _huge, _twins, _other_case, _added_to_names, _float_mask),
+    *(_one_color_too_many, _rgba_bitmask, _rgba_colors, _label_ids, _sixteen_bit_ids, _instance_ids, _sixteen_bits),
     *(
-        _float_picture,
+        _palette,
+        _never_seen,
+        _never_seen_in_train,
+        _nearly_empty,
+        _all_ignored,
+        _duplicate_image,
+        _re_encoded,
+        _resized,
+    ),
+    *(_brightened, _unusual_images, _twelve_bits, _huge, _same_names, _other_case, _added_to_names, _float_mask),
+    *(
+        _float_image,
         _swapped,
         _blank,
         _no_table,
@@ -552,16 +561,16 @@ _PLANTERS = (
         _no_val,
         _valid,
         _no_split,
-        _folder_without_pictures,
-        _lists_of_pictures_alone,
+        _folder_without_images,
+        _lists_of_images_alone,
     ),
     _no_table_and_no_readable_mask,
 )
-PLANTERS: dict[str, Callable[[Tree], Expected]] = {plant.__name__.removeprefix("_"): plant for plant in _PLANTERS}
+INJECTORS: dict[str, Callable[[Tree], Expected]] = {inject.__name__.removeprefix("_"): inject for inject in _INJECTORS}
 
 
-def jpeg_bytes(picture: np.ndarray, quality: int = 90) -> bytes:
-    """A picture as JPEG."""
+def jpeg_bytes(image: np.ndarray, quality: int = 90) -> bytes:
+    """Encode an image as JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from planting import PLANTERS, Tree, clean_tree
+from injected_faults import INJECTORS, Tree, clean_tree
 
 from imageseg.checking.faults.table import FAULTS
 from imageseg.cli import main
@@ -55,25 +55,23 @@ def test_the_commands_lead_from_a_folder_to_a_trained_network(tree: Tree, capsys
     assert "no_label_table" in capsys.readouterr().out
     assert (tree.root / "labels.yaml").is_file()
     assert main(second) == 0
-    assert (
-        capsys.readouterr().out == "Folder in data/custom: clean, 18 pictures, 18 masks, 3 classes (12 train, 6 val)\n"
-    )
+    assert capsys.readouterr().out == "Folder in data/custom: clean, 18 images, 18 masks, 3 classes (12 train, 6 val)\n"
     assert main([*train, *QUICK]) == 0
     assert "val mIoU" in capsys.readouterr().out
 
 
-def test_the_starred_faults_are_those_that_a_table_mends(tmp_path: Path) -> None:
+def test_the_starred_faults_are_those_that_a_table_fixes(tmp_path: Path) -> None:
     from imageseg.checking.faults.table import findings
     from imageseg.checking.scan import scan
     from imageseg.datasets import build_dataset
 
     rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| `")]
     starred = {code for row in rows if row[3].rstrip().endswith("*") for code in re.findall(r"`(\w+)`", row[1])}
-    mendable = set()
+    fixable = set()
     pattern = clean_tree(tmp_path / "clean")
-    for name, plant in PLANTERS.items():
+    for name, inject in INJECTORS.items():
         tree = Tree(Path(shutil.copytree(pattern.root, tmp_path / name)))
-        plant(tree)
+        inject(tree)
         found = findings(scan(build_dataset("Folder", tree.root), workers=1))
-        mendable |= {finding.code for finding in found if finding.mendable}
-    assert starred == mendable
+        fixable |= {finding.code for finding in found if finding.fixable}
+    assert starred == fixable

@@ -1,4 +1,4 @@
-"""What a fault says when it is found: how bad it is, where, what it means and what mends it."""
+"""A finding: one kind of fault, its severity, the files that have it, what it means and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 
 class Severity(StrEnum):
-    """Worst first."""
+    """Severity of a finding, worst first."""
 
     ERROR = "error"
-    """Training would be wrong, or would stop."""
+    """Training would be wrong or would stop."""
     WARNING = "warning"
     """Probably a mistake."""
     NOTE = "note"
@@ -29,47 +29,47 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault over all files that have it.
+    """One kind of fault, with all files that have it.
 
     Attributes:
-        code: the fault's name, such as ``missing_mask``.
-        severity: how bad it is.
-        places: every file that has it; empty where it concerns no single file.
-        meaning: one or two sentences: what was found and what it would do.
-        mend: what to do about it.
-        mendable: whether a label table that ``--fix-config`` writes mends it.
+        code: Name of the fault, such as ``missing_mask``.
+        severity: Severity of the fault.
+        places: Files that have the fault; the dataset's root if it concerns no single file.
+        meaning: What was found and why it matters, in one or two sentences.
+        fix: What to do, in the imperative.
+        fixable: Whether the label table that ``--fix-config`` writes fixes it.
     """
 
     code: str
     severity: Severity
     places: tuple[Place, ...]
     meaning: str
-    mend: str
-    mendable: bool = False
+    fix: str
+    fixable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as ``--json`` prints them."""
+        """Return plain values, as ``--json`` prints them."""
         return {
             "code": self.code,
             "severity": str(self.severity),
             "count": len(self.places),
             "meaning": self.meaning,
-            "mend": self.mend,
-            "mendable": self.mendable,
+            "fix": self.fix,
+            "fixable": self.fixable,
             "files": [{"path": str(place.path), "detail": place.detail} for place in self.places],
         }
 
 
-def error(places: Sequence[Place], *, meaning: str, mend: str, mendable: bool = False) -> Finding | None:
-    """A finding at these places; none where there are none. The table of faults gives it its code."""
-    return Finding("", Severity.ERROR, tuple(places), meaning, mend, mendable) if places else None
+def error(places: Sequence[Place], *, meaning: str, fix: str, fixable: bool = False) -> Finding | None:
+    """Return an error at these places, or None if there are none. The table of faults fills in the code."""
+    return Finding("", Severity.ERROR, tuple(places), meaning, fix, fixable) if places else None
 
 
-def warning(places: Sequence[Place], *, meaning: str, mend: str, mendable: bool = False) -> Finding | None:
-    """As ``error``."""
-    return Finding("", Severity.WARNING, tuple(places), meaning, mend, mendable) if places else None
+def warning(places: Sequence[Place], *, meaning: str, fix: str, fixable: bool = False) -> Finding | None:
+    """Return a warning at these places, or None if there are none."""
+    return Finding("", Severity.WARNING, tuple(places), meaning, fix, fixable) if places else None
 
 
-def note(places: Sequence[Place], *, meaning: str, mend: str) -> Finding | None:
-    """As ``error``."""
-    return Finding("", Severity.NOTE, tuple(places), meaning, mend) if places else None
+def note(places: Sequence[Place], *, meaning: str, fix: str) -> Finding | None:
+    """Return a note at these places, or None if there are none."""
+    return Finding("", Severity.NOTE, tuple(places), meaning, fix) if places else None

@@ -1,4 +1,4 @@
-"""What the pixels of a mask say without its label table: which values, how many, and whether they sit on borders only."""
+"""Facts about the pixels of one mask that need no label table: its values, their frequencies and their neighborhoods."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+Color = tuple[int, int, int]
 Values = npt.NDArray[Any]
 
-MOST_VALUES = 300
-"""More different values than any label table can hold: the rest are counted, not kept."""
+MAX_VALUES = 300
+"""Number of values kept per mask, more than any label table declares; further values are only counted."""
 
-_SQUARE = np.ones((3, 3), np.uint8)
+_NEIGHBORHOOD = np.ones((3, 3), np.uint8)
 
 
 class ValueFacts(NamedTuple):
     """One stored value in one mask."""
 
     value: int
-    """The id, or the colour as ``red << 16 | green << 8 | blue``."""
+    """Stored id, or RGB color as a single integer (see ``rgb_to_int``)."""
     pixels: int
     inner: int
-    """Pixels whose 3 x 3 surroundings hold nothing else; none for lines of one or two pixels."""
+    """Number of its pixels whose 3 x 3 neighborhood holds no other value; 0 for lines of one or two pixels width."""
     between: int
-    """Pixels that touch both a lower and a higher value, as every pixel of a smoothed border does."""
+    """Number of its pixels that touch both a lower and a higher value, as every pixel of an interpolated border does."""
 
     @property
     def is_thin(self) -> bool:
@@ -34,7 +35,7 @@ class ValueFacts(NamedTuple):
 
     @property
     def is_blend(self) -> bool:
-        """Whether it looks like the average of its neighbours: thin, with a lower value on one side, a higher on the other."""
+        """Whether the value looks interpolated: thin, with a lower value on one side and a higher one on the other."""
         return self.is_thin and 2 * self.between >= self.pixels
 
 
@@ -42,26 +43,27 @@ class PixelFacts(NamedTuple):
     """All values of one mask."""
 
     values: tuple[ValueFacts, ...]
-    """The most frequent ``MOST_VALUES``, by value."""
+    """The ``MAX_VALUES`` most frequent values, sorted by value."""
     distinct: int
+    """Number of different values."""
     flat: float
-    """The share of pixels whose 3 x 3 surroundings are of one value: near 1 in masks, near 0 in photos."""
+    """Share of pixels whose 3 x 3 neighborhood holds one value: near 1 in masks, near 0 in photos."""
     blended: float
-    """Of the pixels at a border, the share that lies between a lower and a higher value."""
+    """Share of border pixels that lie between a lower and a higher value."""
     touching: frozenset[tuple[int, int]]
-    """Which values lie side by side, lower first; kept where there are at most four values."""
+    """Pairs of adjacent values, lower first; recorded only for masks of at most four values."""
 
 
 def pixel_facts(stored: Values) -> PixelFacts:
-    """Counts the values of a mask: (H, W) integers, or (H, W, 3) uint8 colours."""
-    lowest, highest = _extremes(stored)
+    """Count the values of a mask of (H, W) integer ids or (H, W, 3) uint8 colors."""
+    lowest, highest = _local_extremes(stored)
     between = (lowest < stored) & (stored < highest)
     border = lowest != highest
     if stored.ndim == 3:
-        between, border, stored = np.any(between, axis=2), np.any(border, axis=2), packed(stored)
-    values, pixels = _counts(stored)
-    inner, blends = _counts_of(stored[~border], values), _counts_of(stored[between], values)
-    kept = np.sort(np.argsort(pixels, kind="stable")[::-1][:MOST_VALUES])
+        between, border, stored = np.any(between, axis=2), np.any(border, axis=2), rgb_array_to_ints(stored)
+    values, pixels = _count(stored)
+    inner, blends = _count_of(stored[~border], values), _count_of(stored[between], values)
+    kept = np.sort(np.argsort(pixels, kind="stable")[::-1][:MAX_VALUES])
     rows = zip(values[kept], pixels[kept], inner[kept], blends[kept], strict=True)
     return PixelFacts(
         tuple(ValueFacts(*map(int, row)) for row in rows),
@@ -72,32 +74,39 @@ def pixel_facts(stored: Values) -> PixelFacts:
     )
 
 
-def flatness(grey: npt.NDArray[np.uint8]) -> float:
-    """The share of pixels of an (H, W) grey picture whose 3 x 3 surroundings are of one value."""
-    lowest, highest = _extremes(grey)
+def flatness(gray: npt.NDArray[np.uint8]) -> float:
+    """Return the share of pixels of an (H, W) gray image whose 3 x 3 neighborhood holds one value."""
+    lowest, highest = _local_extremes(gray)
     return float((lowest == highest).mean())
 
 
-def packed(colors: Values) -> npt.NDArray[np.int32]:
-    """(H, W, 3) colours as (H, W) single numbers, red uppermost."""
+def rgb_to_int(color: Color) -> int:
+    """Return an RGB color as one integer: ``red << 16 | green << 8 | blue``."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def int_to_rgb(value: int) -> Color:
+    """Return the RGB color that ``rgb_to_int`` turned into this integer."""
+    return value >> 16, value >> 8 & 255, value & 255
+
+
+def rgb_array_to_ints(colors: Values) -> npt.NDArray[np.int32]:
+    """Return (H, W, 3) RGB colors as (H, W) integers, each as ``rgb_to_int`` gives it."""
     red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    together: npt.NDArray[np.int32] = red << 16 | green << 8 | blue
-    return together
+    ints: npt.NDArray[np.int32] = red << 16 | green << 8 | blue
+    return ints
 
 
-def unpacked(color: int) -> tuple[int, int, int]:
-    """The colour of a packed number."""
-    return color >> 16, color >> 8 & 255, color & 255
+def _local_extremes(stored: Values) -> tuple[Values, Values]:
+    """Return the lowest and the highest value in the 3 x 3 neighborhood of each pixel, channel by channel."""
+    # OpenCV erodes no 32-bit integers; every id that a label table can declare is exact as float64.
+    supported = stored if stored.dtype in (np.uint8, np.uint16) else stored.astype(np.float64)
+    return cv2.erode(supported, _NEIGHBORHOOD), cv2.dilate(supported, _NEIGHBORHOOD)
 
 
-def _extremes(stored: Values) -> tuple[Values, Values]:
-    """The lowest and highest value in the 3 x 3 surroundings of each pixel, channel by channel."""
-    # OpenCV knows no 32-bit integers here; all ids that can be declared, and then some, are exact as float64.
-    plain = stored if stored.dtype in (np.uint8, np.uint16) else stored.astype(np.float64)
-    return cv2.erode(plain, _SQUARE), cv2.dilate(plain, _SQUARE)
-
-
-def _counts(stored: Values) -> tuple[Values, Values]:
+def _count(stored: Values) -> tuple[Values, Values]:
+    """Return the sorted values of an array and the number of times each occurs."""
     if stored.dtype not in (np.uint8, np.uint16):
         return np.unique(stored, return_counts=True)
     counts = np.bincount(stored.ravel(), minlength=1)
@@ -105,11 +114,11 @@ def _counts(stored: Values) -> tuple[Values, Values]:
     return values, counts[values]
 
 
-def _counts_of(part: Values, values: Values) -> Values:
-    """How often each of ``values`` (sorted, and holding all of ``part``) is in ``part``."""
-    there, counts = _counts(part)
+def _count_of(part: Values, values: Values) -> Values:
+    """Return how often each of ``values`` (sorted, a superset of those in ``part``) occurs in ``part``."""
+    present, counts = _count(part)
     found = np.zeros(len(values), np.int64)
-    found[np.searchsorted(values, there)] = counts
+    found[np.searchsorted(values, present)] = counts
     return found
 
 

@@ -1,4 +1,4 @@
-"""imageseg check: find the faults of a dataset's files before a training does."""
+"""imageseg check: find the faults of a dataset's files before training does."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Scans, reports, and writes the label table that is asked for.
+    """Scan the dataset, print the report and write the label table if requested.
 
     Returns:
-        0, or 1 where there are errors.
+        Exit code: 0, or 1 if there are errors.
     """
     parser = DatasetParser(
         prog="imageseg check",
-        description="Reads every picture and mask of a dataset and says what is wrong with them, in which files, and what to\n"
-        "do. Exit code 1 on errors; warnings and notes alone give 0.",
+        description="Read every image and mask of a dataset and report what is wrong, in which files, and how to fix it.\n"
+        "The exit code is 1 if there are errors; warnings and notes alone give 0.",
     )
-    parser.add_argument("--split", action="append", default=[], help="check this one only; may be given more than once")
-    parser.add_argument("--json", action="store_true", help="one JSON object with every file on standard output")
     parser.add_argument(
-        "--fix-config", metavar="FILE", help="write the label table (labels.yaml) that mends what a table can mend"
+        "--split", action="append", default=[], help="split to check (default: all); can be given several times"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object that lists every file")
+    parser.add_argument(
+        "--fix-config", metavar="FILE", help="file for a label table (labels.yaml) that fixes what a table can fix"
     )
     parser.add_workers()
     given, dataset = parser.parse(arguments)
@@ -44,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
 
     target = Path(given.fix_config) if given.fix_config else None
     if target is not None and target.exists():
-        raise InputError(f"{target}: is there already; --fix-config overwrites nothing, so pass another name")
+        raise InputError(f"{target}: already exists and --fix-config overwrites nothing; pass another name")
     with file_progress("check") as progress:
         scanned = scan(dataset, given.split, workers=given.workers, progress=progress)
     found = findings(scanned)
@@ -56,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(to_dict(scanned, found, written=written)))
     else:
-        again = shlex.join(["imageseg", "check", *_without_output(arguments)])
+        again = shlex.join(["imageseg", "check", *_without_fix_config(arguments)])
         print_report(scanned, found, Commands(again, _training(scanned, given.dataset_flags)), written=written)
     if target is not None and written is None:
         print(f"{target}: not written; {_why_no_table(scanned)}", file=sys.stderr)
@@ -64,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _training(scan: Scan, flags: Sequence[str]) -> str:
-    """The command that trains on the same data: the dataset's flags are those of train's section ``data``."""
+    """Return the command that trains on the same data; the dataset's flags are in the section ``data`` there."""
     data = [f"--data.{word.removeprefix('--')}" if word.startswith("--") else word for word in flags]
     return shlex.join(
         ["imageseg", "train", "--use", scan.name, "--model", "DeepLabv3_plus", "--data.root", str(scan.root), *data]
@@ -73,14 +75,14 @@ def _training(scan: Scan, flags: Sequence[str]) -> str:
 
 def _why_no_table(scan: Scan) -> str:
     if not scan.own_masks:
-        return f"nothing here can be mended by configuration: the label table of {scan.name} is fixed"
+        return f"the label table of {scan.name} is fixed, so that no configuration can fix these findings"
     if scan.label_error:
-        return "no mask can be read yet, so that nobody knows what it should declare"
-    return "nothing here can be mended by a label table"
+        return "no mask can be read yet, so that it is unknown what a label table should declare"
+    return "there is nothing that a label table can fix"
 
 
-def _without_output(arguments: Sequence[str]) -> list[str]:
-    """The arguments of the same check, without what was written the first time."""
+def _without_fix_config(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of the same check, without the file to write."""
     kept, skip = [], False
     for word in arguments:
         if not skip and not word.startswith("--fix-config"):

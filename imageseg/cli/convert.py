@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "file", help="weights: .pth, .pt, .bin, .ckpt or .safetensors, or a folder written by save_pretrained"
     )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="checkpoint to write")
     parser.add_argument("--model", help="network of imageseg (default: recognized by the file's tensor names)")
     parser.add_argument(
         "--num_classes",

@@ -10,7 +10,7 @@ from imageseg.scoring.scores import mean
 
 
 def cityscapes_extra(counts: ConfusionCounts) -> dict[str, float | dict[str, float]]:
-    """Category IoU, and with instances iIoU, of counts over the 19 classes; nothing for other numbers of classes."""
+    """Compute category IoU and, if instances were counted, iIoU; empty unless there are exactly 19 classes."""
     if len(counts.matrix) != len(LABEL_IDS):
         return {}
     by_category = {name: _category_iou(counts, members) for name, members in CATEGORIES.items()}

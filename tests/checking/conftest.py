@@ -1,10 +1,10 @@
-"""A clean tree to plant faults in."""
+"""A clean tree to inject faults in."""
 
 import shutil
 from pathlib import Path
 
 import pytest
-from planting import Tree, clean_tree
+from injected_faults import Tree, clean_tree
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Facts about files: what is read from headers, what from pixels, and that nothing a file holds raises."""
+"""Facts about files: from headers and pixels; whatever a file contains, nothing is raised."""
 
 import random
 import struct
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from injected_faults import drawing, huge_png, jpeg_bytes, photo
 from PIL import Image
-from planting import drawing, huge_png, jpeg_bytes, photo
 
-from imageseg.checking.file_facts import Header, facts_of, mask_facts, picture_facts
+from imageseg.checking.file_facts import Header, facts_of, image_facts, mask_facts
 from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.images import read_image, read_mask
@@ -26,9 +26,9 @@ def exif(orientation: int) -> Image.Exif:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_sizes_are_those_that_read_image_gives(orientation: int, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     Image.fromarray(photo(1)).save(path, exif=exif(orientation))
-    facts = picture_facts(path)
+    facts = image_facts(path)
     assert facts.header.size == (48, 64)
     assert facts.header.upright == read_image(path).shape[:2]
     assert facts.header.orientation == orientation
@@ -36,53 +36,59 @@ def test_sizes_are_those_that_read_image_gives(orientation: int, suffix: str, tm
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_the_thumbnail_is_upright(suffix: str, tmp_path: Path) -> None:
-    pictures = []
+    hashes = []
     upright = Image.fromarray(photo(2, (64, 64)))
     turns = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180}
     for orientation, turn in turns.items():
         path = tmp_path / f"{orientation}{suffix}"
         upright.transpose(turn).save(path, exif=exif(orientation), quality=100)
-        pictures.append(picture_facts(path).fingerprint)
+        hashes.append(image_facts(path).perceptual_hash)
     upright.save(tmp_path / f"upright{suffix}", quality=100)
-    expected = picture_facts(tmp_path / f"upright{suffix}").fingerprint
+    expected = image_facts(tmp_path / f"upright{suffix}").perceptual_hash
     assert expected is not None
-    for found in pictures:
+    for found in hashes:
         assert found is not None
         difference = np.frombuffer(found.thumbnail, np.uint8).astype(int) - np.frombuffer(expected.thumbnail, np.uint8)
         assert np.abs(difference).max() <= 4
 
 
 @pytest.mark.parametrize(
-    ("content", "error"),
+    ("content", "image_error", "mask_error"),
     [
-        (b"", "has no bytes"),
-        (b"<html>", "is not a picture in a known format"),
-        (jpeg_bytes(photo(1))[:900], "cannot be read as a picture (image file is truncated"),
-        (None, "no such file"),
+        (b"", "has no bytes", "has no bytes"),
+        (b"<html>", "is not an image in a known format", "is not an image in a known format"),
+        (
+            jpeg_bytes(photo(1))[:900],
+            "cannot be read as an image (image file is truncated",
+            "cannot be read as a picture (image file is truncated",  # read_mask's own words
+        ),
+        (None, "no such file", "no such file"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line(content: bytes | None, error: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_has_an_error_of_one_line(
+    content: bytes | None, image_error: str, mask_error: str, tmp_path: Path
+) -> None:
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-    for facts in (picture_facts(path), mask_facts(path, read_mask)):
+    for facts, error in ((image_facts(path), image_error), (mask_facts(path, read_mask), mask_error)):
         assert facts.error.startswith(error)
         assert str(path) not in facts.error
         assert "\n" not in facts.error
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
-    assert picture_facts(tmp_path).error == "is a folder, not a picture"
+def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
+    assert image_facts(tmp_path).error == "is a folder, not an image"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
 def test_no_damage_raises(suffix: str, tmp_path: Path) -> None:
-    """Cut and overwritten files: told exactly where ``read_image`` refuses."""
+    """Cut and overwritten files: an error exactly if ``read_image`` raises one."""
     path = tmp_path / f"a{suffix}"
     Image.fromarray(photo(4)).save(path)
-    whole, draw = path.read_bytes(), random.Random(0)
+    content, draw = path.read_bytes(), random.Random(0)
     for _ in range(40):
-        damaged = bytearray(whole[: draw.randrange(len(whole)) + 1])
+        damaged = bytearray(content[: draw.randrange(len(content)) + 1])
         for _ in range(draw.randrange(6)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         path.write_bytes(bytes(damaged))
@@ -90,17 +96,17 @@ def test_no_damage_raises(suffix: str, tmp_path: Path) -> None:
         assert facts.mask is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's of damaged TIFFs
-            if facts.picture.error:
+            if facts.image.error:
                 with pytest.raises(InputError):
                     read_image(path)
             else:
                 read_image(path)
 
 
-def test_a_huge_picture_is_known_by_its_header(tmp_path: Path) -> None:
+def test_only_the_header_of_a_huge_image_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(huge_png())
-    facts = picture_facts(path)
+    facts = image_facts(path)
     assert facts.header == Header(
         path.stat().st_size, "PNG", "RGB" if facts.header.mode == "RGB" else "L", 60_000, 60_000
     )
@@ -118,28 +124,28 @@ def test_a_mask_is_read_by_its_dataset(tmp_path: Path) -> None:
     assert facts.size == (48, 64)
 
 
-def test_a_picture_without_mask_has_facts_too(tmp_path: Path) -> None:
+def test_an_image_without_a_mask_has_facts_too(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg_bytes(photo(1)))
     assert facts_of(Pair(path, None, "a"), read_mask).mask is None
 
 
-def test_sixteen_bits_of_colour_are_seen(tmp_path: Path) -> None:
+def test_sixteen_bit_color_is_recognized(tmp_path: Path) -> None:
     import cv2
 
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), photo(1).astype(np.uint16) * 257)
-    assert picture_facts(path).header.mode == "16-bit RGB"
+    assert image_facts(path).header.mode == "16-bit RGB"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
-def test_the_palette_of_the_values_that_occur(suffix: str, tmp_path: Path) -> None:
+def test_the_palette_contains_the_values_that_occur(suffix: str, tmp_path: Path) -> None:
     stored = np.zeros((8, 9), np.uint8)
     stored[2:5] = 7
-    picture = Image.fromarray(stored)
-    picture.putpalette([value % 256 for value in range(3, 771)])  # value v has (3v + 3, 3v + 4, 3v + 5)
+    image = Image.fromarray(stored)
+    image.putpalette([value % 256 for value in range(3, 771)])  # value v has (3v + 3, 3v + 4, 3v + 5)
     path = tmp_path / f"mask{suffix}"
-    picture.save(path)
+    image.save(path)
     facts = mask_facts(path, read_mask)
     assert facts.palette == ((0, (3, 4, 5)), (7, (24, 25, 26)))
     Image.fromarray(stored).save(path)

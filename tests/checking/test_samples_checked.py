@@ -1,4 +1,4 @@
-"""The check on real pictures: clean sets stay clean, and the encodings that people really meet are understood."""
+"""The check on real images: clean datasets have no findings, and common encodings are recognized."""
 
 import shutil
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.samples
 
 
 def arranged(root: Path, images: Iterable[Path], masks: Iterable[Path]) -> Path:
-    """A Folder whose first picture is val and whose others are train."""
+    """Copy files into a Folder; the first image is val, the others are train."""
     for index, pair in enumerate(zip(sorted(images), sorted(masks), strict=True)):
         for kind, path in zip(("images", "masks"), pair, strict=True):
             folder = root / kind / ("train" if index else "val")
@@ -36,13 +36,13 @@ def scanned(root: Path, name: str = "Folder") -> Scan:
 
 
 def serious(root: Path) -> list[Finding]:
-    """Errors and warnings; of a handful of pictures, train can hardly show every class."""
+    """Errors and warnings, without the class that a handful of images in train cannot show."""
     found = [finding for finding in findings(scanned(root)) if finding.severity is not Severity.NOTE]
     return [finding for finding in found if finding.code != "class_not_in_train"]
 
 
 def proposed(root: Path) -> LabelSpace:
-    """The proposed table, after it was put in its place and the check was clean with it."""
+    """The proposed table, after it was written to the root and the check found nothing with it."""
     checked = scanned(root)
     text = labels_text(checked, findings(checked))
     assert text is not None
@@ -64,7 +64,7 @@ def test_pet_trimaps_start_at_one_and_their_border_is_ignored(samples: Path, tmp
     (root / "labels.yaml").write_text(yaml.safe_dump({"labels": rows}))
     (shifted,) = serious(root)
     assert (shifted.code, len(shifted.places)) == ("shifted_ids", 5)
-    assert "3 lies between the two others" in shifted.meaning
+    assert "3 separates the two others" in shifted.meaning
     assert [label.values for label in proposed(root).labels] == [(1,), (2,), (3,)]
     (root / "labels.yaml").unlink()
     labels = proposed(root)
@@ -72,14 +72,14 @@ def test_pet_trimaps_start_at_one_and_their_border_is_ignored(samples: Path, tmp
     assert 3 in labels.ignored_values
 
 
-def test_masks_of_colours_get_a_table_of_these_colours(samples: Path, tmp_path: Path) -> None:
+def test_masks_of_colors_get_a_table_of_these_colors(samples: Path, tmp_path: Path) -> None:
     context = samples / "refinenet_examples/Context"
     root = arranged(tmp_path, context.glob("*.jpg"), context.glob("*.png"))
     (root / "labels.yaml").write_text("labels: [{name: road, color: [1, 2, 3], values: [0]}]")
     assert [(finding.code, len(finding.places)) for finding in serious(root)] == [("rgb_mask", 4)]
     labels = proposed(root)
     assert len(labels) == 20  # black stays ignored, as the table said
-    assert labels.labels[6].color == (192, 128, 128)  # VOC's colour of a person
+    assert labels.labels[6].color == (192, 128, 128)  # VOC's color of a person
     assert labels.names[6] == "value_15"
     (root / "labels.yaml").unlink()
     assert len(proposed(root)) == 21
@@ -105,11 +105,11 @@ def test_frames_of_bdd_are_clean(samples: Path, tmp_path: Path) -> None:
     proposed(tmp_path)
 
 
-def test_label_ids_of_cityscapes_under_train_ids(samples: Path, tmp_path: Path) -> None:
+def test_cityscapes_label_ids_under_train_ids_are_recognized(samples: Path, tmp_path: Path) -> None:
     city = samples / "cityscapes"
     images = sorted(city.glob("leftImg8bit/train/*/*.png"))[:2]
     if not images:
-        pytest.skip("no Cityscapes pictures in the samples")
+        pytest.skip("no Cityscapes images in the samples")
     for index, image in enumerate(images):
         stem = image.stem.removesuffix("_leftImg8bit")
         (mask,) = city.glob(f"gtFine/train/*/{stem}_gtFine_labelIds.png")
@@ -132,8 +132,8 @@ def test_masks_that_were_resized_with_interpolation_are_found(scale: float, samp
             for folder in ("images", "masks"):
                 (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(smooth)).save(tmp_path / "masks" / split / path.name)
-            with Image.open(image) as picture:
-                picture.resize(smooth.shape[::-1]).save(tmp_path / "images" / split / image.name)
+            with Image.open(image) as opened:
+                opened.resize(smooth.shape[::-1]).save(tmp_path / "images" / split / image.name)
     found = [finding for finding in findings(scanned(tmp_path, "CamVid")) if finding.severity is not Severity.NOTE]
     assert [(finding.code, len(finding.places)) for finding in found] == [("smoothed_mask", 4)]
 
@@ -152,8 +152,8 @@ def test_pets_that_were_resized_with_interpolation_are_found(back: bool, samples
             smooth = cv2.resize(smooth, stored.shape[::-1], interpolation=cv2.INTER_LINEAR)
         Image.fromarray(np.asarray(smooth)).save(path)
         image = root / "images" / path.parent.name / f"{path.stem}.jpg"
-        with Image.open(image) as picture:
-            resized = picture.convert("RGB").resize(smooth.shape[::-1])
+        with Image.open(image) as opened:
+            resized = opened.convert("RGB").resize(smooth.shape[::-1])
         resized.save(image)
     (smoothed,) = serious(root)
     assert (smoothed.code, len(smoothed.places)) == ("smoothed_mask", 5)

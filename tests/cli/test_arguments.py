@@ -177,5 +177,7 @@ def test_a_given_default_that_contradicts_weights_is_an_error(by_file: bool, wei
         arguments += ["--config", str(tmp_path / "a.yaml")]
     else:
         arguments += ["--network.align_corners=false"]
-    with pytest.raises(InputError, match=r"require --network\.align_corners true \(found false\); leave out these"):
+    with pytest.raises(
+        InputError, match=r"require --network\.align_corners true \(found false\); leave out these arguments"
+    ):
         parse(*arguments)

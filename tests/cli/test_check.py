@@ -1,4 +1,4 @@
-"""imageseg check as a user runs it: quiet when clean, clear when not, JSON for programs, and nothing overwritten."""
+"""imageseg check: one line for a clean dataset, a report otherwise, JSON for programs, and nothing is overwritten."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from fakes import write_coco, write_fake
-from planting import PLANTERS, Tree, clean_tree
+from injected_faults import INJECTORS, Tree, clean_tree
 
 from imageseg.cli import main
 from imageseg.cli.arguments import recipe_from
@@ -25,10 +25,10 @@ def check(tree: Tree, *more: str) -> int:
     return main(["check", "Folder", "--root", str(tree.root), "--workers", "1", *more])
 
 
-def test_a_clean_set_is_one_line(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clean_dataset_is_one_line(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tree) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"Folder in {tree.root}: clean, 18 pictures, 18 masks, 3 classes (12 train, 6 val)\n"
+    assert captured.out == f"Folder in {tree.root}: clean, 18 images, 18 masks, 3 classes (12 train, 6 val)\n"
     assert captured.err == ""
 
 
@@ -37,16 +37,14 @@ def test_a_report_reads_from_verdict_to_next_command(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("unknown_ids", "missing_mask", "nearly_empty", "resized", "palette", "all_ignored"):
-        PLANTERS[name](tree)
+        INJECTORS[name](tree)
     assert check(tree) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"Folder in {tree.root}: 2 errors, 2 warnings, 2 notes in 18 pictures, 17 masks")
+    assert lines[0].startswith(f"Folder in {tree.root}: 2 errors, 2 warnings, 2 notes in 18 images, 17 masks")
     heads = [line.split()[0] for line in lines if line.startswith(("error", "warning", "note"))]
     assert heads == ["error", "error", "warning", "warning", "note", "note"]
     assert "    images/train/train_3.jpg: no masks/train/train_3.png" in lines
-    assert lines[-2].startswith(
-        "Next: mend missing_mask by hand, and let a label table be written that mends unknown_ids"
-    )
+    assert lines[-2].startswith("Next: fix missing_mask by hand, and write a label table that fixes unknown_ids")
     assert lines[-1].startswith(f"  imageseg check Folder --root {tree.root} --workers 1 --fix-config ")
     assert max(map(len, lines[1:-1])) <= 100
 
@@ -56,13 +54,13 @@ def test_many_files_are_one_finding(tree: Tree, capsys: pytest.CaptureFixture[st
         tree.mask(name).write_bytes(b"")
     assert check(tree) == 1
     report = capsys.readouterr().out
-    assert report.count("empty_file") == 2  # its head, and what to do next
+    assert report.count("empty_file") == 2  # its heading, and what to do next
     assert "empty_file  18 files" in report
     assert "and 15 more" in report
 
 
 def test_warnings_alone_are_no_failure(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["all_ignored"](tree)
+    INJECTORS["all_ignored"](tree)
     assert check(tree) == 0
     assert "1 warning in" in capsys.readouterr().out
 
@@ -79,62 +77,68 @@ def test_json_lists_every_file(tree: Tree, capsys: pytest.CaptureFixture[str]) -
     assert {file["path"] for file in finding["files"]} == {str(tree.mask(name)) for name in tree.names()}
 
 
-def test_json_of_a_clean_set(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_a_clean_dataset(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tree, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["dataset"], answer["pictures"], answer["masks"], answer["findings"]) == ("Folder", 18, 18, [])
+    assert (answer["version"], answer["dataset"], answer["findings"]) == (1, "Folder", [])
+    assert (answer["images"], answer["masks"]) == (18, 18)
 
 
 def test_fix_config_writes_a_table_that_ends_the_error(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["shifted"](tree)
+    INJECTORS["shifted"](tree)
     table = tree.root / "labels_proposed.yaml"
     assert check(tree, "--fix-config", str(table)) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert f"put it in the place of {tree.root}/labels.yaml" in " ".join(lines[-4:])
+    assert f"move it to {tree.root}/labels.yaml" in " ".join(lines[-4:])
     assert lines[-1] == f"  imageseg check Folder --root {tree.root} --workers 1"  # not the file again
     assert LabelSpace.from_dict(yaml.safe_load(table.read_text())).labels[0].values == (1,)
     table.replace(tree.root / "labels.yaml")
     assert check(tree) == 0
 
 
-def test_fix_config_says_what_it_wrote_and_not_what_to_write(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["no_table"](tree)
-    PLANTERS["missing_mask"](tree)
+def test_fix_config_reports_what_it_wrote_and_does_not_advise_it(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    INJECTORS["no_table"](tree)
+    INJECTORS["missing_mask"](tree)
     table = tree.root / "labels.yaml"
     assert check(tree, "--fix-config", str(table)) == 1
     report = capsys.readouterr().out
-    assert f"\nwrote {table}: mends no_label_table\n" in report
+    assert f"\nwrote {table}: fixes no_label_table\n" in report
     assert "--fix-config" not in report
     assert "no label table;" not in report
-    assert f"Next: read {table}, name its classes, mend missing_mask by hand, then check again:" in " ".join(
+    assert f"Next: read {table}, name its classes, fix missing_mask by hand, then check again:" in " ".join(
         report.split()
     )
 
 
-def test_a_wrong_table_is_mended_by_hand_unless_asked_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["broken_table"](tree)
+def test_a_wrong_table_is_fixed_by_hand_unless_a_new_one_is_requested(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    INJECTORS["broken_table"](tree)
     assert check(tree) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2] == "Next: mend wrong_label_table by hand, then check again; --json lists every file:"
+    assert lines[-2] == "Next: fix wrong_label_table by hand, then check again (--json lists every file):"
     assert lines[-1] == f"  imageseg check Folder --root {tree.root} --workers 1"
     table = tree.root / "new.yaml"
     assert check(tree, "--fix-config", str(table)) == 1
     report = capsys.readouterr().out
-    assert f"wrote {table}: mends wrong_label_table" in report
+    assert f"wrote {table}: fixes wrong_label_table" in report
     assert "by hand" not in report
     assert table.is_file()
 
 
-def test_fix_config_without_a_readable_mask_promises_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["no_table_and_no_readable_mask"](tree)
+def test_fix_config_without_a_readable_mask_offers_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    INJECTORS["no_table_and_no_readable_mask"](tree)
     target = tree.root / "labels.yaml"
     assert check(tree, "--fix-config", str(target)) == 1
     captured = capsys.readouterr()
     assert (
-        captured.err == f"{target}: not written; no mask can be read yet, so that nobody knows what it should declare\n"
+        captured.err
+        == f"{target}: not written; no mask can be read yet, so that it is unknown what a label table should declare\n"
     )
     assert "nothing that can be read" not in captured.out
-    assert "Next: mend jpeg_mask, no_label_table by hand" in captured.out
+    assert "Next: fix jpeg_mask, no_label_table by hand" in captured.out
 
 
 def test_the_next_commands_carry_the_flags_of_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +152,7 @@ def test_the_next_commands_carry_the_flags_of_the_dataset(tmp_path: Path, capsys
     assert shlex.split(last) == [
         *("imageseg", "train", "--use", "COCO", "--model", "DeepLabv3_plus", "--data.root", str(root), *data)
     ]
-    recipe = recipe_from(shlex.split(last)[2:], program="imageseg train")  # and train takes them
+    recipe = recipe_from(shlex.split(last)[2:], program="imageseg train")  # and train accepts them
     assert (recipe.data["root"], recipe.data["overlap"]) == (str(root), "void")
     next(root.rglob("*.jpg")).write_bytes(b"")
     assert main(["check", "COCO", "--root", str(root), *flags, "--workers", "1"]) == 1
@@ -156,24 +160,24 @@ def test_the_next_commands_carry_the_flags_of_the_dataset(tmp_path: Path, capsys
     assert shlex.split(last) == ["imageseg", "check", "COCO", "--root", str(root), *flags, "--workers", "1"]
 
 
-def test_a_check_of_one_split_speaks_of_that_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["palette"](tree)
+def test_a_check_of_one_split_names_that_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    INJECTORS["palette"](tree)
     assert check(tree, "--split", "val") == 0
-    assert "Next: nothing in val stops a training:" in capsys.readouterr().out
+    assert "Next: nothing in val prevents training; start it with:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("plant", ["no_val", "valid", "lists_of_pictures_alone"])
-def test_what_stops_a_training_is_an_error(plant: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS[plant](tree)
+@pytest.mark.parametrize("inject", ["no_val", "valid", "lists_of_images_alone"])
+def test_what_prevents_training_is_an_error(inject: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    INJECTORS[inject](tree)
     assert check(tree) == 1
-    assert "nothing here stops" not in capsys.readouterr().out
+    assert "nothing here prevents" not in capsys.readouterr().out
 
 
 def test_a_split_that_was_not_listed_has_no_number(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["folder_without_pictures"](tree)
+    INJECTORS["folder_without_images"](tree)
     assert check(tree) == 1
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.endswith("1 error in 18 pictures, 18 masks, 3 classes (12 train, 6 val, test not listed)")
+    assert first.endswith("1 error in 18 images, 18 masks, 3 classes (12 train, 6 val, test not listed)")
 
 
 def test_no_numbers_where_nothing_was_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +187,7 @@ def test_no_numbers_where_nothing_was_listed(tmp_path: Path, capsys: pytest.Capt
     assert first == f"COCO in {tmp_path}: 1 error, 21 classes (train not listed, val not listed)"
 
 
-def test_one_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_singular_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree = clean_tree(tmp_path / "tree")
     assert check(tree, "--split", "val") == 0
     for name in tree.names()[13:]:
@@ -195,35 +199,33 @@ def test_one_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     check(tree, "--split", "val")
     report = capsys.readouterr().out
-    assert "in 1 picture, 1 mask, 3 classes (1 val)" in report
+    assert "in 1 image, 1 mask, 3 classes (1 val)" in report
     assert "1 of 3072 pixels has a label" in report
 
 
-def test_no_workers_are_refused(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_workers_are_rejected(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "Folder", "--root", str(tree.root), "--workers", "0"]) == 2
     assert "--workers must be 1 or more, found 0" in capsys.readouterr().err
 
 
 def test_fix_config_overwrites_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["shifted"](tree)
+    INJECTORS["shifted"](tree)
     before = (tree.root / "labels.yaml").read_text()
     assert check(tree, "--fix-config", str(tree.root / "labels.yaml")) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tree.root / "labels.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("plant", ["missing_mask", "blank"])
-def test_fix_config_says_where_no_table_helps(plant: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS[plant](tree)
+@pytest.mark.parametrize("inject", ["missing_mask", "blank"])
+def test_fix_config_reports_that_no_table_helps(inject: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    INJECTORS[inject](tree)
     target = tree.root / "new.yaml"
     check(tree, "--fix-config", str(target))
-    assert capsys.readouterr().err == f"{target}: not written; nothing here can be mended by a label table\n"
+    assert capsys.readouterr().err == f"{target}: not written; there is nothing that a label table can fix\n"
     assert not target.exists()
 
 
-def test_fix_config_of_a_published_set_says_that_its_table_is_fixed(
-    tree: Tree, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fix_config_reports_that_a_published_table_is_fixed(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.map_values({0: 77}, "train_1")
     target = tree.root / "new.yaml"
     assert main(["check", "CamVid", "--root", str(tree.root), "--workers", "1", "--fix-config", str(target)]) == 1
@@ -234,13 +236,13 @@ def test_fix_config_of_a_published_set_says_that_its_table_is_fixed(
 
 
 def test_one_split(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    PLANTERS["missing_mask"](tree)
+    INJECTORS["missing_mask"](tree)
     assert check(tree, "--split", "val") == 0
     assert "(6 val)" in capsys.readouterr().out
     assert check(tree, "--split", "val", "--split", "train") == 1
 
 
-def test_an_unknown_split_is_wrong_use(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_split_is_invalid_usage(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tree, "--split", "vall") == 2
     assert "has no split 'vall'; it has train, val" in capsys.readouterr().err
 

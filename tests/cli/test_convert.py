@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import imageseg
-from imageseg import Predictor
+from imageseg import Predictor, weight_files
 from imageseg.checkpoint import read_record
 from imageseg.cli import main
 
@@ -35,6 +35,18 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     state = {f"model.{name}": value for name, value in _smp(3).state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, "smp.ckpt")
     return "smp.ckpt"
+
+
+def test_a_weights_file_is_read_once(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, paths = weight_files._read_pickle, []
+
+    def counting(path: Path) -> Any:
+        paths.append(str(path))
+        return read(path)
+
+    monkeypatch.setattr(weight_files, "_read_pickle", counting)
+    assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
+    assert paths == [file]
 
 
 def test_a_converted_checkpoint_predicts_what_the_network_did(file: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_encoders_as_json_with_those_that_are_refused(capsys: pytest.CaptureFixt
     assert main(["models", "--encoders", "vit_tiny*", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["encoders"] == []
-    assert all("takes pictures of one size only" in reason for reason in report["refused"].values())
+    assert all("accepts images of one size only" in reason for reason in report["refused"].values())
     assert main(["models", "--encoders", "vit_tiny*"]) == 0
     assert "of timm that cannot be used as encoders: vit_tiny" in capsys.readouterr().out
 

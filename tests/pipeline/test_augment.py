@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pair_in_memory import PairInMemory
 from torch.utils.data import DataLoader
+from whole_pair import WholePair
 
 from imageseg.batch import Sample, stack
 from imageseg.errors import InputError
@@ -52,9 +52,9 @@ class _Noise:
     def __len__(self) -> int:
         return 400
 
-    def open(self, index: int) -> PairInMemory:
+    def open(self, index: int) -> WholePair:
         rng = np.random.default_rng(1)  # the same picture each time: what differs is the augmentation's doing
-        return PairInMemory(
+        return WholePair(
             rng.integers(0, 256, (80, 96, 3), dtype=np.uint8), rng.integers(0, 9, (80, 96), dtype=np.uint8)
         )
 
@@ -85,10 +85,10 @@ def test_the_same_seed_gives_the_same_bytes_whatever_came_before() -> None:
     mask = _blocks(50, 60)
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     one, other = Augmentation(crop_size=(32, 40)), Augmentation(crop_size=(32, 40))
-    other(PairInMemory(image, mask), seed=99)
+    other(WholePair(image, mask), seed=99)
     for seed in range(5):
         for first, second in zip(
-            one(PairInMemory(image, mask), seed=seed), other(PairInMemory(image, mask), seed=seed), strict=True
+            one(WholePair(image, mask), seed=seed), other(WholePair(image, mask), seed=seed), strict=True
         ):
             assert first.tobytes() == second.tobytes()
 
@@ -98,7 +98,7 @@ def test_what_is_augmented_stays_unchanged() -> None:
     image = _shown(mask)
     kept = image.copy(), mask.copy()
     for seed in range(5):
-        Augmentation(crop_size=(32, 40))(PairInMemory(image, mask), seed=seed)
+        Augmentation(crop_size=(32, 40))(WholePair(image, mask), seed=seed)
     assert np.array_equal(image, kept[0])
     assert np.array_equal(mask, kept[1])
 
@@ -116,7 +116,7 @@ def test_masks_hold_what_they_held_or_padding_and_match_their_pictures(
 ) -> None:
     mask = _blocks(height, width, seed=seed)
     augment = Augmentation(crop_size=crop, scale=scale, color_jitter=0)
-    image, found = augment(PairInMemory(_shown(mask), mask), seed=seed)
+    image, found = augment(WholePair(_shown(mask), mask), seed=seed)
     assert image.shape == (*crop, 3)
     assert found.shape == crop
     assert image.dtype == found.dtype == np.uint8
@@ -164,7 +164,7 @@ def _augmented(mask: Array, *, seed: int, **arguments: Any) -> tuple[Array, Arra
         "color_jitter": 0.0,
         **arguments,
     }
-    image, found = Augmentation(**steps)(PairInMemory(_showing(mask), mask), seed=seed)
+    image, found = Augmentation(**steps)(WholePair(_showing(mask), mask), seed=seed)
     assert found.shape == image.shape[:2] == tuple(steps["crop_size"])
     assert image.shape[2] == 3
     assert image.dtype == found.dtype == np.uint8
@@ -266,7 +266,7 @@ def test_a_picture_smaller_than_the_crop_is_there_as_a_whole() -> None:
     positions = set()
     for seed in range(20):
         image, found = Augmentation(crop_size=(30, 40), scale=(1.0, 1.0), flip=0, color_jitter=0)(
-            PairInMemory(_shown(mask), mask), seed=seed
+            WholePair(_shown(mask), mask), seed=seed
         )
         rows, columns = np.nonzero(found != 255)
         positions.add((int(rows[0]), int(columns[0])))
@@ -280,7 +280,7 @@ def test_a_picture_smaller_than_the_crop_is_there_as_a_whole() -> None:
 def test_ignored_pixels_stay_ignored() -> None:
     mask = np.full((40, 40), 255, np.uint8)
     for seed in range(10):
-        assert (Augmentation(crop_size=(32, 32))(PairInMemory(_shown(mask), mask), seed=seed)[1] == 255).all()
+        assert (Augmentation(crop_size=(32, 32))(WholePair(_shown(mask), mask), seed=seed)[1] == 255).all()
 
 
 def test_masks_do_not_drift_against_their_pictures() -> None:
@@ -291,7 +291,7 @@ def test_masks_do_not_drift_against_their_pictures() -> None:
     augment = Augmentation(crop_size=(130, 130), flip=0, color_jitter=0)
     drifts = []
     for seed in range(200):
-        changed, found = augment(PairInMemory(image, mask), seed=seed)
+        changed, found = augment(WholePair(image, mask), seed=seed)
         inside = found != 255
         row = int(np.nonzero(inside)[0][inside.sum() // 2])
         bright = (changed[row, inside[row], 0].astype(float) - 20).sum() / 200
@@ -303,9 +303,7 @@ def test_masks_do_not_drift_against_their_pictures() -> None:
 def test_scales_lie_in_their_range_and_reach_its_ends() -> None:
     mask = np.ones((40, 40), np.uint8)
     augment = Augmentation(crop_size=(90, 90), scale=(0.5, 2.0), color_jitter=0)
-    sides = [
-        int(np.sqrt((augment(PairInMemory(_shown(mask), mask), seed=seed)[1] != 255).sum())) for seed in range(150)
-    ]
+    sides = [int(np.sqrt((augment(WholePair(_shown(mask), mask), seed=seed)[1] != 255).sum())) for seed in range(150)]
     assert 20 <= min(sides) <= 22
     assert 78 <= max(sides) <= 80
     assert 45 < np.mean(sides) < 55
@@ -319,10 +317,10 @@ def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
     plain, jittered = (Augmentation(crop_size=(24, 24), scale=(0.5, 2.0), color_jitter=jitter) for jitter in (0.0, 0.3))
     draws = []
     for seed in range(400):
-        changed = plain(PairInMemory(image, mask), seed=seed)[0].astype(float)
+        changed = plain(WholePair(image, mask), seed=seed)[0].astype(float)
         step = (changed[-1, :, 0] - changed[0, :, 0]).mean() / 23  # rows of the picture per row of the crop
         mirrored = changed[:, -1, 1].mean() < changed[:, 0, 1].mean()
-        recolored = jittered(PairInMemory(image, mask), seed=seed)[0].astype(float)
+        recolored = jittered(WholePair(image, mask), seed=seed)[0].astype(float)
         top, left = ((changed[..., axis].min() - 50) / (100 - 24 * step) for axis in (0, 1))
         draws.append((1 / step, top, left, mirrored, np.abs(recolored - changed).mean()))
     correlations = np.corrcoef(np.array(draws).T) - np.eye(5)
@@ -333,7 +331,7 @@ def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
 def test_pictures_are_mirrored_left_to_right_as_often_as_asked(flip: float, low: int, high: int) -> None:
     mask = _blocks(16, 24, block=4)
     augment = Augmentation(crop_size=(16, 24), scale=(1.0, 1.0), flip=flip, color_jitter=0)
-    seen = Counter(augment(PairInMemory(_shown(mask), mask), seed=seed)[1].tobytes() for seed in range(100))
+    seen = Counter(augment(WholePair(_shown(mask), mask), seed=seed)[1].tobytes() for seed in range(100))
     assert seen.keys() <= {mask.tobytes(), np.ascontiguousarray(mask[:, ::-1]).tobytes()}
     assert low <= seen[np.ascontiguousarray(mask[:, ::-1]).tobytes()] <= high
 
@@ -343,7 +341,7 @@ def test_color_jitter_changes_colours_and_never_masks() -> None:
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     results = [
         Augmentation(crop_size=(16, 24), scale=(1.0, 1.0), flip=0, color_jitter=jitter)(
-            PairInMemory(image, mask), seed=seed
+            WholePair(image, mask), seed=seed
         )
         for jitter in (0.0, 0.3)
         for seed in range(200)
@@ -357,7 +355,7 @@ def test_color_jitter_changes_colours_and_never_masks() -> None:
 def test_sizes_may_be_lists_as_yaml_gives_them() -> None:
     augment = Augmentation(crop_size=[8, 12], scale=[1.0, 1.0], flip=0, color_jitter=0)  # type: ignore[arg-type]
     mask = _blocks(8, 12, block=4)
-    assert np.array_equal(augment(PairInMemory(_shown(mask), mask), seed=0)[1], mask)
+    assert np.array_equal(augment(WholePair(_shown(mask), mask), seed=0)[1], mask)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +381,7 @@ def test_turned_pictures_show_their_mask() -> None:
     mask = _blocks(80, 90, block=16)
     augment = Augmentation(crop_size=(60, 60), rotate=45, shear=15, color_jitter=0)
     for seed in range(40):
-        image, found = augment(PairInMemory(_shown(mask), mask), seed=seed)
+        image, found = augment(WholePair(_shown(mask), mask), seed=seed)
         inner = _inner(found) & (
             cv2.erode(found, np.ones((9, 9), np.uint8)) == cv2.dilate(found, np.ones((9, 9), np.uint8))
         )
@@ -396,6 +394,6 @@ def test_a_focus_reaches_the_window() -> None:
     mask = np.ones((200, 200), np.uint8)
     mask[150:153, 20:23] = 7
     augment = Augmentation(crop_size=(20, 20), scale=(1.0, 1.0))
-    pair = PairInMemory(_shown(mask), mask)
+    pair = WholePair(_shown(mask), mask)
     assert all((augment(pair, seed=seed, focus=7)[1] == 7).any() for seed in range(30))
     assert not all((augment(pair, seed=seed)[1] == 7).any() for seed in range(30))

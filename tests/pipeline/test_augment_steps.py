@@ -9,7 +9,7 @@ import albumentations as A
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pair_in_memory import PairInMemory
+from whole_pair import WholePair
 
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import PRESETS, Augmentation
@@ -50,7 +50,7 @@ def test_every_step_keeps_masks_and_sizes_and_is_decided_by_the_seed() -> None:
         names
     )
     mask = _blocks(48, 56)
-    pair = PairInMemory(_shown(mask), mask)
+    pair = WholePair(_shown(mask), mask)
     for name in names:
         augment = Augmentation(augment=[{name: {"p": 1.0}}], crop_size=(40, 40), scale=(1.0, 1.0))
         for seed in range(2):
@@ -66,7 +66,7 @@ def test_every_step_keeps_masks_and_sizes_and_is_decided_by_the_seed() -> None:
 
 def test_what_a_geometric_step_leaves_open_is_ignored() -> None:
     mask = np.zeros((40, 40), np.uint8)
-    pair = PairInMemory(np.full((40, 40, 3), 90, np.uint8), mask)
+    pair = WholePair(np.full((40, 40, 3), 90, np.uint8), mask)
     steps = [{"Affine": {"rotate": [30, 30], "p": 1.0}}]
     image, found = Augmentation(augment=steps, crop_size=(40, 40), scale=(1.0, 1.0), color_jitter=0)(pair, seed=0)
     assert (found == 255).sum() > 100
@@ -77,7 +77,7 @@ def test_what_a_geometric_step_leaves_open_is_ignored() -> None:
 @pytest.mark.parametrize(("fill_mask", "ignored"), [({}, 0), ({"fill_mask": 255}, 400)])
 def test_holes_hide_pictures_and_leave_masks_unless_asked(fill_mask: dict[str, int], ignored: int) -> None:
     holes = {"num_holes_range": [1, 1], "hole_height_range": [20, 20], "hole_width_range": [20, 20], "p": 1.0}
-    pair = PairInMemory(np.full((40, 40, 3), 90, np.uint8), np.zeros((40, 40), np.uint8))
+    pair = WholePair(np.full((40, 40, 3), 90, np.uint8), np.zeros((40, 40), np.uint8))
     augment = Augmentation(
         augment=[{"CoarseDropout": {**holes, **fill_mask}}], crop_size=(40, 40), scale=(1.0, 1.0), color_jitter=0
     )
@@ -89,7 +89,7 @@ def test_holes_hide_pictures_and_leave_masks_unless_asked(fill_mask: dict[str, i
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_lists_of_steps(preset: str) -> None:
     mask = _blocks(48, 56)
-    pair = PairInMemory(np.random.default_rng(0).integers(0, 256, (48, 56, 3), np.uint8), mask)
+    pair = WholePair(np.random.default_rng(0).integers(0, 256, (48, 56, 3), np.uint8), mask)
     named, listed = (Augmentation(augment=augment, crop_size=(40, 40)) for augment in (preset, PRESETS[preset]))
     changed = 0
     plain = Augmentation(crop_size=(40, 40))
@@ -125,7 +125,7 @@ def test_presets_are_lists_of_steps(preset: str) -> None:
         ({"augment": [{"RandomCrop": {"height": 64, "width": 64}}]}, "RandomCrop: changes the size of crops"),
         ({"augment": [{"Resize": {"height": 512, "width": 512}}]}, "Resize: changes the size of crops"),
         ({"augment": ["RandomRotate90"], "crop_size": (32, 64)}, "RandomRotate90: changes the size of crops"),
-        ({"augment": ["Normalize"]}, "Normalize: makes float32 of uint8"),
+        ({"augment": ["Normalize"]}, "Normalize: converts uint8 to float32"),
         ({"augment": ["BBoxSafeRandomCrop"]}, "needs 'bboxes' besides an image and its mask"),
         ({"augment": ["ShiftScaleRotate"]}, "ShiftScaleRotate: .*use Affine"),
         ({"augment": [{"GaussNoise": {"std_range": "much"}}]}, "GaussNoise: std_range Input should be a valid tuple$"),

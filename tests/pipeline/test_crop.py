@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pair_in_memory import PairInMemory
+from whole_pair import WholePair
 
 from imageseg.pipeline.crop import PADDING, Box, Window
 
@@ -19,28 +19,28 @@ Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
-def _noise(height: int, width: int, *, seed: int = 0) -> PairInMemory:
+def _noise(height: int, width: int, *, seed: int = 0) -> WholePair:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    return PairInMemory(image, rng.integers(0, 255, (height, width), np.uint8))
+    return WholePair(image, rng.integers(0, 255, (height, width), np.uint8))
 
 
-def _smooth(height: int, width: int) -> PairInMemory:
+def _smooth(height: int, width: int) -> WholePair:
     """Pictures of which any part is known: rows in red, columns in green, both twice as bright; the mask counts blocks."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([2 * rows, 2 * columns, np.full_like(rows, 200)], axis=-1)
-    return PairInMemory(image.astype(np.uint8), (rows // 8 * 16 + columns // 8).astype(np.uint8))
+    return WholePair(image.astype(np.uint8), (rows // 8 * 16 + columns // 8).astype(np.uint8))
 
 
-def _all(pair: PairInMemory) -> tuple[Array, Array]:
+def _all(pair: WholePair) -> tuple[Array, Array]:
     box = Box(0, 0, *pair.size)
     return pair.image(box), pair.mask(box)
 
 
-class _Watched(PairInMemory):
+class _Watched(WholePair):
     """Says what was read; decodes at half the size, as readers of JPEG can, where that is enough."""
 
-    def __init__(self, pair: PairInMemory, *, halves: bool = False) -> None:
+    def __init__(self, pair: WholePair, *, halves: bool = False) -> None:
         super().__init__(*_all(pair))
         self.halves = halves
         self.read: list[tuple[str, Box, float]] = []
@@ -74,7 +74,7 @@ def test_a_window_beyond_the_picture_sees_all_of_it_where_it_lies() -> None:
 def test_of_a_picture_that_shrinks_to_nothing_a_pixel_is_left() -> None:
     window = Window(box=Box(0, -999, 1000, 1), crop_size=(10, 10))
     assert window.visible((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
-    image, mask = window.cut(PairInMemory(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
+    image, mask = window.cut(WholePair(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
     assert mask[0, 9] == 3
     assert (mask != 255).sum() == 1
     assert image[0, 9].tolist() == [7, 7, 7]
@@ -187,7 +187,7 @@ def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (40, 40, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
     image[60:120, 60:120] = 250
-    pair = PairInMemory(image, np.zeros((240, 240), np.uint8))  # type: ignore[arg-type]
+    pair = WholePair(image, np.zeros((240, 240), np.uint8))  # type: ignore[arg-type]
     found, _ = Window(box=Box(1, 2, 1 + side, 2 + side), crop_size=(120, 120)).cut(pair)
     expected = _by_area(image.astype(float), (1, 1 + side), 120).swapaxes(0, 1)
     expected = _by_area(expected, (2, 2 + side), 120).swapaxes(0, 1)
@@ -270,7 +270,7 @@ def test_small_pictures_do_not_leave_turned_windows(
     window = data.draw(windows((height, width), rotate=rotate, shear=shear))
     assume(window.box.bottom - window.box.top <= 2 * window.crop_size[0])
     assume(window.box.right - window.box.left <= 2 * window.crop_size[1])
-    mask = window.cut(PairInMemory(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)))[1]
+    mask = window.cut(WholePair(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)))[1]
     assert (mask == 0).any() or height * width <= 4
 
 

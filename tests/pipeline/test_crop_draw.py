@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pair_in_memory import PairInMemory
+from whole_pair import WholePair
 
 from imageseg.pipeline.crop import Box, RandomWindow
 
@@ -21,13 +21,13 @@ Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
-def _noise(height: int, width: int, *, seed: int = 0) -> PairInMemory:
+def _noise(height: int, width: int, *, seed: int = 0) -> WholePair:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    return PairInMemory(image, rng.integers(0, 255, (height, width), np.uint8))
+    return WholePair(image, rng.integers(0, 255, (height, width), np.uint8))
 
 
-class _Counted(PairInMemory):
+class _Counted(WholePair):
     """Counts how often its mask is read."""
 
     looks = 0
@@ -94,7 +94,7 @@ def test_windows_are_spread_as_the_usual_steps_spread_them() -> None:
     usual.set_random_state(np.random.default_rng(4), random.Random(4))
     crops = [usual(image=image, mask=mask) for _ in range(DRAWS)]
     theirs = np.array([_facts(crop["image"], crop["mask"]) for crop in crops])
-    pair, draw = PairInMemory(image, mask), _draw()
+    pair, draw = WholePair(image, mask), _draw()
     ours = np.array([_facts(*draw(pair, np.random.default_rng(seed)).cut(pair)) for seed in range(DRAWS)])
     distances = [_distance(ours[:, fact], theirs[:, fact]) for fact in range(ours.shape[1])]
     assert max(distances) < LIMIT, distances
@@ -133,7 +133,7 @@ def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float)
     coarse = rng.integers(0, 256, (10, 12, 3), np.uint8)
     image = cv2.resize(coarse, (240, 200), interpolation=cv2.INTER_CUBIC)
     mask = np.kron(rng.integers(0, 9, (20, 24), np.uint8), np.ones((10, 10), np.uint8))
-    pair = PairInMemory(image, mask)  # type: ignore[arg-type]
+    pair = WholePair(image, mask)  # type: ignore[arg-type]
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     size = (int(240 * scale), int(200 * scale))
     scaled = cv2.resize(image, size, interpolation=way)
@@ -157,7 +157,7 @@ def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float)
 
 
 def test_a_scale_of_a_half_never_shrinks_by_more_than_two() -> None:
-    pair = PairInMemory(np.zeros((101, 121, 3), np.uint8), np.zeros((101, 121), np.uint8))
+    pair = WholePair(np.zeros((101, 121, 3), np.uint8), np.zeros((101, 121), np.uint8))
     draw = RandomWindow(crop_size=(100, 100), scale=(0.5, 0.5), flip=0.0)
     windows = [draw(pair, np.random.default_rng(seed)) for seed in range(100)]
     assert {window.shrink for window in windows} == {2.0}
@@ -177,12 +177,12 @@ def test_turning_and_leaning_are_even_either_way() -> None:
 # Windows that are chosen.
 
 
-def _mostly(share: float) -> PairInMemory:
+def _mostly(share: float) -> WholePair:
     """A picture whose upper part is one class, the rest stripes of two others."""
     mask = np.zeros((100, 100), np.uint8)
     mask[int(100 * share) :] = 1
     mask[int(100 * share) :, ::2] = 2
-    return PairInMemory(np.zeros((100, 100, 3), np.uint8), mask)
+    return WholePair(np.zeros((100, 100, 3), np.uint8), mask)
 
 
 def _shares(mask: Array) -> float:
@@ -231,7 +231,7 @@ def test_a_focused_window_holds_a_pixel_of_its_class(
     rng = np.random.default_rng(seed)
     mask = np.zeros((height, width), np.uint8)
     mask[rng.integers(height), rng.integers(width)] = 7
-    pair = PairInMemory(np.zeros((height, width, 3), np.uint8), mask)
+    pair = WholePair(np.zeros((height, width, 3), np.uint8), mask)
     draw = _draw(crop_size=(12, 17), scale=(scale, scale), cat_max_ratio=ratio)
     window = draw(pair, np.random.default_rng(seed), focus=7)
     assert 7 in pair.mask(window.visible(pair.size)[0])
@@ -242,7 +242,7 @@ def test_a_focused_window_holds_a_pixel_of_its_class(
 def test_every_pixel_of_a_class_and_every_place_around_it_is_focused_on() -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[10, 12], mask[40, 45] = 7, 7
-    pair = PairInMemory(np.zeros((60, 60, 3), np.uint8), mask)
+    pair = WholePair(np.zeros((60, 60, 3), np.uint8), mask)
     draw = _draw(crop_size=(5, 5), scale=(1.0, 1.0))
     boxes = [draw(pair, np.random.default_rng(seed), focus=7).box for seed in range(1000)]
     counts = np.array(
@@ -267,7 +267,7 @@ def test_a_class_that_is_not_there_gives_an_ordinary_window() -> None:
 def test_a_class_is_found_in_a_large_mask_though_it_is_one_pixel() -> None:
     mask = np.zeros((2000, 3000), np.uint8)
     mask[1001, 2003] = 7
-    pair = PairInMemory(np.zeros((1, 1, 3), np.uint8), mask)
+    pair = WholePair(np.zeros((1, 1, 3), np.uint8), mask)
     draw = _draw(crop_size=(1, 1), scale=(1.0, 1.0))
     for seed in range(12):
         assert draw(pair, np.random.default_rng(seed), focus=7).box == Box(1001, 2003, 1002, 2004)

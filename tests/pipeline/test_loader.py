@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from fakes import write_folder
-from pair_in_memory import PairInMemory
 from torch.utils.data import DataLoader, Dataset
+from whole_pair import WholePair
 
 from imageseg.batch import Sample, make_sample
 from imageseg.datasets import build_dataset
@@ -40,8 +40,8 @@ class _Counted(Dataset[Sample]):
         shape = (3 + index, 5) if self.sizes else (6, 5)
         return np.full((*shape, 3), index, np.uint8), np.full(shape, index, np.uint8)
 
-    def open(self, index: int) -> PairInMemory:
-        return PairInMemory(*self.read(index))
+    def open(self, index: int) -> WholePair:
+        return WholePair(*self.read(index))
 
     def name(self, index: int) -> str:
         return f"picture {index}"
@@ -151,7 +151,7 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
         seed=0,
     )
     for faulty in (loader, evaluation_loader(samples, len(samples), num_workers=num_workers)):
-        assert _fault(faulty) == f"{pair.mask}: is not a picture in a known format"
+        assert _fault(faulty) == f"{pair.mask}: is not an image in a known format"
 
 
 def _fault(loader: DataLoader[Sample]) -> str:

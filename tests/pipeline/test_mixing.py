@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pair_in_memory import PairInMemory
+from whole_pair import WholePair
 
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
@@ -94,14 +94,14 @@ def test_a_class_that_fills_a_twentieth_is_not_rare() -> None:
 @pytest.mark.parametrize(("class_mix", "copy_paste"), [(0, 0), (1, 0), (0, 1), (1, 1), (0.3, 0.6)])
 def test_crops_are_mixed_as_often_as_asked(class_mix: float, copy_paste: float) -> None:
     mixing = Mixing(class_mix=class_mix, copy_paste=copy_paste)
-    drawn = [list(mixing.drawn(np.random.default_rng(seed))) for seed in range(500)]
+    drawn = [list(mixing.selections(np.random.default_rng(seed))) for seed in range(500)]
     for way, chance in ((half_of_classes, class_mix), (rare_objects, copy_paste)):
         assert abs(np.mean([way in ways for ways in drawn]) - chance) < 0.07 * (0 < chance < 1) + 1e-9
 
 
 def test_the_two_ways_are_drawn_independently() -> None:
     mixing = Mixing(class_mix=0.5, copy_paste=0.5)
-    counts = [len(list(mixing.drawn(np.random.default_rng(seed)))) for seed in range(600)]
+    counts = [len(list(mixing.selections(np.random.default_rng(seed)))) for seed in range(600)]
     assert all(abs(counts.count(count) - expected) < 50 for count, expected in ((0, 150), (1, 300), (2, 150)))
 
 
@@ -120,10 +120,10 @@ class _Crops:
     def name(self, index: int) -> str:
         return str(index)
 
-    def open(self, index: int) -> PairInMemory:
+    def open(self, index: int) -> WholePair:
         mask = np.full((16, 16), index, np.uint8)
         mask[:, 8:] = 100 + index
-        return PairInMemory(np.stack([mask] * 3, axis=-1), mask)
+        return WholePair(np.stack([mask] * 3, axis=-1), mask)
 
 
 def _mixed(mixing: Mixing, seed: int = 1) -> list[tuple[Array, Array]]:

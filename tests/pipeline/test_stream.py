@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pair_in_memory import PairInMemory
+from whole_pair import WholePair
 
 from imageseg.pipeline.crop import Box, OpenPair
 from imageseg.pipeline.epoch_order import Draw, counted_seed
@@ -108,8 +108,8 @@ class _Samples:
     def __len__(self) -> int:
         return 4
 
-    def open(self, index: int) -> PairInMemory:
-        return PairInMemory(np.full((2, 3, 3), index, np.uint8), np.full((2, 3), index, np.uint8))
+    def open(self, index: int) -> WholePair:
+        return WholePair(np.full((2, 3, 3), index, np.uint8), np.full((2, 3), index, np.uint8))
 
     def name(self, index: int) -> str:
         return f"sample {index}"

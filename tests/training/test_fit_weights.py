@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 import imageseg
-from imageseg import Predictor, Recipe
+from imageseg import Predictor, Recipe, weight_files
 from imageseg.checkpoint import read_checkpoint, read_record
 from imageseg.cli import main
 from imageseg.training.fit import train
@@ -24,6 +25,19 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("data") / "toys"
     imageseg.build_dataset("ToyScenes", root, size=(64, 64), counts=(4, 2, 2)).prepare()
     return str(root)
+
+
+@pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return how often weights files have been read."""
+    read, paths = weight_files._read_pickle, []
+
+    def counting(path: Path) -> Any:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(weight_files, "_read_pickle", counting)
+    return lambda: len(paths)
 
 
 @pytest.fixture
@@ -52,12 +66,17 @@ def _recipe(scenes: str, output: Path, network: dict[str, Any], **trainer: Any) 
 
 
 def test_a_run_starts_from_the_weights_file_and_resumes_without_it(
-    scenes: str, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    scenes: str,
+    weights: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    count_reads: Callable[[], int],
 ) -> None:
     with caplog.at_level("INFO", logger="imageseg"):
         run = train(_recipe(scenes, tmp_path / "runs", {**SMALL, "weights": str(weights)}))
     loaded = "smp.pth: SMP's Unet; 120 of 122 tensors loaded (encoder 70 of 70); classifier re-initialized"
     assert len([line for line in caplog.messages if loaded in line]) == 1
+    assert count_reads() == 1
     expected = torch.load(weights, weights_only=True)["encoder.model.layer1.0.conv1.weight"]
     state = read_checkpoint(run.checkpoint)
     assert torch.allclose(state["state_dict"]["network.encoder.network.layer1.0.conv1.weight"], expected, atol=1e-6)

@@ -45,7 +45,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _state(name: str) -> dict[str, Tensor]:
-    """Of timm's classifier; random numbers everywhere, VGG's half a gigabyte of fully connected layers aside."""
+    """Return a state dict of timm's classifier with random numbers, without VGG's half a gigabyte of fully connected layers."""
     with torch.device("meta"):
         state = timm.create_model(name, pretrained=False).state_dict()
     return {

@@ -256,7 +256,7 @@ TRAINED = {"encoder": "resnet10t", "channels": 16, "bins": [1, 2], "aux": False,
 
 @pytest.fixture
 def ours(tmp_path: Path) -> str:
-    """A checkpoint of ours without an auxiliary head."""
+    """An imageseg checkpoint without an auxiliary head."""
     network = imageseg.build_model("PSPNet", 3, pretrained=False, **TRAINED)
     return _checkpoint(network, TRAINED, tmp_path, model="PSPNet")
 

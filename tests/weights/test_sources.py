@@ -30,13 +30,13 @@ CLASSES = 7
 
 @dataclass(frozen=True)
 class Case:
-    """A network of another library, and the argument of ours that a copy of its numbers alone would get wrong."""
+    """A network of another library, and the arguments that would be wrong if only its tensors were copied."""
 
     model: str
     build: Callable[[], nn.Module]
     wrong: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of ours, where the file does not tell."""
+    """Arguments of our network that the file does not state."""
     tolerance: float = 1e-10
 
 
@@ -70,7 +70,7 @@ CASES = {
     ),
     "torchvision's DeepLabV3, aligned": Case("DeepLabV3", _torchvision("deeplabv3_resnet50"), ALIGNED),
     "torchvision's DeepLabV3 on MobileNetV3": Case(
-        # Its epsilon goes into variances of single precision.
+        # Its epsilon is folded into variances of single precision.
         "DeepLabV3",
         _torchvision("deeplabv3_mobilenet_v3_large"),
         CONTRACT,
@@ -89,7 +89,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def theirs(case: Case, randomize: Randomize) -> nn.Module:
     network = randomize(case.build()).eval()
-    for layer in network.modules():  # which SMP starts at zero
+    for layer in network.modules():  # which SMP initializes with zero
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
             nn.init.normal_(layer.bias, std=0.1)
     return network
@@ -101,7 +101,7 @@ def path(theirs: nn.Module, tmp_path: Path) -> str:
 
 
 def _saved(state: Mapping[str, Tensor], path: Path) -> str:
-    if path.suffix == ".safetensors":  # which lists names by the alphabet
+    if path.suffix == ".safetensors":  # which sorts names alphabetically
         safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, path)
     else:
         torch.save(dict(state), path)
@@ -114,11 +114,11 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
-    """How far the logits are from the expected ones, in shares of what varies over the picture."""
+    """Return the error of the logits relative to their variation over the image."""
     return float((found - expected).norm() / (expected - expected.mean(dim=(2, 3), keepdim=True)).norm())
 
 
-def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str, log_lines: LogLines) -> None:
+def test_logits_equal_theirs(case: Case, theirs: nn.Module, path: str, log_lines: LogLines) -> None:
     weights = read_initial_weights(case.model, {**case.arguments, "weights": path})
     assert weights is not None
     ours = weights.build(CLASSES).double().eval()
@@ -143,7 +143,7 @@ def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str, log_lines: 
             assert _relative(wrong.double().eval()(images), expected) > 1e-3, "another network went unnoticed"
 
 
-def test_the_order_of_the_file_changes_nothing(case: Case, theirs: nn.Module, tmp_path: Path) -> None:
+def test_the_order_of_the_tensors_does_not_matter(case: Case, theirs: nn.Module, tmp_path: Path) -> None:
     states = []
     for name in ("weights.pth", "weights.safetensors"):
         path = _saved(theirs.state_dict(), tmp_path / name)
@@ -153,7 +153,7 @@ def test_the_order_of_the_file_changes_nothing(case: Case, theirs: nn.Module, tm
 
 
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.arguments.get("aux")], indirect=True)
-def test_auxiliary_logits_are_torchvisions(case: Case, theirs: nn.Module, path: str) -> None:
+def test_auxiliary_logits_equal_torchvisions(case: Case, theirs: nn.Module, path: str) -> None:
     ours = imageseg.build_model(case.model, CLASSES, weights=path, **case.arguments).eval()
     images = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -170,12 +170,12 @@ def test_implied_arguments_are_arguments_of_the_network(source: Any) -> None:
 
 
 def _value(name: str) -> float:
-    """Another one for every name."""
+    """Return a value that differs for every name."""
     return zlib.crc32(name.encode()) / 2**32 + 0.1
 
 
 def _in_their_names(model: str, arguments: Mapping[str, Any], their_names: Mapping[str, str]) -> dict[str, Tensor]:
-    """A state dict of ours under the names of a project that is not installed, by rules of the test's own."""
+    """Return a state dict of ours with the names of a project that is not installed, by independent rules."""
     with torch.device("meta"):
         network = imageseg.build_model(model, CLASSES, **arguments)
     renamed = {}
@@ -322,9 +322,7 @@ UNINSTALLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", UNINSTALLED)
-def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
-    name: str, suffix: str, tmp_path: Path
-) -> None:
+def test_every_tensor_of_projects_that_are_not_installed_is_loaded(name: str, suffix: str, tmp_path: Path) -> None:
     given, their_names = UNINSTALLED[name]
     model = next(source.model for source in SOURCES if source.name == name)
     arguments = {**given, **({"pretrained": False} if "pretrained" in _takes(model) else {})}
@@ -343,8 +341,8 @@ def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
     assert all(completed[key] == value or list(completed[key]) == list(value) for key, value in given.items())
 
 
-def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> None:
-    """The first convolution and its normalisation are the network's, whatever the file begins with."""
+def test_milesials_unet_keeps_its_input_normalization_in_either_format(tmp_path: Path) -> None:
+    """The first convolution is found by the network's order of tensors, not by the file's."""
     given, their_names = UNINSTALLED["milesial's UNet"]
     torch.manual_seed(0)
     network = imageseg.build_model("UNetClassic", CLASSES, **given)

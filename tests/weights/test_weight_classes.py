@@ -41,7 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Every network, and its variants with other classifiers."""
 THEIRS = tuple(f"thing {index}" for index in range(16))
-"""As many as several of the networks above have channels."""
+"""As many classes as several of the networks above have channels."""
 
 
 def _arguments(name: str) -> tuple[str, dict[str, Any]]:
@@ -64,7 +64,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def theirs(name: str, tmp_path: Path) -> dict[str, Tensor]:
-    """A state dict of random numbers, which is in the checkpoint too."""
+    """A state dict of random numbers, and a checkpoint that contains it."""
     model, arguments = _arguments(name)
     network = imageseg.build_model(model, len(THEIRS), **arguments)
     state = {
@@ -90,7 +90,7 @@ def test_every_network_is_tested() -> None:
 @pytest.mark.parametrize(
     "others", [("Thing_3", "sky", "thing 1"), ("thing 2", *(f"sky {i}" for i in range(14)), "thing 0")]
 )
-def test_rows_go_where_names_agree_and_all_else_stays(
+def test_classifier_rows_follow_class_names_and_other_tensors_stay(
     others: tuple[str, ...], name: str, theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
 ) -> None:
     network = _built(name, others, len(others), tmp_path)
@@ -111,7 +111,7 @@ def test_rows_go_where_names_agree_and_all_else_stays(
             assert torch.equal(value[-1], theirs[key][-1]), "no object stays no object"
 
 
-def test_the_same_classes_keep_everything(
+def test_the_same_classes_keep_every_tensor(
     name: str, theirs: dict[str, Tensor], tmp_path: Path, log_lines: LogLines
 ) -> None:
     for class_names in (THEIRS, tuple(label.upper() for label in THEIRS), None):
@@ -121,7 +121,7 @@ def test_the_same_classes_keep_everything(
         assert all(torch.equal(value, theirs[key]) for key, value in network.state_dict().items())
 
 
-def test_mask_classifiers_have_one_row_more() -> None:
+def test_mask_classifiers_have_one_additional_row() -> None:
     assert _extra_rows("EoMT") == {"class_head.weight": 1, "class_head.bias": 1}
     assert _extra_rows("LRASPP") == dict.fromkeys(
         ("low_classifier.weight", "low_classifier.bias", "high_classifier.weight", "high_classifier.bias"), 0
@@ -129,7 +129,7 @@ def test_mask_classifiers_have_one_row_more() -> None:
 
 
 @pytest.mark.parametrize(("ours", "kept"), [(("天空", "路"), True), (("海", "山"), False)])
-def test_names_in_any_script_are_told_apart(ours: tuple[str, ...], kept: bool) -> None:
+def test_class_names_in_any_script_are_compared(ours: tuple[str, ...], kept: bool) -> None:
     from imageseg.weights.classifier_rows import ClassifierRows
 
     value, there = torch.arange(2.0), torch.full((2,), 9.0)

@@ -1,4 +1,4 @@
-"""Faults of files: what is missing, misnamed, damaged or too large."""
+"""Faults of files: missing, misnamed, damaged or too large."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from imageseg.datasets.pairs import Pair
 from imageseg.images import MAX_PIXELS
 
 
-def two_of_one_name(scan: Scan) -> Finding | None:
-    """Two files of one folder whose names differ in the suffix only."""
+def duplicate_name(scan: Scan) -> Finding | None:
+    """Two files in one folder whose names differ in the suffix only."""
     return error(
         [
-            Place(twin, f"beside {first.name}")
+            Place(second, f"next to {first.name}")
             for files in scan.splits.values()
-            for first, twin in sorted(set(files.twins))
+            for first, second in sorted(set(files.same_name))
         ],
-        meaning="Two files of one folder have one name but for the suffix or its case, so that it is unclear which belongs "
-        "to the partner of that name. The first of them was checked.",
-        mend="Keep one of the two.",
+        meaning="Two files in one folder have the same name except for the suffix or its case, so that it is unclear which "
+        "one belongs to its partner. Only the first was checked.",
+        fix="Keep one of the two.",
     )
 
 
-def names_differ(scan: Scan) -> Finding | None:
-    """Pictures and masks that fit but for the case of letters, or for something that every mask's name has added."""
+def mismatched_names(scan: Scan) -> Finding | None:
+    """Images and masks whose names match except for case, or for an addition that all masks share."""
     return error(
-        [Place(mask, f"its picture seems to be {scan.shown(image)}") for image, mask in _renamed(scan)],
-        meaning="Pictures and masks are paired by name, suffix aside. These have no partner of their name, but one that "
-        "differs in the case of letters or in an addition that all masks share.",
-        mend="Rename the masks after their pictures.",
+        [Place(mask, f"its image seems to be {scan.shown(image)}") for image, mask in _renamed(scan)],
+        meaning="Images and masks are paired by file name without suffix. These masks have no image of the same name, but one "
+        "whose name differs in case or in an addition that all masks share.",
+        fix="Rename the masks to match the images.",
     )
 
 
 def missing_mask(scan: Scan) -> Finding | None:
-    """A picture without mask."""
+    """An image without a mask."""
     known = {image for image, _ in _renamed(scan)}
     return error(
-        _lost(scan, lambda files: files.without_mask, lambda pair: (pair.image, pair.mask), known),
-        meaning="Pictures without a mask cannot be trained on or scored, and training refuses to guess.",
-        mend="Add the masks, or take the pictures away.",
+        _without_partner(scan, lambda files: files.without_mask, lambda pair: (pair.image, pair.mask), known),
+        meaning="Images without a mask cannot be used for training or evaluation, and training stops at them.",
+        fix="Add the masks, or remove the images.",
     )
 
 
-def missing_picture(scan: Scan) -> Finding | None:
-    """A mask without picture, or a listed name without picture."""
+def missing_image(scan: Scan) -> Finding | None:
+    """A mask without an image, or an image that is listed but does not exist."""
     known = {mask for _, mask in _renamed(scan)}
     return error(
-        _lost(scan, lambda files: files.without_image, lambda pair: (pair.mask, pair.image), known),
-        meaning="Masks, or names in a list, without a picture: probably not everything was copied.",
-        mend="Add the pictures, or take the masks or the names away.",
+        _without_partner(scan, lambda files: files.without_image, lambda pair: (pair.mask, pair.image), known),
+        meaning="Masks, or names in a list, have no image: the dataset was probably not copied completely.",
+        fix="Add the images, or remove the masks and the names.",
     )
 
 
@@ -59,86 +59,86 @@ def empty_file(scan: Scan) -> Finding | None:
     """A file of zero bytes."""
     return error(
         [Place(path) for path, header in scan.headers() if header.bytes == 0 and path.is_file()],
-        meaning="Files without a single byte: a download or a copy that was cut off, or a full disk.",
-        mend="Copy them again from where they came.",
+        meaning="These files have no bytes: a download or a copy was interrupted, or the disk was full.",
+        fix="Copy them again from their source.",
     )
 
 
 def damaged_file(scan: Scan) -> Finding | None:
-    """A file that no reader can decode."""
+    """A file that cannot be decoded."""
     places = [
         Place(path, facts.error)
-        for path, facts in scan.pictures()
+        for path, facts in scan.images()
         if facts.error and facts.header.bytes and facts.header.mode != "F"
     ]
     places += [Place(path, mask.error) for path, mask in scan.masks() if not mask.decodes and mask.header.bytes]
     return error(
         places,
-        meaning="These cannot be decoded to their end: truncated, damaged, or no picture at all.",
-        mend="Copy or export them again; if the rest of a truncated picture will do, open it and save it anew.",
+        meaning="These files cannot be decoded completely: they are truncated, damaged, or no images.",
+        fix="Copy or export them again. If the intact part of a truncated image is enough, open it and save it again.",
     )
 
 
 def oversized_file(scan: Scan) -> Finding | None:
-    """More pixels than a picture may have. Only the header was read."""
+    """A file with more pixels than an image may have. Only its header was read."""
     return error(
         [
             Place(path, f"{header.width} x {header.height} pixels")
             for path, header in scan.headers()
             if header.oversized
         ],
-        meaning=f"More than {MAX_PIXELS:,} pixels: nothing here decodes them, because a small file of that kind can fill "
-        "all memory (a decompression bomb). Only their headers were read.",
-        mend="If they are real, cut them into tiles together with their masks.",
+        meaning=f"These files have more than {MAX_PIXELS:,} pixels. They are never decoded, because a small file of that kind "
+        "can fill all memory (a decompression bomb); only their headers were read.",
+        fix="If they are real images, cut them into tiles together with their masks.",
     )
 
 
-def _lost(
+def _without_partner(
     scan: Scan,
-    of: Callable[[SplitFiles], list[Pair]],
-    there_and_not: Callable[[Pair], tuple[Path | None, Path | None]],
+    select: Callable[[SplitFiles], list[Pair]],
+    present_and_missing: Callable[[Pair], tuple[Path | None, Path | None]],
     known: set[Path],
 ) -> list[Place]:
-    """Files without partner; where not even the one is there, a list names it."""
+    """Files whose partner is missing; if neither file exists, the missing one, which a list names."""
     places = {}
     for files in scan.splits.values():
-        for pair in of(files):
-            there, missing = there_and_not(pair)
-            if there in known or missing is None:
+        for pair in select(files):
+            present, missing = present_and_missing(pair)
+            if present in known or missing is None:
                 continue
-            if there is not None and there.exists():
-                places[there] = Place(there, f"no {scan.shown(missing)}")
+            if present is not None and present.exists():
+                places[present] = Place(present, f"no {scan.shown(missing)}")
             else:
-                places[missing] = Place(missing, "listed, but not there")
+                places[missing] = Place(missing, "listed, but does not exist")
     return list(places.values())
 
 
 def _renamed(scan: Scan) -> list[tuple[Path, Path]]:
-    """Pictures and masks that lost each other by their names only."""
+    """Images and masks that are not paired only because their names differ in case or in an addition."""
     found: list[tuple[Path, Path]] = []
     for files in scan.splits.values():
         images = {pair.image.stem: pair.image for pair in files.without_mask}
         masks = {pair.mask.stem: pair.mask for pair in files.without_image if pair.mask and pair.mask.exists()}
         lower = {stem.lower(): image for stem, image in images.items()}
         found += [(lower[stem.lower()], mask) for stem, mask in masks.items() if stem.lower() in lower]
-        before, after = _addition(images, masks)
-        if before or after:
+        prefix, suffix = _addition(images, masks)
+        if prefix or suffix:
             found += [
-                (image, masks[before + stem + after])
+                (image, masks[prefix + stem + suffix])
                 for stem, image in images.items()
-                if before + stem + after in masks
+                if prefix + stem + suffix in masks
             ]
     return list(dict.fromkeys(found))
 
 
 def _addition(images: dict[str, Path], masks: dict[str, Path]) -> tuple[str, str]:
-    """What every mask's name has before and after its picture's, such as ``_mask``; from two pairs on, not by chance."""
+    """What mask names have before and after the image's name, such as ``_mask``, if at least two pairs agree."""
     best, most = ("", ""), 1
     for mask in list(masks)[:3]:
         for stem in list(images)[:1000]:
-            before, there, after = mask.partition(stem)
-            if there and stem:
-                count = sum(before + other + after in masks for other in images)
+            prefix, found, suffix = mask.partition(stem)
+            if found and stem:
+                count = sum(prefix + other + suffix in masks for other in images)
                 if count > most:
-                    best, most = (before, after), count
+                    best, most = (prefix, suffix), count
     return best

@@ -1,4 +1,4 @@
-"""Faults of values: what the masks store held against what the label table declares."""
+"""Faults of label values: what the masks store compared with what the label table declares."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from imageseg.checking.file_facts import MaskFacts
 from imageseg.checking.finding import Finding, Place, error, note, warning
 from imageseg.checking.label_values import declared_colors
-from imageseg.checking.mask_pixels import ValueFacts, unpacked
+from imageseg.checking.mask_pixels import ValueFacts, int_to_rgb
 from imageseg.checking.scan import Scan
 from imageseg.errors import counted
 from imageseg.labels import IGNORE, LabelSpace
 
-_BEYOND_ALL = 65535  # what a label table can declare
-_INSTANCES = range(1000, 34000)
+_MAX_ID = 65535  # largest value that a label table can declare
+_INSTANCE_IDS = range(1000, 34000)
 
 
 def no_label_table(scan: Scan) -> Finding | None:
@@ -21,33 +21,34 @@ def no_label_table(scan: Scan) -> Finding | None:
     if not scan.label_error or scan.label_file is not None:
         return None
     readable = bool(scan.values.ids or scan.values.colors)
-    mend = (
-        f"The masks hold {_summary(scan)}. --fix-config writes a table for them; then give the classes their names."
-        if readable
-        else "No mask can be read yet: mend the masks first; then --fix-config writes a table for them."
-    )
     if not scan.own_masks:
-        mend = "Mend what the line says."
+        fix = "Correct what the line above reports."
+    elif readable:
+        fix = (
+            f"The masks hold {_summary(scan)}. Use --fix-config to write a table for them, then name the classes in it."
+        )
+    else:
+        fix = "No mask can be read yet. Fix the masks first, then use --fix-config to write a table for them."
     return error(
         [Place(scan.root, scan.label_error)],
-        meaning="Without a table nobody knows which stored value is which class, so that values could not be checked.",
-        mend=mend,
-        mendable=scan.own_masks and readable,
+        meaning="Without a label table it is unknown which stored value is which class, so that values were not checked.",
+        fix=fix,
+        fixable=scan.own_masks and readable,
     )
 
 
 def wrong_label_table(scan: Scan) -> Finding | None:
-    """A label table that is there and cannot be used."""
+    """A label table that exists but cannot be used."""
     if not scan.label_error or scan.label_file is None:
         return None
-    renamed = scan.label_file.name != "labels.yaml"
-    mendable = bool(scan.own_masks and (scan.values.ids or scan.values.colors))
-    what = f"Rename {scan.label_file.name} to labels.yaml" if renamed else "Correct what the line says"
+    misnamed = scan.label_file.name != "labels.yaml"
+    fixable = bool(scan.own_masks and (scan.values.ids or scan.values.colors))
+    what = f"Rename {scan.label_file.name} to labels.yaml" if misnamed else "Correct what the line above reports"
     return error(
         [Place(scan.root, scan.label_error)],
-        meaning="The label table is there and cannot be used: training stops, and values could not be checked.",
-        mend=f"{what}; --fix-config would write a new table without your names." if mendable else f"{what}.",
-        mendable=mendable,
+        meaning="The label table exists but cannot be used: training stops, and values were not checked.",
+        fix=f"{what}; --fix-config would write a new table without your class names." if fixable else f"{what}.",
+        fixable=fixable,
     )
 
 
@@ -57,34 +58,34 @@ def binary_255(scan: Scan) -> Finding | None:
         return None
     places = [Place(path) for path in scan.values.binary]
     meaning = (
-        "These masks hold 0 and 255 only. 255 is the ignored value, so that the whole foreground would be neither trained "
-        "on nor scored."
+        "These masks hold only 0 and 255. 255 is the ignored value, so that the complete foreground would be excluded from "
+        "training and evaluation."
     )
-    mend = "Declare 255 as class 1, that is {255: 1}: a row with values: [255], and take 255 out of ignored_values."
+    fix = "Declare 255 as class 1, that is {255: 1}: a row with values: [255], and remove 255 from ignored_values."
     if any(0 < value < IGNORE for value in scan.values.ids):
-        return warning(places, meaning=f"{meaning} Other masks have a class 1.", mend=mend, mendable=scan.own_masks)
-    return error(places, meaning=meaning, mend=mend, mendable=scan.own_masks)
+        return warning(places, meaning=f"{meaning} Other masks have a class 1.", fix=fix, fixable=scan.own_masks)
+    return error(places, meaning=meaning, fix=fix, fixable=scan.own_masks)
 
 
 def shifted_ids(scan: Scan) -> Finding | None:
-    """Ids that start at 1 where the table starts at 0."""
+    """Ids that start at 1 under a table that starts at 0."""
     if not scan.values.shifted or scan.labels is None:
         return None
     count = len(scan.labels)
     zero = (
-        f"and 0, which is probably 'other' as in ADE20K (if it is a class, the table lacks a row for {count} instead)"
+        f", including 0, which is probably 'other' as in ADE20K (if it is a class, the table lacks a row for {count})"
         if 0 in scan.values.ids
-        else "and never 0"
+        else " but never 0"
     )
     border = scan.values.separator
-    trimap = f" {border} lies between the two others everywhere, as the border of a trimap does: perhaps ignore it."
+    trimap = f" {border} separates the two others everywhere, as the border of a trimap does: consider ignoring it."
     return error(
         [Place(path) for path in scan.values.shifted],
-        meaning=f"The masks hold ids up to {count} {zero}; the table declares 0 to {count - 1}. Every class would be taken "
-        f"for its neighbour, and the last one for none.{trimap if border and border != IGNORE else ''}",
-        mend="Shift the table, not the files: values: [1] for the first class, [2] for the second, and so on; 0 into "
+        meaning=f"The masks hold ids up to {count}{zero}; the table declares 0 to {count - 1}. Every class would be read as "
+        f"its neighbor, and the last one would be undeclared.{trimap if border and border != IGNORE else ''}",
+        fix="Shift the table, not the files: values: [1] for the first class, [2] for the second, and so on; move 0 to "
         "ignored_values.",
-        mendable=scan.own_masks,
+        fixable=scan.own_masks,
     )
 
 
@@ -96,30 +97,30 @@ def label_ids_as_train_ids(scan: Scan) -> Finding | None:
     return error(
         [Place(path) for path in scan.values.label_ids],
         meaning=f"The table declares Cityscapes' 19 train ids, 0 to 18; the masks hold {', '.join(map(str, above[:6]))}, as "
-        "labelIds do, where 7 is road and 26 is car. Classes would be mixed up, and the rest is undeclared.",
-        mend="Declare the labelIds (road [7], sidewalk [8], building [11], ...), or use the _labelTrainIds files.",
-        mendable=scan.own_masks,
+        "labelIds do, where 7 is road and 26 is car. Classes would be confused, and some values are undeclared.",
+        fix="Declare the labelIds (road [7], sidewalk [8], building [11], ...), or use the _labelTrainIds files.",
+        fixable=scan.own_masks,
     )
 
 
 def sixteen_bit_ids(scan: Scan) -> Finding | None:
-    """Undeclared ids beyond 255."""
+    """Undeclared ids above 255."""
     places, instances = [], False
     for path, values in scan.values.unknown.items():
         large = [value for value in values if value.value > IGNORE]
         if large:
             places.append(Place(path, _pixels(large)))
-            instances |= len({value.value for value in large if value.value in _INSTANCES}) > len(large) // 2
+            instances |= len({value.value for value in large if value.value in _INSTANCE_IDS}) > len(large) // 2
     hint = (
-        "; ids of 1000 and more are often instance ids (class x 1000 + number), as in Cityscapes' _instanceIds"
+        ". Ids of 1000 and more are often instance ids (class x 1000 + number), as in Cityscapes' _instanceIds files"
         if instances
         else ""
     )
     return error(
         places,
-        meaning=f"Ids above 255 that the table does not declare{hint}.",
-        mend="If they are classes, declare them: values go up to 65535. If they number objects, use the semantic masks.",
-        mendable=_can_declare(scan),
+        meaning=f"The masks hold ids above 255 that the table does not declare: training stops at the first of them{hint}.",
+        fix="If they are classes, declare them (values up to 65535 are allowed). If they number objects, use semantic masks.",
+        fixable=_can_declare(scan),
     )
 
 
@@ -132,31 +133,30 @@ def unknown_ids(scan: Scan) -> Finding | None:
             places.append(Place(path, _pixels(small)))
     return error(
         places,
-        meaning="Ids that the table does not declare: training stops at the first of them.",
-        mend="Give each a class of its own, add it to a class's values, or list it under ignored_values.",
-        mendable=_can_declare(scan),
+        meaning="The masks hold ids that the table does not declare: training stops at the first of them.",
+        fix="Declare each as a class of its own, add it to the values of a class, or list it under ignored_values.",
+        fixable=_can_declare(scan),
     )
 
 
 def rgb_mask(scan: Scan) -> Finding | None:
-    """Colours where ids are expected."""
+    """Colors where ids are expected."""
     places = []
     for path, mask in _colored(scan):
         if _known_share(mask, scan.labels) < 0.5:
-            grey = all(len(set(unpacked(value.value))) == 1 for value in mask.pixels.values)
-            kinds = "ids in three equal channels" if grey else counted(mask.pixels.distinct, "colour", "colours")
-            places.append(Place(path, kinds))
+            gray = all(len(set(int_to_rgb(value.value))) == 1 for value in mask.pixels.values)
+            content = "ids in three equal channels" if gray else counted(mask.pixels.distinct, "color", "colors")
+            places.append(Place(path, content))
     return error(
         places,
-        meaning="These masks are RGB, and most of their colours are not in the label table: ids were expected, or other "
-        "colours.",
-        mend="Declare the colours that are there, or save the ids in one channel.",
-        mendable=_can_declare(scan),
+        meaning="These masks are RGB, and most of their colors are not in the label table, which expects ids or other colors.",
+        fix="Declare the colors that occur, or save the ids in one channel.",
+        fixable=_can_declare(scan),
     )
 
 
 def unknown_colors(scan: Scan) -> Finding | None:
-    """Some colours that the table lacks."""
+    """Some undeclared colors."""
     masks = dict(_colored(scan))
     return error(
         [
@@ -164,66 +164,63 @@ def unknown_colors(scan: Scan) -> Finding | None:
             for path, values in scan.values.unknown_colors.items()
             if path in masks and _known_share(masks[path], scan.labels) >= 0.5
         ],
-        meaning="Colours that the label table does not declare: training stops at the first of them. They must match exactly.",
-        mend="Give each a class of its own, or list it under ignored_colors.",
-        mendable=_can_declare(scan),
+        meaning="The masks hold colors that the label table does not declare; colors must match exactly. Training stops at the "
+        "first of them.",
+        fix="Declare each as a class of its own, or list it under ignored_colors.",
+        fixable=_can_declare(scan),
     )
 
 
 def all_ignored(scan: Scan) -> Finding | None:
-    """A mask without one labelled pixel."""
+    """A mask without a single labeled pixel."""
     binary = set(scan.values.binary)
     return warning(
         [
             Place(path)
             for path, mask in scan.sound_masks()
-            if scan.labels is not None
-            and path not in binary
-            and mask.pixels.values
-            and not _labelled(mask, scan.labels)
+            if scan.labels is not None and path not in binary and mask.pixels.values and not _labeled(mask, scan.labels)
         ],
-        meaning="Every pixel of these masks is ignored: the picture teaches nothing and is not scored.",
-        mend="If they are dummies, take them out of the split; if not, look at ignored_values.",
+        meaning="Every pixel of these masks is ignored, so that their images contribute nothing to training or evaluation.",
+        fix="If they are placeholders, remove them from the split. Otherwise check ignored_values.",
     )
 
 
 def nearly_empty_mask(scan: Scan) -> Finding | None:
-    """A mask of one class, or with hardly any label."""
+    """A mask with a single class or hardly any labels."""
     places = []
     for path, mask in scan.sound_masks():
-        total, labelled = mask.size[0] * mask.size[1], _labelled(mask, scan.labels)
-        if path in scan.values.binary or not labelled or path in scan.values.strays:
+        total, labeled = mask.size[0] * mask.size[1], _labeled(mask, scan.labels)
+        if path in scan.values.binary or not labeled or path in scan.values.strays:
             continue
-        largest = max(labelled, key=lambda value: value.pixels)
-        pixels = sum(value.pixels for value in labelled)
+        largest = max(labeled, key=lambda value: value.pixels)
+        pixels = sum(value.pixels for value in labeled)
         if pixels < total / 100:
             places.append(Place(path, f"{pixels} of {total} pixels {'has' if pixels == 1 else 'have'} a label"))
         elif pixels - largest.pixels < pixels / 1000:
             places.append(Place(path, f"{_all_but(pixels - largest.pixels)} {_named(largest, mask, scan.labels)}"))
     return note(
         places,
-        meaning="These masks hold one class and nearly nothing else, or hardly any label at all.",
-        mend="Nothing, if the pictures are so; else the annotation is unfinished.",
+        meaning="These masks hold nearly nothing but one class, or hardly any labels: the annotation may be unfinished.",
+        fix="No action is needed if the images really look like that; otherwise complete the annotation.",
     )
 
 
 def class_not_in_train(scan: Scan) -> Finding | None:
-    """A class that other splits show and train does not."""
+    """A class that other splits contain and train does not."""
     train = scan.splits.get("train")
     if scan.labels is None or _misread(scan) or train is None or train.error or not train.pairs:
         return None
     learned = _classes_in(scan, "train")
     places = []
     for split in scan.splits:
-        late = _classes_in(scan, split) - learned
-        if late:
-            names = [name for name in scan.labels.names if name in late]
-            places += [Place(scan.root, f"in {split}, but not in train: {', '.join(names)}")] if names else []
-    own = "Move pictures with these classes, and their masks, into train."
+        not_learned = _classes_in(scan, split) - learned
+        names = [name for name in scan.labels.names if name in not_learned]
+        places += [Place(scan.root, f"in {split}, but not in train: {', '.join(names)}")] if names else []
+    own = "Move images with these classes, and their masks, to train."
     return warning(
         places,
-        meaning="Classes that are never in train cannot be learned, though other splits have them.",
-        mend=own if scan.own_masks else "Unpack the whole of train; if that is all of it, nothing.",
+        meaning="Classes that do not occur in train cannot be learned, although other splits contain them.",
+        fix=own if scan.own_masks else "Unpack all of train; if it is complete, no action is needed.",
     )
 
 
@@ -235,11 +232,11 @@ def class_never_seen(scan: Scan) -> Finding | None:
     seen = set[str]().union(*(_classes_in(scan, split) for split in scan.splits))
     never = [name for name in scan.labels.names if name not in seen]
     where = "in no mask" if scan.all_splits else f"in no mask of {' and '.join(scan.splits)}"
-    own = "Nothing, if more data will come; else take these classes out of the table."
+    own = "No action is needed if more data will be added; otherwise remove these classes from the table."
     return note(
         [Place(scan.root, f"{where}: {', '.join(never)}")] if never else [],
-        meaning="Classes of the table that no mask shows cannot be learned; their IoU is undefined or 0.",
-        mend=own if scan.own_masks else f"Nothing, where only a part of {scan.name} is here.",
+        meaning="Classes of the table that occur in no mask cannot be learned; their IoU is undefined or 0.",
+        fix=own if scan.own_masks else f"No action is needed if this is only a part of {scan.name}.",
     )
 
 
@@ -250,37 +247,40 @@ def _misread(scan: Scan) -> bool:
 
 def _can_declare(scan: Scan) -> bool:
     values, colors = scan.values.ids, scan.values.colors
-    return bool(scan.own_masks and len(values) + len(colors) <= IGNORE and max(values, default=0) <= _BEYOND_ALL)
+    return bool(scan.own_masks and len(values) + len(colors) <= IGNORE and max(values, default=0) <= _MAX_ID)
 
 
 def _colored(scan: Scan) -> list[tuple[Path, MaskFacts]]:
+    """Masks of colors without strays; empty without a label table."""
     if scan.labels is None:
         return []
     return [(path, mask) for path, mask in scan.sound_masks() if mask.colored and path not in scan.values.strays]
 
 
 def _known_share(mask: MaskFacts, labels: LabelSpace | None) -> float:
+    """Share of the pixels whose color is declared."""
     known = declared_colors(labels) if labels else set()
     total = sum(value.pixels for value in mask.pixels.values)
     return sum(value.pixels for value in mask.pixels.values if value.value in known) / max(total, 1)
 
 
-def _labelled(mask: MaskFacts, labels: LabelSpace | None) -> list[ValueFacts]:
+def _labeled(mask: MaskFacts, labels: LabelSpace | None) -> list[ValueFacts]:
     """The values that are not ignored."""
     if labels is None:
         return list(mask.pixels.values)
     if mask.colored:
         classes = {label.color for label in labels.labels}
         ignored = set(labels.ignored_colors) - classes
-        return [value for value in mask.pixels.values if unpacked(value.value) not in ignored]
+        return [value for value in mask.pixels.values if int_to_rgb(value.value) not in ignored]
     return [value for value in mask.pixels.values if value.value not in labels.ignored_values]
 
 
 def _named(value: ValueFacts, mask: MaskFacts, labels: LabelSpace | None) -> str:
+    """The name of the class of a value, or the value itself if it is undeclared."""
     for label in labels.labels if labels else ():
-        if unpacked(value.value) == label.color if mask.colored else value.value in label.values:
+        if int_to_rgb(value.value) == label.color if mask.colored else value.value in label.values:
             return label.name
-    return f"the colour {unpacked(value.value)}" if mask.colored else f"the value {value.value}"
+    return f"the color {int_to_rgb(value.value)}" if mask.colored else f"the value {value.value}"
 
 
 def _classes_in(scan: Scan, split: str) -> set[str]:
@@ -293,14 +293,16 @@ def _classes_in(scan: Scan, split: str) -> set[str]:
 
 
 def _pixels(values: list[ValueFacts], *, colors: bool = False) -> str:
+    """The first values with their numbers of pixels."""
     shown = ", ".join(
-        f"{unpacked(value.value) if colors else value.value} ({counted(value.pixels, 'pixel', 'pixels')})"
+        f"{int_to_rgb(value.value) if colors else value.value} ({counted(value.pixels, 'pixel', 'pixels')})"
         for value in values[:4]
     )
     return f"{shown} and {len(values) - 4} more" if len(values) > 4 else shown
 
 
 def _summary(scan: Scan) -> str:
+    """The values of all masks, such as "ids 0, 1, 255 and 3 RGB colors"."""
     ids, colors = sorted(scan.values.ids), scan.values.colors
     parts = []
     if ids:
@@ -308,7 +310,7 @@ def _summary(scan: Scan) -> str:
             f"{'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids[:12]))}{' and more' if len(ids) > 12 else ''}"
         )
     if colors:
-        parts.append(counted(len(colors), "RGB colour", "RGB colours"))
+        parts.append(counted(len(colors), "RGB color", "RGB colors"))
     return " and ".join(parts)
 
 

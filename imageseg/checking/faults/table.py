@@ -1,12 +1,11 @@
-"""The table of faults: everything that a check looks for. A new fault is one function and its line here."""
+"""Table of all faults that a check looks for. A new fault is one function and one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from imageseg.checking.faults import files, labels, masks, splits
-from imageseg.checking.faults import images as pictures
+from imageseg.checking.faults import files, images, labels, masks, splits
 from imageseg.checking.finding import Finding, Severity
 from imageseg.checking.scan import Scan
 
@@ -15,18 +14,18 @@ FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
     splits.unlistable_split,
     splits.missing_split,
     splits.split_without_masks,
-    files.two_of_one_name,
-    files.names_differ,
+    files.duplicate_name,
+    files.mismatched_names,
     files.missing_mask,
-    files.missing_picture,
+    files.missing_image,
     files.empty_file,
     files.damaged_file,
     files.oversized_file,
-    pictures.size_mismatch,
-    pictures.turned_mask,
-    pictures.unclear_orientation,
-    pictures.picture_is_a_mask,
-    masks.mask_is_a_picture,
+    images.size_mismatch,
+    images.rotated_mask,
+    images.unclear_orientation,
+    images.image_looks_like_mask,
+    masks.mask_looks_like_photo,
     masks.jpeg_mask,
     masks.rgba_bitmask,
     masks.mask_mode,
@@ -44,12 +43,12 @@ FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
     masks.smoothed_mask,
     labels.all_ignored,
     labels.class_not_in_train,
-    pictures.same_picture,
-    pictures.similar_picture,
-    pictures.float_picture,
-    pictures.dark_picture,
-    pictures.unusual_picture,
-    pictures.blank_picture,
+    images.duplicate_image,
+    images.near_duplicate_image,
+    images.float_image,
+    images.dark_image,
+    images.unusual_image,
+    images.blank_image,
     masks.sixteen_bit_mask,
     masks.palette_mask,
     labels.nearly_empty_mask,
@@ -58,6 +57,6 @@ FAULTS: tuple[Callable[[Scan], Finding | None], ...] = (
 
 
 def findings(scan: Scan) -> list[Finding]:
-    """What is wrong, errors first; each finding has its function's name as its code."""
+    """Return what is wrong, errors first. The code of a finding is the name of its function."""
     found = [replace(finding, code=fault.__name__) for fault in FAULTS if (finding := fault(scan)) is not None]
     return sorted(found, key=lambda finding: list(Severity).index(finding.severity))

@@ -1,4 +1,4 @@
-"""imageseg stats: the command, its tables and its chart."""
+"""imageseg stats: ``command`` parses and prints JSON, ``statistics`` counts, ``tables`` and ``chart`` show the result."""
 
 from imageseg.cli.stats.command import run
 

@@ -1,4 +1,4 @@
-"""A dataset's classes as a chart: shares of pixels and images, and the weights that follow."""
+"""The classes of a dataset as a chart: share of pixels, share of images, and class weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
-    from imageseg.cli.stats.command import Statistics
+    from imageseg.cli.stats.statistics import Statistics
     from imageseg.labels import LabelSpace
 
-_INK, _FAINT, _GREY = "#222222", "#e4e4e4", "#9aa3ad"
+_INK, _GRID, _GRAY = "#222222", "#e4e4e4", "#9aa3ad"
 _MARKS = {
     "median_frequency": ("median frequency", "o", "#0b6e99"),
     "enet": ("ENet", "D", "#c2571a"),
@@ -24,17 +24,19 @@ _MARKS = {
 
 
 def require_matplotlib(target: str) -> None:
-    """Raises:
-    InputError: no matplotlib, or a file that is no PNG.
+    """Check that a chart can be written to the target.
+
+    Raises:
+        InputError: The target is not a PNG file, or matplotlib is not installed.
     """
     if Path(target).suffix.lower() != ".png":
-        raise InputError(f"{target}: the chart is a PNG; name it FILE.png")
+        raise InputError(f"{target}: charts are written as PNG only; pass a name such as chart.png")
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--chart needs matplotlib; install it with: pip install 'matplotlib>=3.9'")
+        raise InputError("--chart requires matplotlib; run: pip install 'matplotlib>=3.9'")
 
 
 def write_chart(path: Path, statistics: Statistics, labels: LabelSpace) -> None:
-    """Three panels side by side, a row per class, written as PNG."""
+    """Write a PNG of three panels (pixels, images, weights) with one row per class."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,10 +52,10 @@ def write_chart(path: Path, statistics: Statistics, labels: LabelSpace) -> None:
     _draw_images(images, rows, [float(count) / counts.masks for count in counts.images])
     _draw_weights(weights, rows, statistics.weights)
     pixels.set_yticks(rows, [_plain(label.name) for label in labels.labels])
-    pixels.set_ylim(len(rows) - 0.4, -0.6)  # the first class is at the top
+    pixels.set_ylim(len(rows) - 0.4, -0.6)  # first class at the top
     figure.suptitle(
         f"{_plain(statistics.name)} {_plain(statistics.split or '')}: {counts.masks} masks, "
-        f"{counts.valid / 1e6:.1f} million valid pixels",
+        f"{counts.valid:,} valid pixels",
         x=0.01,
         ha="left",
         color=_INK,
@@ -61,19 +63,19 @@ def write_chart(path: Path, statistics: Statistics, labels: LabelSpace) -> None:
         fontweight="bold",
     )
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in letters that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name with characters that the font lacks
         figure.savefig(temporary, dpi=144, format="png")
 
 
 def _draw_pixels(axes: Any, rows: list[int], shares: list[float], labels: LabelSpace) -> None:
-    _style(axes, "share of the valid pixels (log scale)")
+    _style(axes, "share of valid pixels (log scale)")
     smallest = min((share for share in shares if share > 0), default=1.0)
     start = 10 ** math.floor(math.log10(smallest / 1.5))
     colors = [tuple(channel / 255 for channel in label.color) for label in labels.labels]
     widths = [max(share - start, 0) for share in shares]
     axes.barh(rows, widths, left=start, height=0.72, color=colors, edgecolor=_INK, linewidth=0.4)
     axes.set_xscale("log")
-    axes.set_xlim(start, 5)  # room for the figures beside the bars
+    axes.set_xlim(start, 5)  # space for the numbers next to the bars
     ticks = [10.0**power for power in range(round(math.log10(start)), 1)]
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.minorticks_off()
@@ -83,8 +85,8 @@ def _draw_pixels(axes: Any, rows: list[int], shares: list[float], labels: LabelS
 
 
 def _draw_images(axes: Any, rows: list[int], shares: list[float]) -> None:
-    _style(axes, "share of the images in which it occurs")
-    axes.barh(rows, shares, height=0.72, color=_GREY)
+    _style(axes, "share of images that contain the class")
+    axes.barh(rows, shares, height=0.72, color=_GRAY)
     axes.set_xlim(0, 1.22)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     for row, share in zip(rows, shares, strict=True):
@@ -95,7 +97,7 @@ def _draw_weights(axes: Any, rows: list[int], weights: dict[str, list[float]]) -
     from matplotlib.ticker import LogLocator
 
     _style(axes, "class weight (log scale)")
-    axes.axvline(1, color=_GREY, linewidth=1)
+    axes.axvline(1, color=_GRAY, linewidth=1)
     for rule, values in weights.items():
         name, marker, color = _MARKS[rule]
         known = [(value, row) for value, row in zip(values, rows, strict=True) if not math.isnan(value)]
@@ -111,12 +113,12 @@ def _draw_weights(axes: Any, rows: list[int], weights: dict[str, list[float]]) -
 def _style(axes: Any, title: str) -> None:
     axes.set_xlabel(title, fontsize=9, color=_INK)
     axes.tick_params(length=0, labelsize=8.5, colors=_INK)
-    axes.grid(axis="x", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "bottom", "left"):
         axes.spines[side].set_visible(False)
 
 
 def _plain(text: str) -> str:
-    """Without the signs that matplotlib would set as a formula."""
+    """Return text with dollar signs escaped, which matplotlib would typeset as a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""imageseg stats: how many images and objects a dataset has, how often each class occurs, and class weights from that."""
+"""imageseg stats: number of images and objects in a dataset, frequency of each class, and class weights."""
 
 from __future__ import annotations
 
@@ -7,51 +7,31 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from imageseg.cli.dataset_arguments import DatasetParser
+from imageseg.cli.stats.statistics import RULES, Statistics, count
 from imageseg.errors import InputError, command
-
-if TYPE_CHECKING:
-    import argparse
-
-    from imageseg.datasets.base import SegmentationDataset
-    from imageseg.datasets.pairs import Listing
-    from imageseg.datasets.statistics.counts import ClassCounts, Objects
-
-RULES = ("median_frequency", "enet", "effective_number")
-
-
-class Statistics(NamedTuple):
-    """What the command counted, for the terminal, JSON and the chart."""
-
-    name: str
-    root: Path
-    listings: dict[str, Listing]
-    objects: dict[str, Objects | None]
-    split: str | None
-    """Of the classes; None where no split has masks."""
-    counts: ClassCounts | None
-    weights: dict[str, list[float]]
-    """Rule -> one weight per class, NaN for a class that does not occur."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Counts and prints; exit code 3 where pictures or masks without partner are left out."""
-    parser = _parser()
-    given, dataset = parser.parse(arguments)
+    """Count and print. The exit code is 3 if images or masks without a partner were left out."""
+    given, dataset = _parser().parse(arguments)
+    from imageseg.datasets import DATASETS
+
     if not 0 <= given.beta < 1:
         raise InputError(f"--beta must be at least 0 and below 1, found {given.beta}")
     if given.chart:
         from imageseg.cli.stats.chart import require_matplotlib
 
         require_matplotlib(given.chart)
-    statistics = _counted(given, dataset)
+    name = DATASETS.resolve(given.use)
+    statistics = count(name, dataset, given.split, beta=given.beta, workers=given.workers, cache=not given.no_cache)
     if given.chart:
         from imageseg.cli.stats.chart import write_chart
 
         if statistics.counts is None:
-            raise InputError(f"{statistics.name} at {statistics.root} has no masks, so that there is nothing to draw")
+            raise InputError(f"{statistics.name} in {statistics.root} has no masks, so that there is nothing to draw")
         write_chart(Path(given.chart), statistics, dataset.labels)
     if given.json:
         print(json.dumps(_as_json(statistics, dataset.labels.names)))
@@ -61,63 +41,32 @@ def run(arguments: Sequence[str]) -> int:
         print_statistics(statistics, dataset.labels, rule=given.weights)
     if given.chart:
         print(f"chart written to {given.chart}", file=sys.stderr)
-    return _tell_faults(statistics)
-
-
-def pasted(weights: Sequence[float]) -> str:
-    """Weights as ``--task.class_weights`` takes them; 1 for a class that does not occur: no pixel will ask for it."""
-    return f"[{','.join(f'{1.0 if math.isnan(weight) else weight:.4g}' for weight in weights)}]"
+    return _report_left_out(statistics)
 
 
 def _parser() -> DatasetParser:
     parser = DatasetParser(
         prog="imageseg stats",
-        description="Counts the images and objects of each split, and for one split how often each class occurs: its share\n"
-        "of the valid pixels and of the images. From that follow class weights, ready to be pasted.\n"
-        "Counts are kept in the user's cache folder until a file changes.",
+        description="Count the images and objects of each split and, for one split, how often each class occurs, as a share of\n"
+        "the valid (not ignored) pixels and of the images. Print class weights computed from these counts.\n"
+        "Counts are cached in the user's cache folder until a file changes.",
     )
-    parser.add_argument("--split", help="this split alone; unset, all of them, and the classes of the first with masks")
     parser.add_argument(
-        "--weights", choices=RULES, default=RULES[0], help="the rule whose weights are printed to be pasted"
+        "--split", help="the only split to count (default: all splits, and the classes of the first one with masks)"
     )
-    parser.add_argument("--beta", type=float, default=0.9999, help="of the effective number (default: 0.9999)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, with all weights")
-    parser.add_argument("--chart", metavar="FILE.png", help="also draw the classes (needs the extra 'report')")
-    parser.add_argument("--no-cache", action="store_true", help="count anew, and keep nothing")
+    parser.add_argument(
+        "--weights", choices=RULES, default=RULES[0], help="rule of the weights to print (default: median_frequency)"
+    )
+    parser.add_argument(
+        "--beta", type=float, default=0.9999, help="hyperparameter of effective_number (default: 0.9999)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with the weights of all rules")
+    parser.add_argument(
+        "--chart", metavar="FILE.png", help="file for a chart of the classes (requires the extra 'report')"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="count again and do not use the cache")
     parser.add_workers()
     return parser
-
-
-def _counted(given: argparse.Namespace, dataset: SegmentationDataset) -> Statistics:
-    from imageseg.datasets import DATASETS
-    from imageseg.datasets.statistics import class_weights
-    from imageseg.datasets.statistics.counts import count_classes, count_objects
-    from imageseg.progress_bars import file_progress
-
-    name, cache = DATASETS.resolve(given.use), not given.no_cache
-    listings = {split: dataset.listing(split) for split in ([given.split] if given.split else dataset.splits)}
-    with_masks = [split for split, listing in listings.items() if any(pair.mask for pair in listing.pairs)]
-    if given.split and not with_masks:
-        raise InputError(
-            f"{name} {given.split}: no picture has a mask, so that no class can be counted; pass another --split"
-        )
-    objects: dict[str, Objects | None] = {}
-    for split, listing in listings.items():
-        with file_progress(f"objects of {split}") as progress:
-            objects[split] = count_objects(dataset, listing.pairs, split=split, progress=progress, cache=cache)
-    if not with_masks:
-        return Statistics(name, dataset.root, listings, objects, None, None, {})
-    split = with_masks[0]
-    with file_progress(f"classes of {split}") as progress:
-        pairs = listings[split].pairs
-        counts = count_classes(dataset, pairs, split=split, workers=given.workers, progress=progress, cache=cache)
-    weights = {
-        "median_frequency": class_weights.median_frequency(counts.pixels, counts.image_pixels),
-        "enet": class_weights.enet(counts.pixels),
-        "effective_number": class_weights.effective_number(counts.images, beta=given.beta),
-    }
-    as_lists = {rule: values.tolist() for rule, values in weights.items()}
-    return Statistics(name, dataset.root, listings, objects, split, counts, as_lists)
 
 
 def _as_json(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
@@ -131,7 +80,7 @@ def _as_json(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
             "without_mask": len(listing.without_mask),
             "without_image": len(listing.without_image),
         }
-    found: dict[str, Any] = {"dataset": statistics.name, "root": str(statistics.root), "splits": splits}
+    found = {"version": 1, "dataset": statistics.name, "root": str(statistics.root), "splits": splits}
     counts = statistics.counts
     if counts is None:
         return found
@@ -158,7 +107,8 @@ def _as_json(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _tell_faults(statistics: Statistics) -> int:
+def _report_left_out(statistics: Statistics) -> int:
+    """Report images and masks without a partner on standard error, and return the exit code."""
     faulty = {split: faults for split, listing in statistics.listings.items() if (faults := listing.faults())}
     lister = command("check", statistics.name, "--root", statistics.root)
     for split, faults in faulty.items():

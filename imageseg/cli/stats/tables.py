@@ -1,24 +1,25 @@
-"""A dataset's statistics on the terminal."""
+"""The statistics of a dataset as tables on the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from imageseg.cli.stats.command import RULES, Statistics, pasted
+from imageseg.cli.stats.statistics import RULES, Statistics
 from imageseg.errors import counted
 from imageseg.labels import LabelSpace
 
-_BAR = 20
+_BAR_WIDTH = 20  # characters
 _HEADINGS = {"median_frequency": "median freq.", "enet": "ENet", "effective_number": "eff. number"}
 
 
 def print_statistics(statistics: Statistics, labels: LabelSpace, *, rule: str) -> None:
-    """The splits, the classes, and a line of weights that can be pasted, to standard output."""
+    """Print the splits, the classes, and the class weights as a flag of ``imageseg train``."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
@@ -31,18 +32,23 @@ def print_statistics(statistics: Statistics, labels: LabelSpace, *, rule: str) -
     ignored = counts.ignored / total if total else 0.0
     console.print(
         f"\n[bold]{escape(statistics.split or '')}[/]: {counted(counts.masks, 'mask', 'masks')}, "
-        f"{_large(counts.valid)} valid pixels, {_percent(ignored)} of all pixels are ignored"
+        f"{_large(counts.valid)} valid pixels, {_percent(ignored)} of all pixels ignored"
     )
     console.print(_classes(statistics, labels))
     absent = [label.name for label, pixels in zip(labels.labels, counts.pixels, strict=True) if not pixels]
     if absent:
         console.print(
             f"[dim]No pixel is {escape(', '.join(absent[:5]))}{f' or {len(absent) - 5} more' if len(absent) > 5 else ''}: "
-            "a weight of 1 stands for it below.[/]"
+            "its weight below is 1.[/]"
         )
-    console.print(f"\n[dim]for imageseg train, by the rule {rule} (--weights takes another):[/]")
+    console.print(f"\n[dim]class weights for imageseg train, rule {rule} (choose another with --weights):[/]")
     # Not through rich, which would break the line.
-    print(f"--task.class_weights '{pasted(statistics.weights[rule])}'")
+    print(f"--task.class_weights '{_as_flag_value(statistics.weights[rule])}'")
+
+
+def _as_flag_value(weights: Sequence[float]) -> str:
+    """Return weights as ``--task.class_weights`` accepts them. A class that does not occur gets 1, which is never used."""
+    return f"[{','.join(f'{1.0 if math.isnan(weight) else weight:.4g}' for weight in weights)}]"
 
 
 def _splits(statistics: Statistics) -> Table:
@@ -60,7 +66,7 @@ def _splits(statistics: Statistics) -> Table:
             notes.append(f"left out: {listing.by_choice}")
         left_out = len(listing.without_mask) + len(listing.without_image)
         if left_out:
-            notes.append(f"{left_out} left out: no partner")
+            notes.append(f"{left_out} left out: no image or no mask")
         count = "-" if objects is None else str(objects.count)
         table.add_row(escape(split), str(len(listing.pairs)), count, f"[dim]{', '.join(notes)}[/]")
     return table
@@ -79,7 +85,7 @@ def _classes(statistics: Statistics, labels: LabelSpace) -> Table:
     shares = counts.pixels / max(counts.valid, 1)
     largest = max(float(shares.max()), np.finfo(float).tiny)
     for index, label in enumerate(labels.labels):
-        bar = "█" * round(_BAR * shares[index] / largest) or ("▏" if shares[index] else "")
+        bar = "█" * round(_BAR_WIDTH * shares[index] / largest) or ("▏" if shares[index] else "")
         table.add_row(
             escape(label.name),
             _percent(float(shares[index])),
@@ -91,7 +97,7 @@ def _classes(statistics: Statistics, labels: LabelSpace) -> Table:
 
 
 def _percent(share: float) -> str:
-    """At least two digits, so that a rare class does not read as none."""
+    """Return a share in percent, with at least two significant digits below 10 %, so that no rare class shows as 0."""
     if share <= 0:
         return "0 %"
     digits = min(max(1 - math.floor(math.log10(100 * share)), 0), 4) if share < 0.1 else 1

@@ -1,4 +1,4 @@
-"""What keeps a training from starting is an error, with the mend that fits the dataset; and what lies there is counted."""
+"""What prevents training is an error with a fix for that dataset; files that cannot be paired are counted too."""
 
 import shutil
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fakes import write_fake
-from planting import COUNTS, PLANTERS, Tree
+from injected_faults import COUNTS, INJECTORS, Tree
 
 from imageseg.checking.faults.table import findings
 from imageseg.checking.finding import Finding, Severity
@@ -37,26 +37,26 @@ def write_lists(tree: Tree, line: str, **names: str) -> None:
 @pytest.mark.parametrize(
     ("split", "other"), [("val", "valid"), ("val", "Validation"), ("train", "training"), ("train", "Training")]
 )
-def test_a_split_of_another_usual_name(split: str, other: str, tree: Tree) -> None:
+def test_a_split_with_another_common_name(split: str, other: str, tree: Tree) -> None:
     for folder in ("images", "masks"):
         (tree.root / folder / split).rename(tree.root / folder / other)
     missing = found(tree.root, "missing_split")
     assert missing.severity is Severity.ERROR
-    assert missing.mend == (
+    assert missing.fix == (
         f"Rename images/{other} and masks/{other} to {split}, or train with --data.{split}_split {other}."
     )
     dataset = build_dataset("Folder", tree.root)
-    with pytest.raises(InputError, match=f"has no split '{split}'"):  # which is where a training would stop
+    with pytest.raises(InputError, match=f"has no split '{split}'"):  # where training would stop
         dataset.samples(split)
-    assert len(dataset.samples(other)) == COUNTS[split]  # and what would make it go
+    assert len(dataset.samples(other)) == COUNTS[split]  # the second fix works
 
 
 def test_no_val_at_all(tree: Tree) -> None:
     for folder in ("images", "masks"):
         shutil.rmtree(tree.root / folder / "val")
     missing = found(tree.root, "missing_split")
-    assert missing.places[0].detail == "no val; there is train"
-    assert missing.mend == "Move a tenth to a fifth of the pictures into images/val, and their masks into masks/val."
+    assert missing.places[0].detail == "no val; existing split: train"
+    assert missing.fix == "Move 10 to 20 % of the images to images/val, and their masks to masks/val."
     assert codes(scanned(tree.root, splits=["train"])) == ["missing_split"]  # all that there is
 
 
@@ -65,41 +65,40 @@ def test_neither_train_nor_val(tree: Tree) -> None:
         (tree.root / folder / "val").rename(tree.root / folder / "one")
         (tree.root / folder / "train").rename(tree.root / folder / "two")
     missing = found(tree.root, "missing_split")
-    assert [place.detail for place in missing.places] == ["no train; there are one, two", "no val; there are one, two"]
-    assert missing.mend.startswith(
-        "Move the pictures to learn from into images/train, and their masks into masks/train. "
-    )
+    assert [place.detail for place in missing.places] == [
+        "no train; existing splits: one, two",
+        "no val; existing splits: one, two",
+    ]
+    assert missing.fix.startswith("Move the images to learn from to images/train, and their masks to masks/train. ")
 
 
-def test_a_check_of_one_split_does_not_miss_the_other(tree: Tree) -> None:
+def test_a_check_of_one_split_does_not_report_the_other_as_missing(tree: Tree) -> None:
     assert codes(scanned(tree.root, splits=["train"])) == []
 
 
 def test_lists_of_another_name(tree: Tree) -> None:
     write_lists(tree, "images/{split}/{name}.jpg masks/{split}/{name}.png", val="valid")
-    assert found(tree.root, "missing_split").mend == "Rename valid.txt to val.txt."
+    assert found(tree.root, "missing_split").fix == "Rename valid.txt to val.txt."
     (tree.root / "valid.txt").unlink()
-    assert (
-        found(tree.root, "missing_split").mend == "Write val.txt: move a tenth to a fifth of the lines there into it."
-    )
+    assert found(tree.root, "missing_split").fix == "Create val.txt and move 10 to 20 % of the existing lines to it."
 
 
-def test_lists_of_pictures_alone_name_the_line_to_write(tree: Tree) -> None:
+def test_lists_of_images_without_masks_show_the_line_to_write(tree: Tree) -> None:
     write_lists(tree, "images/{split}/{name}.jpg")
     alone = found(tree.root, "split_without_masks")
     assert [(place.path.name, place.detail) for place in alone.places] == [
-        ("train.txt", "12 pictures alone, such as images/train/train_0.jpg"),
-        ("val.txt", "6 pictures alone, such as images/val/val_0.jpg"),
+        ("train.txt", "12 images without a mask, such as images/train/train_0.jpg"),
+        ("val.txt", "6 images without a mask, such as images/val/val_0.jpg"),
     ]
-    assert alone.mend.startswith(
-        "Write each picture's mask after it in train.txt, as in 'images/train/train_0.jpg masks/train/train_0.png'. "
+    assert alone.fix.startswith(
+        "Add the mask after each image in train.txt, as in 'images/train/train_0.jpg masks/train/train_0.png'. "
     )
-    line = alone.mend.partition("as in '")[2].partition("'")[0]
+    line = alone.fix.partition("as in '")[2].partition("'")[0]
     (tree.root / "train.txt").write_text(line)
     assert len(build_dataset("Folder", tree.root).samples("train")) == 1
 
 
-def test_a_list_of_pictures_alone_for_test_is_fine(tree: Tree) -> None:
+def test_a_list_of_images_without_masks_is_fine_for_test(tree: Tree) -> None:
     write_lists(tree, "images/{split}/{name}.jpg masks/{split}/{name}.png")
     (tree.root / "images/test").mkdir()
     tree.image("val_0").rename(tree.root / "images/test/one.jpg")
@@ -109,13 +108,13 @@ def test_a_list_of_pictures_alone_for_test_is_fine(tree: Tree) -> None:
     assert codes(scanned(tree.root)) == []
 
 
-def test_published_sets_are_to_be_unpacked_not_moved_about(tmp_path: Path) -> None:
+def test_published_datasets_are_unpacked_not_moved(tmp_path: Path) -> None:
     arguments = write_fake("Cityscapes", tmp_path)
     for folder in ("leftImg8bit", "gtFine"):
         shutil.rmtree(tmp_path / folder / "val")
     missing = found(tmp_path, "missing_split", "Cityscapes", **{k: v for k, v in arguments.items() if k != "root"})
     assert missing.severity is Severity.ERROR
-    assert missing.mend == "Unpack the files of val too, or train on other splits: --data.val_split NAME."
+    assert missing.fix == "Unpack the files of val too, or train on other splits: --data.val_split NAME."
 
 
 def test_a_devkit_without_lists(tmp_path: Path) -> None:
@@ -124,10 +123,10 @@ def test_a_devkit_without_lists(tmp_path: Path) -> None:
     missing = found(tmp_path, "missing_split", "VOC", **{k: v for k, v in arguments.items() if k != "root"})
     assert missing.severity is Severity.ERROR
     assert [place.detail for place in missing.places] == ["no ImageSets/Segmentation/train.txt and val.txt"]
-    assert "Unpack ImageSets" in missing.mend
+    assert "Unpack ImageSets" in missing.fix
 
 
-def test_pictures_a_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
+def test_images_one_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
     for folder in ("images", "masks"):
         for split in COUNTS:
             place = tree.root / folder / split
@@ -135,7 +134,7 @@ def test_pictures_a_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
             place.mkdir()
             (tree.root / "all").rename(place / "all")
     files = scanned(tree.root)
-    assert files.lying == (18, 18)
+    assert files.file_counts == (18, 18)
     places = found(tree.root, "unlistable_split").places
     for place, count in zip(places, (12, 6), strict=True):
         assert place.detail.endswith(f"; its folder all holds {count}: move them up")
@@ -146,7 +145,7 @@ def test_masks_in_a_folder_of_another_name(other: str, tree: Tree) -> None:
     (tree.root / "masks").rename(tree.root / other)
     finding = found(tree.root, "unlistable_split")
     assert finding.places[0].detail.endswith(f"; {tree.root / other} has annotations: rename it to masks")
-    assert "docs/how-to/custom-dataset.md" in finding.mend
+    assert "docs/how-to/custom-dataset.md" in finding.fix
 
 
 def test_a_folder_of_masks_hides_no_other(tree: Tree) -> None:
@@ -155,32 +154,32 @@ def test_a_folder_of_masks_hides_no_other(tree: Tree) -> None:
 
 
 def test_masks_without_partner_are_counted_too(tree: Tree) -> None:
-    PLANTERS["missing_picture"](tree)
+    INJECTORS["missing_image"](tree)
     tree.image("val_3").unlink()
-    PLANTERS["twins"](tree)
-    assert scanned(tree.root).lying == (17, 19)  # two pictures less and one twice; one mask twice
+    INJECTORS["same_names"](tree)
+    assert scanned(tree.root).file_counts == (17, 19)  # two images less and one twice; one mask twice
 
 
-def test_what_lies_beside_a_list_that_cannot_be_read_is_counted(tree: Tree) -> None:
+def test_files_next_to_an_unreadable_list_are_counted(tree: Tree) -> None:
     write_lists(tree, "images/{split}/{name}.jpg masks/{split}/{name}.png and more")
-    assert scanned(tree.root).lying == (18, 18)
+    assert scanned(tree.root).file_counts == (18, 18)
 
 
-def test_pictures_of_no_split_are_counted(tree: Tree) -> None:
-    PLANTERS["no_split"](tree)
-    assert scanned(tree.root).lying == (0, 18)
+def test_images_of_no_split_are_counted(tree: Tree) -> None:
+    INJECTORS["no_split"](tree)
+    assert scanned(tree.root).file_counts == (0, 18)
 
 
-def test_no_class_is_missed_in_a_split_that_could_not_be_listed(tree: Tree) -> None:
+def test_no_class_is_reported_as_absent_if_a_split_cannot_be_listed(tree: Tree) -> None:
     tree.write_table([[0], [1], [2], [3]])
     shutil.rmtree(tree.root / "images/train")
     (tree.root / "images/train").mkdir()
     assert codes(scanned(tree.root)) == ["unlistable_split"]
 
 
-def test_classes_that_train_lacks_are_apart_from_those_of_no_mask(tree: Tree) -> None:
+def test_classes_missing_in_train_differ_from_those_in_no_mask(tree: Tree) -> None:
     tree.write_table([[0], [1], [2], [3]])
-    PLANTERS["never_seen_in_train"](tree)
+    INJECTORS["never_seen_in_train"](tree)
     tree.write_table([[0], [1], [2], [3]])
     late, never = findings(scanned(tree.root))
     assert (late.code, late.severity, late.places[0].detail) == (
@@ -188,20 +187,20 @@ def test_classes_that_train_lacks_are_apart_from_those_of_no_mask(tree: Tree) ->
         Severity.WARNING,
         "in val, but not in train: person",
     )
-    assert "into train" in late.mend
+    assert "to train" in late.fix
     assert (never.code, never.severity) == ("class_never_seen", Severity.NOTE)
     assert never.places[0].detail == "in no mask: more_3"
     assert codes(scanned(tree.root, splits=["val"])) == ["class_never_seen"]
 
 
-def test_nobody_takes_classes_out_of_a_published_table(tree: Tree) -> None:
-    assert "take these classes out" not in found(tree.root, "class_never_seen", "CamVid").mend
+def test_classes_of_a_published_table_are_not_removed(tree: Tree) -> None:
+    assert "remove these classes" not in found(tree.root, "class_never_seen", "CamVid").fix
     tree.write_table([[0], [1], [2], [3]])
-    assert "take these classes out of the table" in found(tree.root, "class_never_seen").mend
+    assert "remove these classes from the table" in found(tree.root, "class_never_seen").fix
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "error"),
     [
         ("label: []", "unknown key 'label' (did you mean 'labels'?)"),
         ("", "is empty"),
@@ -211,11 +210,14 @@ def test_nobody_takes_classes_out_of_a_published_table(tree: Tree) -> None:
         ("labels: [{name: a, color: [0, 0, 0]}, {name: a, color: [0, 0, 1]}]", "the label table uses the name a twice"),
     ],
 )
-def test_a_table_with_a_mistake_is_no_missing_one(text: str, says: str, tree: Tree) -> None:
+def test_a_table_with_a_mistake_is_not_a_missing_one(text: str, error: str, tree: Tree) -> None:
     (tree.root / "labels.yaml").write_text(text)
     wrong = found(tree.root, "wrong_label_table")
-    assert wrong.places[0].detail.startswith(f"{tree.root}/labels.yaml: {says}")
-    assert wrong.mend == "Correct what the line says; --fix-config would write a new table without your names."
+    assert wrong.places[0].detail.startswith(f"{tree.root}/labels.yaml: {error}")
+    assert (
+        wrong.fix
+        == "Correct what the line above reports; --fix-config would write a new table without your class names."
+    )
 
 
 def test_a_table_in_another_encoding(tree: Tree) -> None:
@@ -224,14 +226,14 @@ def test_a_table_in_another_encoding(tree: Tree) -> None:
 
 
 def test_a_table_of_another_suffix(tree: Tree) -> None:
-    PLANTERS["misnamed_table"](tree)
+    INJECTORS["misnamed_table"](tree)
     wrong = found(tree.root, "wrong_label_table")
     assert wrong.places[0].detail.endswith("labels.yml: is there; name it labels.yaml")
-    assert wrong.mend.startswith("Rename labels.yml to labels.yaml; ")
+    assert wrong.fix.startswith("Rename labels.yml to labels.yaml; ")
 
 
-def test_no_table_is_promised_where_no_mask_can_be_read(tree: Tree) -> None:
-    PLANTERS["no_table_and_no_readable_mask"](tree)
+def test_no_table_is_offered_if_no_mask_can_be_read(tree: Tree) -> None:
+    INJECTORS["no_table_and_no_readable_mask"](tree)
     none = found(tree.root, "no_label_table")
-    assert not none.mendable
-    assert none.mend == "No mask can be read yet: mend the masks first; then --fix-config writes a table for them."
+    assert not none.fixable
+    assert none.fix == "No mask can be read yet. Fix the masks first, then use --fix-config to write a table for them."

@@ -1,4 +1,4 @@
-"""imageseg stats: its tables, its JSON, its chart, and weights that training takes as they are printed."""
+"""imageseg stats: tables, JSON, chart, and printed weights that training accepts."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """VOC's fake; train has two objects, val none, test no masks at all."""
+    """The fake VOC: two objects in train, none in val, no masks in test."""
     root = Path(write_voc(tmp_path / "voc")["root"])
     folder = root / "VOCdevkit/VOC2012/SegmentationObject"
     folder.mkdir()
@@ -31,14 +31,14 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
-def figures(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) -> dict:
+def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) -> dict:
     assert main(["stats", *arguments, "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_figures_are_those_counted_by_hand(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = figures(["VOC", "--root", str(voc)], capsys)
-    assert (found["dataset"], found["root"], found["split"]) == ("VOC", str(voc), "train")
+def test_json_equals_the_counts_made_by_hand(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json_of(["VOC", "--root", str(voc)], capsys)
+    assert (found["version"], found["dataset"], found["root"], found["split"]) == (1, "VOC", str(voc), "train")
     assert {split: (row["images"], row["objects"]) for split, row in found["splits"].items()} == {
         "train": (1, 2),
         "val": (1, None),
@@ -57,14 +57,14 @@ def test_the_figures_are_those_counted_by_hand(voc: Path, capsys: pytest.Capture
     assert found["weights"]["median_frequency"] == pytest.approx(expected)
 
 
-def test_a_split_alone(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = figures(["VOC", "--root", str(voc), "--split", "val"], capsys)
+def test_a_single_split(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json_of(["VOC", "--root", str(voc), "--split", "val"], capsys)
     assert list(found["splits"]) == ["val"]
     assert found["split"] == "val"
     assert found["classes"]["background"]["pixels"] == 13
 
 
-def test_the_tables(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_list_splits_and_classes(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "VOC", "--root", str(voc)]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -73,17 +73,17 @@ def test_the_tables(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = [" ".join(line.split()) for line in lines]
     for row in ("train 1 2", "val 1 -", "test 1 - no masks", "trainval 2 2 objects of 1 images"):
         assert row in tables
-    assert "train: 1 mask, 19 valid pixels, 20.8 % of all pixels are ignored" in tables
+    assert "train: 1 mask, 19 valid pixels, 20.8 % of all pixels ignored" in tables
     assert next(row for row in tables if row.startswith("car ")).startswith("car 5.3 % █ 100.0 % 2.000")
     assert next(row for row in tables if row.startswith("bus ")) == "bus 0 % 0 % - - -"
-    assert "No pixel is aeroplane, bicycle, bird, boat, bottle or 13 more: a weight of 1 stands for it below." in tables
+    assert "No pixel is aeroplane, bicycle, bird, boat, bottle or 13 more: its weight below is 1." in tables
     assert all(len(line) <= 100 for line in lines if not line.startswith(("--task", "VOC in")))
 
 
 @pytest.mark.parametrize(
     ("rule", "first"), [("median_frequency", 2 / 16), ("enet", 1 / math.log(1.02 + 16 / 19)), ("effective_number", 1.0)]
 )
-def test_the_printed_weights_are_taken_by_training(
+def test_training_accepts_the_printed_weights(
     voc: Path, capsys: pytest.CaptureFixture[str], rule: str, first: float
 ) -> None:
     assert main(["stats", "VOC", "--root", str(voc), "--weights", rule]) == 0
@@ -93,7 +93,7 @@ def test_the_printed_weights_are_taken_by_training(
     weights = recipe.task["class_weights"]
     assert len(weights) == 21
     assert weights[0] == pytest.approx(first, abs=0.001)
-    assert weights[1] == 1.0  # not there
+    assert weights[1] == 1.0  # it does not occur
 
 
 def test_weights_of_150_classes_stay_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_weights_of_150_classes_stay_on_one_line(tmp_path: Path, capsys: pytest.
     assert line.count(",") == 149
 
 
-def test_files_without_partner_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_without_partner_are_left_out_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(write_folder(tmp_path / "data")["root"])
     (root / "masks/val/val_1.png").rename(root / "masks/val/other.png")
     assert main(["stats", "Folder", "--root", str(root)]) == 3
@@ -112,14 +112,14 @@ def test_files_without_partner_are_left_out_and_said(tmp_path: Path, capsys: pyt
         "lists them\n"
     )
     assert "2 left out" in printed.out
-    found = figures(["Folder", "--root", str(root)], capsys, code=3)
+    found = json_of(["Folder", "--root", str(root)], capsys, code=3)
     assert (found["splits"]["val"]["without_mask"], found["splits"]["val"]["without_image"]) == (1, 1)
 
 
-def test_pictures_alone_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_without_masks_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(write_folder(tmp_path / "data")["root"])
     (root / "test.txt").write_text("images/train/train_1.jpg\nimages/val/val_1.jpg\n")
-    found = figures(["Folder", "--root", str(root)], capsys)
+    found = json_of(["Folder", "--root", str(root)], capsys)
     assert found["splits"] == {
         "test": {
             "images": 2,
@@ -134,19 +134,19 @@ def test_pictures_alone_are_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no masks" in capsys.readouterr().out
 
 
-def test_the_chart_is_a_picture_of_all_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_chart_is_an_image_of_all_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chart = tmp_path / "charts" / "camvid.png"
     arguments = ["stats", "CamVid", "--root", write_camvid(tmp_path / "camvid")["root"], "--chart", str(chart)]
     assert main(arguments) == 0
     assert capsys.readouterr().err == f"chart written to {chart}\n"
-    with Image.open(chart) as picture:
-        assert (picture.format, picture.mode) == ("PNG", "RGBA")
-        colors = {color[:3] for _, color in picture.getcolors(1 << 20) or []}
+    with Image.open(chart) as image:
+        assert (image.format, image.mode) == ("PNG", "RGBA")
+        colors = {color[:3] for _, color in image.getcolors(1 << 20) or []}
     assert {(128, 64, 128), (64, 0, 128), (64, 64, 0)} <= colors  # road, car, pedestrian
     assert (128, 0, 0) not in colors  # no building in it
 
 
-def test_a_class_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_can_have_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(write_folder(tmp_path / "data")["root"])
     table = (root / "labels.yaml").read_text()
     (root / "labels.yaml").write_text(table.replace("name: car", 'name: "a$b[/]_\\u8eca"'))
@@ -154,30 +154,30 @@ def test_a_class_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFi
     assert "a$b[/]_車" in capsys.readouterr().out
 
 
-def test_the_cache_is_used_and_can_be_left_alone(voc: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = figures(["VOC", "--root", str(voc), "--no-cache"], capsys)
+def test_the_cache_is_used_unless_disabled(voc: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = json_of(["VOC", "--root", str(voc), "--no-cache"], capsys)
     assert not cache.exists()
-    assert figures(["VOC", "--root", str(voc)], capsys) == first
+    assert json_of(["VOC", "--root", str(voc)], capsys) == first
     kept = {path: path.read_text() for path in cache.rglob("*.json")}
     assert len(kept) == 5  # the objects of four splits, the classes of one
     for path, text in kept.items():
         path.write_text(text.replace("[16, 1, 2]", "[17, 1, 2]"))
-    assert figures(["VOC", "--root", str(voc)], capsys)["classes"]["background"]["pixels"] == 17
-    assert figures(["VOC", "--root", str(voc), "--no-cache"], capsys) == first
+    assert json_of(["VOC", "--root", str(voc)], capsys)["classes"]["background"]["pixels"] == 17
+    assert json_of(["VOC", "--root", str(voc), "--no-cache"], capsys) == first
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--split", "valid"], "no split 'valid'; it has"),
-        (["--split", "test"], "VOC test: no picture has a mask, so that no class can be counted; pass another --split"),
-        (["--chart", "chart.pdf"], "chart.pdf: the chart is a PNG; name it FILE.png"),
+        (["--split", "test"], "VOC test: no image has a mask, so that no classes can be counted; pass another --split"),
+        (["--chart", "chart.pdf"], "chart.pdf: charts are written as PNG only; pass a name such as chart.png"),
         (["--beta", "1"], "--beta must be at least 0 and below 1, found 1.0"),
         (["--weights", "focal"], "invalid choice: 'focal'"),
         (["--root", "nowhere"], "VOC2012: nowhere does not exist"),
     ],
 )
-def test_wrong_use_is_one_line(
+def test_invalid_usage_is_a_one_line_error(
     voc: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["stats", "VOC", "--root", str(voc), *arguments]) == 2
@@ -187,19 +187,19 @@ def test_wrong_use_is_one_line(
     assert printed.err.count("\n") == 1
 
 
-def test_without_matplotlib_the_line_says_how_to_get_it(
+def test_without_matplotlib_the_error_shows_how_to_install_it(
     voc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["stats", "VOC", "--root", str(voc), "--chart", "chart.png"]) == 2
-    assert "--chart needs matplotlib; install it with: pip install 'matplotlib>=3.9'" in capsys.readouterr().err
+    assert "--chart requires matplotlib; run: pip install 'matplotlib>=3.9'" in capsys.readouterr().err
 
 
 @pytest.mark.samples
 def test_vocs_lists_give_the_published_counts(
     samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real lists over pictures of one pixel: 209 and 213 images; two objects in the first, none in the others."""
+    """The official lists with images of one pixel: 209 and 213 images; two objects in the first, none in the others."""
     base = tmp_path / "VOCdevkit/VOC2007"
     shutil.copytree(samples / "voc2007_lists", base / "ImageSets/Segmentation")
     names = sorted((base / "ImageSets/Segmentation/trainval.txt").read_text().split())
@@ -211,7 +211,7 @@ def test_vocs_lists_give_the_published_counts(
         (base / "JPEGImages" / f"{name}.jpg").touch()
         one.save(base / "SegmentationClass" / f"{name}.png")
         (two if name == names[0] else one).save(base / "SegmentationObject" / f"{name}.png")
-    found = figures(["VOC", "--root", str(tmp_path), "--year", "2007", "--workers", "1"], capsys)
+    found = json_of(["VOC", "--root", str(tmp_path), "--year", "2007", "--workers", "1"], capsys)
     counts = {split: (row["images"], row["objects"]) for split, row in found["splits"].items()}
     in_train = names[0] in (base / "ImageSets/Segmentation/train.txt").read_text().split()
     assert counts == {

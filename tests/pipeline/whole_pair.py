@@ -1,4 +1,4 @@
-"""PairInMemory: a decoded image and mask that are cropped like those that are read from files."""
+"""WholePair: a decoded image and mask that are cropped like those that are read from files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from imageseg.pipeline.crop import Box
 
 
-class PairInMemory:
+class WholePair:
     """An (H, W, 3) uint8 RGB image and its (H, W) uint8 mask; parts of them are views."""
 
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
