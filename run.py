@@ -1,4 +1,4 @@
-"""Trains a network, then scores its best checkpoint: python run.py --use CityscapeModule --model DeepLabv3_plus."""
+"""Train a network, then score its best checkpoint: python run.py --use CityscapeModule --model DeepLabv3_plus."""
 
 import sys
 

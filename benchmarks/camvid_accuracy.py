@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from imageseg.cli.arguments import recipe_from
 from imageseg.errors import InputError
 from imageseg.recipe import Recipe
+from imageseg.training.resolve import resolve
 
 HEAVY = [0.6, 0.6, 3.0, 0.5, 1.2, 0.7, 3.0, 2.0, 1.0, 3.0, 3.5]
 MILD = [0.8, 0.8, 1.7, 0.7, 1.1, 0.8, 1.7, 1.4, 1.0, 1.7, 1.9]
@@ -38,7 +39,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "cross-entropy + Lovasz": {"task.loss": "cross_entropy_lovasz"},
     "cross-entropy + Dice": {"task.loss": "cross_entropy_dice"},
     "balance none": {"data.balance": "none"},
-    "balance focus": {"data.balance": "focus"},
     "balance rcs": {"data.balance": "rcs"},
     "augment street": {"data.augment": "street"},
     "scale 0.5 to 2": {"data.scale": [0.5, 2.0]},
@@ -91,7 +91,7 @@ def main() -> None:
     if not given.root.is_dir():
         parser.error(f"{given.root} is not a folder; pass the folder of CamVid as --root")
     try:
-        recipe = recipe_from(["--config", str(given.recipe)], program=parser.prog)
+        recipe = resolve(recipe_from(["--config", str(given.recipe)], program=parser.prog)).recipe
     except InputError as error:
         parser.error(str(error))
     named = [] if given.changes is None else given.changes or list(CHANGES)

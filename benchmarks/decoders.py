@@ -22,11 +22,10 @@ import numpy as np
 from measuring import Row, report
 from PIL import Image
 
-from imageseg.datasets.pairs import Pair
-from imageseg.datasets.reading import OpenFiles
+from imageseg.datasets.pairs import OpenFiles, Pair
 from imageseg.images import OpenImage, read_image, read_mask
 from imageseg.labels import Label, LabelSpace
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 from imageseg.pipeline.store.pair_file import PairFile, write_pair
 
 LABELS = LabelSpace(tuple(Label(str(value), (value, 0, 0), (value,)) for value in range(64)), ignored_colors=())

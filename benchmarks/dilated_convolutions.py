@@ -16,8 +16,7 @@ import torch
 from measuring import Row, in_turn, report
 from torch.nn import functional as F
 
-from imageseg.models.layers.dilated_conv import shifted_conv
-from imageseg.models.layers.trimmed_conv import share_inside, trimmed_conv
+from imageseg.models.layers.dilated_conv import share_inside, shifted_conv, trimmed_conv
 
 CHANNELS, MAPS, DILATIONS = (512, 2048), (32, 64), (6, 12, 24, 36)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}

@@ -35,12 +35,12 @@ from imageseg.datasets.toyscenes.painter import paint_scene
 from imageseg.images import IMAGE_SUFFIXES, read_mask, write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import PRESETS, Augmentation
+from imageseg.pipeline.crop import Box
+from imageseg.pipeline.epoch_order import Draw
 from imageseg.pipeline.loader import Loading, training_loader
-from imageseg.pipeline.regions import RegionSamples
-from imageseg.pipeline.store.build import pack
+from imageseg.pipeline.store.build import build_store
 from imageseg.pipeline.store.dataset import PackedSamples
-from imageseg.pipeline.stream import AugmentedSamples, Draw
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.stream import AugmentedSamples, OpenableSamples
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LABELS = LabelSpace([Label(f"class {value}", (value, value, value), (value,)) for value in range(64)])
@@ -193,22 +193,36 @@ def unpacked(pairs: list[Pair]) -> PairSamples:
     return PairSamples(pairs, LABELS)
 
 
-def packed(folder: Path, samples: PairSamples) -> RegionSamples:
+def packed(folder: Path, samples: PairSamples) -> OpenableSamples:
     """Return the same samples from a packed store, which holds them decoded in memory-mapped files."""
     store = folder / "store"
-    pack(store, samples.pairs, samples.labels, samples.read_stored, workers=1)
+    build_store(store, samples.pairs, samples.labels, samples.read_stored, workers=1)
     return PackedSamples(store, samples)
 
 
-def decoded(samples: PairSamples) -> RegionSamples:
+def decoded(samples: PairSamples) -> OpenableSamples:
     """Return the same samples, decoded in memory."""
     return _InMemory([samples.read(index) for index in range(len(samples))])
 
 
-def crops(samples: RegionSamples, crop: tuple[int, int], draws: int, **arguments: Any) -> Callable[[], Any]:
+def crops(samples: OpenableSamples, crop: tuple[int, int], draws: int, **arguments: Any) -> Callable[[], Any]:
     """Return a function that makes ``draws`` crops."""
     augmented = AugmentedSamples(samples, Augmentation(crop_size=crop, **arguments), seed=0)
     return lambda: [augmented[Draw(index // len(samples), index % len(samples))] for index in range(draws)]
+
+
+class WholePair:
+    """A decoded pair that is cropped like those that are read from files."""
+
+    def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
+        self._image, self._mask = image, mask
+        self.size = mask.shape
+
+    def mask(self, box: Box) -> np.ndarray:
+        return self._mask[box.top : box.bottom, box.left : box.right]
+
+    def image(self, box: Box, *, shrink: float = 1.0) -> np.ndarray:
+        return self._image[box.top : box.bottom, box.left : box.right]
 
 
 class _InMemory:

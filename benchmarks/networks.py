@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import imageseg
-from imageseg.inference.fold_batchnorm import folded
+from imageseg.inference.fold_batchnorm import fold_batchnorm
 from imageseg.models.base import Network
 
 CLASSES, SIDE = 21, 512
@@ -166,7 +166,7 @@ def predicting(place: int, way: str, side: int) -> Callable[[], Tensor]:
     torch.manual_seed(0)
     if way in ("ours", "fast"):
         network = _ours(twins).eval()
-        network = folded(network) if way == "fast" else network
+        network = fold_batchnorm(network) if way == "fast" else network
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
         return partial(_classes_of_ours, network, images, half=way == "fast")

@@ -1,14 +1,17 @@
-"""Our scores beside those of the official evaluators, on random label maps and on real samples.
+"""Compare our scores with those of the official evaluators, on random label maps and on real samples, or record theirs.
 
-The evaluators need old packages (numpy 1, pydantic 1), so that they run in an environment of their own, which this script
-makes: ``python benchmarks/official_scores.py --environment /tmp/official``. With ``--samples FOLDER`` (of Cityscapes'
-gtFine/val and BDD100K's colormaps/val, as their archives unpack them) it also compares on real frames. Exit code 1 where a
-figure differs by more than 1e-9.
+The evaluators need old packages (numpy 1, pydantic 1), so this script installs them into an environment of their own:
+``python benchmarks/official_scores.py --environment /tmp/official``. With ``--samples FOLDER`` (Cityscapes' gtFine/val and
+BDD100K's colormaps/val, as unpacked from their archives) it also compares on real frames. ``--record`` writes the
+evaluators' outputs for the synthetic label maps of tests/scoring/official. Exit code 1 if a number differs by more than
+1e-9.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import math
 import subprocess
@@ -22,15 +25,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+OFFICIAL_TESTS = Path(__file__).resolve().parent.parent / "tests" / "scoring" / "official"
+sys.path.insert(0, str(OFFICIAL_TESTS))
+from label_maps import WRITERS, digest, save  # noqa: E402
+from voc_rule import voc_scores  # noqa: E402
+
 PINS = (
     *("cityscapesscripts==2.3.0", "pycocotools==2.0.11", "scalabel==0.3.1", "bdd100k==1.0.1"),
     *("pydantic<2", "matplotlib<3.10", "numpy<2"),
 )
+VERSIONS = ("cityscapesscripts", "bdd100k", "scalabel", "numpy", "pycocotools")
 TOLERANCE = 1e-9
+RECORDED_SETS = 6
+RECORDED_SEED = 16
+DATASETS = {"cityscapes": "Cityscapes", "bdd100k": "BDD100K", "scalabel": "BDD100K"}
 
-# What the environment's own Python runs: it reads the sets' folders and prints one JSON list of figures per evaluator.
+# Run by the environment's own Python: reads the folders of the sets and prints one JSON object of scores per set.
 OFFICIAL = """
-import contextlib, io, json, sys
+import contextlib, io, json, math, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -42,9 +54,10 @@ def cityscapes(folder):
     import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as official
     official.args.JSONOutput, official.args.quiet, official.args.evalInstLevelScore = False, True, True
     truths = [path for path in files(folder / "truth") if path.endswith("labelIds.png")]
-    found = official.evaluateImgLists(files(folder / "predictions"), truths, official.args)
-    names = ("Classes", "InstClasses", "Categories", "InstCategories")
-    return {"iou": found["classScores"]} | {name: found["averageScore" + name] for name in names}
+    by_frame = {"_".join(Path(path).stem.split("_")[:3]): path for path in files(folder / "predictions")}
+    predictions = [by_frame["_".join(Path(path).stem.split("_")[:3])] for path in truths]
+    found = official.evaluateImgLists(predictions, truths, official.args)
+    return {name: value for name, value in found.items() if "Score" in name}
 
 def bdd100k(folder):
     from bdd100k.eval.seg import evaluate_sem_seg
@@ -69,44 +82,55 @@ def scalabel(folder):
     return plain(evaluate_sem_seg(*frames, config, nproc=1))
 
 def plain(found):
-    averages = {"IoU": found.IoU[-1]["AVERAGE"], "Acc": found.Acc[-1]["AVERAGE"]}
-    return averages | {"fIoU": found.fIoU, "pAcc": found.pAcc, "iou": found.IoU[0]}
+    averages = {"mIoU": found.IoU[-1]["AVERAGE"], "mAcc": found.Acc[-1]["AVERAGE"]}
+    by_class = {"IoU": list(found.IoU[0].values()), "Acc": list(found.Acc[0].values())}
+    return averages | {"fIoU": found.fIoU, "pAcc": found.pAcc} | by_class
+
+def numbers(value):  # JSON has no NaN
+    if isinstance(value, dict):
+        return {key: numbers(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [numbers(entry) for entry in value]
+    return None if math.isnan(value) else float(value)
 
 evaluate = {"cityscapes": cityscapes, "bdd100k": bdd100k, "scalabel": scalabel}[sys.argv[1]]
 np.seterr(all="ignore")
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    found = [evaluate(Path(folder)) for folder in json.load(sys.stdin)]
+    found = [numbers(evaluate(Path(folder))) for folder in json.load(sys.stdin)]
 json.dump(found, sys.stdout)
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", default="/tmp/imageseg-official", help="where the evaluators are or will be")
+    parser.add_argument("--environment", default="/tmp/imageseg-official", help="environment with the evaluators")
     parser.add_argument("--sets", type=int, default=200, help="random sets per evaluator (default: 200)")
-    parser.add_argument("--samples", type=Path, help="a folder with cityscapes/gtFine/val and bdd100k_sample")
+    parser.add_argument("--samples", type=Path, help="folder with cityscapes/gtFine/val and bdd100k_sample")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="the largest differences as JSON")
+    parser.add_argument(
+        "--record", action="store_true", help="record the evaluators' outputs in tests/scoring/official"
+    )
+    parser.add_argument("--json", action="store_true", help="print the largest differences as JSON")
     given = parser.parse_args()
     python = environment(Path(given.environment))
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (write, ours) in EVALUATORS.items():
-            folders = [Path(folder) / name / str(number) for number in range(given.sets)]
-            for number, place in enumerate(folders):
-                write(place, np.random.default_rng((given.seed, number)))
-            rows.append(compared(name, f"{given.sets} random sets", folders, ours, python))
+        if given.record:
+            return record(Path(folder), python)
+        rows = []
+        for name in DATASETS:
+            folders = written(Path(folder) / name, name, seed=given.seed, sets=given.sets)
+            rows.append(compared(name, f"{given.sets} random sets", folders, python))
         if given.samples:
             for name, copy in SAMPLES.items():
                 place = Path(folder) / f"{name}-samples"
                 copy(given.samples, place)
-                rows.append(compared(name, "real samples", [place], EVALUATORS[name][1], python))
+                rows.append(compared(name, "real samples", [place], python))
     if given.json:
         print(json.dumps(rows))
     else:
         for row in rows:
             print(
-                f"{row['evaluator']:<12}{row['on']:<20}{row['figures']:>7} figures, largest difference {row['largest']:.1e}"
+                f"{row['evaluator']:<12}{row['on']:<20}{row['scores']:>7} scores, largest difference {row['largest']:.1e}"
             )
     return 0 if all(row["largest"] <= TOLERANCE for row in rows) else 1
 
@@ -121,78 +145,105 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def compared(
-    name: str, on: str, folders: list[Path], ours: Callable[[Path], dict[str, Any]], python: Path
-) -> dict[str, Any]:
+def record(folder: Path, python: Path) -> int:
+    """Write the evaluators' outputs for the synthetic label maps, with the versions that produced them."""
+    sets = {}
+    for name in WRITERS:
+        folders = written(folder / name, name, seed=RECORDED_SEED, sets=RECORDED_SETS)
+        scores = [voc_scores(place) for place in folders] if name == "voc" else official_scores(name, folders, python)
+        sets[name] = [{"sha256": digest(place), "scores": found} for place, found in zip(folders, scores, strict=True)]
+    code = f"import importlib.metadata as m, json, sys; v = {{n: m.version(n) for n in {VERSIONS}}}"
+    code += "; v['python'] = sys.version.split()[0]; print(json.dumps(v))"
+    versions = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    content = {
+        "command": "python benchmarks/official_scores.py --record",
+        "voc": "VOCevalseg.m is MATLAB code; its formula is computed by tests/scoring/official/voc_rule.py",
+        "versions": versions,
+        "seed": RECORDED_SEED,
+        "sets": sets,
+    }
+    path = OFFICIAL_TESTS / "scores.json"
+    path.write_text(as_json(content))
+    print(f"{path}: {path.stat().st_size / 1e3:.1f} kB")
+    return 0
+
+
+def as_json(content: dict[str, Any]) -> str:
+    """One line per set: small, and still readable in a diff."""
+    sets = {
+        name: "[\n   " + ",\n   ".join(json.dumps(entry, separators=(",", ":")) for entry in entries) + "\n  ]"
+        for name, entries in content.pop("sets").items()
+    }
+    lines = [f' "{key}": {json.dumps(value)}' for key, value in content.items()]
+    lines.append(' "sets": {\n' + ",\n".join(f'  "{name}": {entries}' for name, entries in sets.items()) + "\n }")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def written(folder: Path, name: str, *, seed: int, sets: int) -> list[Path]:
+    folders = [folder / str(number) for number in range(sets)]
+    for number, place in enumerate(folders):
+        WRITERS[name](place, seed, number)
+    return folders
+
+
+def official_scores(name: str, folders: list[Path], python: Path) -> list[dict[str, Any]]:
     asked = json.dumps([str(folder) for folder in folders])
     answer = subprocess.run([python, "-c", OFFICIAL, name], input=asked, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise SystemExit(f"{name}: the official evaluator failed\n{answer.stderr}")
-    largest, figures = 0.0, 0
-    for folder, official in zip(folders, json.loads(answer.stdout), strict=True):
-        for key, theirs, mine in figure_pairs(name, official, ours(folder)):
-            figures += 1
+    scores: list[dict[str, Any]] = json.loads(answer.stdout)
+    return scores
+
+
+def our_scores(name: str, folder: Path) -> dict[str, Any]:
+    """What ``imageseg score`` prints."""
+    from imageseg.cli import main as imageseg
+
+    output = io.StringIO()
+    arguments = ["--truth", str(folder / "truth"), "--predictions", str(folder / "predictions"), "--workers", "1"]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        code = imageseg(["score", "--dataset", DATASETS[name], *arguments, "--json"])
+    if code:
+        raise SystemExit(f"{name}: imageseg score failed on {folder}")
+    scores: dict[str, Any] = json.loads(output.getvalue())
+    return scores
+
+
+def compared(name: str, on: str, folders: list[Path], python: Path) -> dict[str, Any]:
+    largest, count = 0.0, 0
+    for folder, official in zip(folders, official_scores(name, folders, python), strict=True):
+        for key, theirs, mine in score_pairs(name, official, our_scores(name, folder)):
+            count += 1
             difference = 0.0 if math.isnan(theirs) and math.isnan(mine) else abs(theirs - mine)
             if not difference <= TOLERANCE:
                 print(f"{name} {folder.name} {key}: official {theirs}, ours {mine}", file=sys.stderr)
             largest = max(largest, math.inf if math.isnan(difference) else difference)
-    return {"evaluator": name, "on": on, "figures": figures, "largest": largest}
+    return {"evaluator": name, "on": on, "scores": count, "largest": largest}
 
 
-def figure_pairs(name: str, official: dict[str, Any], ours: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
-    """(what, theirs, ours), both between 0 and 1."""
-    names = {"Classes": "miou", "InstClasses": "iiou", "Categories": "category_miou", "InstCategories": "category_iiou"}
-    scale = 1.0 if name == "cityscapes" else 100.0
-    if name != "cityscapes":
-        names = {"IoU": "miou", "Acc": "class_accuracy", "fIoU": "fw_iou", "pAcc": "pixel_accuracy"}
+def score_pairs(name: str, official: dict[str, Any], ours: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """(name of the score, theirs, ours), both between 0 and 1."""
+    if name == "cityscapes":
+        names = {
+            "averageScoreClasses": "miou",
+            "averageScoreInstClasses": "iiou",
+            "averageScoreCategories": "category_miou",
+            "averageScoreInstCategories": "category_iiou",
+        }
+        for theirs, mine in names.items():
+            yield mine, number(official[theirs]), number(ours[mine])
+        for key, value in ours["iou"].items():
+            yield f"IoU of {key}", number(official["classScores"][key]), number(value)
+        return
+    names = {"mIoU": "miou", "mAcc": "class_accuracy", "fIoU": "fw_iou", "pAcc": "pixel_accuracy"}
     for theirs, mine in names.items():
-        yield mine, official[theirs] / scale, number(ours[mine])
-    by_class = list(official["iou"].items())
-    for key, mine in ours["iou"].items():
-        theirs = official["iou"][key] if key in official["iou"] else by_class[list(ours["iou"]).index(key)][1]
-        yield f"IoU of {key}", theirs / scale, number(mine)
+        yield mine, official[theirs] / 100, number(ours[mine])
+    for (key, value), theirs in zip(ours["iou"].items(), official["IoU"], strict=True):
+        yield f"IoU of {key}", theirs / 100, number(value)
 
 
 def number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def cityscapes_set(folder: Path, rng: np.random.Generator) -> None:
-    """A few frames of odd sizes: some label ids are absent, predictions hold voids, some things have instances."""
-    ids = rng.choice(34, rng.integers(3, 20), replace=False)
-    for number in range(rng.integers(1, 4)):
-        size = tuple(rng.integers(1, 40, 2))
-        true = rng.choice(ids, size)
-        predicted = np.where(rng.random(size) < rng.random(), true, rng.choice(34, size))
-        single = (true >= 24) & (rng.random(size) < 0.9)
-        instances = np.where(single, 1000 * true + rng.integers(0, 4, size), true)
-        frame = f"city_000000_{number:06d}"
-        save(folder / "truth" / f"{frame}_gtFine_labelIds.png", true.astype(np.uint8))
-        save(folder / "truth" / f"{frame}_gtFine_instanceIds.png", instances.astype(np.uint16))
-        save(folder / "predictions" / f"{frame}_pred.png", predicted.astype(np.uint8))
-
-
-def bdd100k_set(folder: Path, rng: np.random.Generator) -> None:
-    """As above in train ids; 255 is ignored in the truth and a miss in the prediction."""
-    ids = np.append(rng.choice(19, rng.integers(2, 15), replace=False), 255)
-    for number in range(rng.integers(1, 4)):
-        size = tuple(rng.integers(1, 40, 2))
-        true = rng.choice(ids, size)
-        true[0, 0] = ids[0]  # the toolkit fails on sets without any valid pixel
-        predicted = np.where(rng.random(size) < rng.random(), true, rng.choice([*range(19), 255], size))
-        for side, values in (("truth", true), ("predictions", predicted)):
-            save(folder / side / f"{number}.png", values.astype(np.uint8))
-
-
-def scalabel_set(folder: Path, rng: np.random.Generator) -> None:
-    """As above with every picture of 8 x 8, because a frame's size is one for the set."""
-    ids = rng.choice(19, rng.integers(2, 15), replace=False)
-    for number in range(rng.integers(1, 4)):
-        true = np.where(rng.random((8, 8)) < 0.1, 255, rng.choice(ids, (8, 8)))
-        true[0, 0] = ids[0]
-        predicted = np.where(rng.random((8, 8)) < rng.random(), true, rng.choice([*range(19), 255], (8, 8)))
-        for side, values in (("truth", true), ("predictions", predicted)):
-            save(folder / side / f"{number}.png", values.astype(np.uint8))
 
 
 def cityscapes_samples(samples: Path, folder: Path) -> None:
@@ -207,39 +258,11 @@ def bdd100k_samples(samples: Path, folder: Path) -> None:
     for path in sorted((samples / "bdd100k_sample/labels/sem_seg/colormaps/val").glob("*.png")):
         values = np.asarray(Image.open(path))
         save(folder / "truth" / path.name, values)
-        save(
-            folder / "predictions" / path.name, np.where(np.roll(values, 5, axis=1) == 1, 0, np.roll(values, 5, axis=1))
-        )
+        moved = np.roll(values, 5, axis=1)
+        save(folder / "predictions" / path.name, np.where(moved == 1, 0, moved))
 
 
-def save(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
-
-
-def ours(dataset: str, **arguments: Any) -> Callable[[Path], dict[str, Any]]:
-    """Scores a set's folder as ``imageseg score`` does."""
-    from imageseg.datasets import build_dataset
-    from imageseg.scoring.folders.benchmarks import benchmark_of
-    from imageseg.scoring.folders.score_files import Reading, score_files
-
-    labels, benchmark = build_dataset(dataset, **arguments).labels, benchmark_of(dataset)
-
-    def score(folder: Path) -> dict[str, Any]:
-        instances_of = benchmark.instances_of if benchmark.instances else None
-        pairs = benchmark.pairs(folder / "truth", folder / "predictions")
-        scored = score_files(pairs, Reading(labels, instances_of=instances_of), workers=1)
-        return scored.confusion.scores(benchmark.dialect).to_dict(labels.names)
-
-    return score
-
-
-EVALUATORS: dict[str, tuple[Callable[[Path, np.random.Generator], None], Callable[[Path], dict[str, Any]]]] = {
-    "cityscapes": (cityscapes_set, ours("Cityscapes", masks="labelIds")),
-    "bdd100k": (bdd100k_set, ours("BDD100K", masks="masks")),
-    "scalabel": (scalabel_set, ours("BDD100K", masks="masks")),
-}
-SAMPLES = {"cityscapes": cityscapes_samples, "bdd100k": bdd100k_samples}
+SAMPLES: dict[str, Callable[[Path, Path], None]] = {"cityscapes": cityscapes_samples, "bdd100k": bdd100k_samples}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 from measuring import Row, report
 from PIL import Image
 
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 from imageseg.pipeline.store.pair_file import PairFile, write_pair
 
 try:

@@ -28,9 +28,8 @@ from PIL import Image
 from imageseg.datasets.coco.annotations import CATEGORIES, read_instances
 from imageseg.datasets.coco.dataset import COCO
 from imageseg.datasets.coco.masks import paint
-from imageseg.datasets.masks.png import encode_mask
 from imageseg.datasets.voc.dataset import LABELS
-from imageseg.images import read_mask
+from imageseg.images import encode_mask, read_mask
 
 # pycocotools 2.0.11 warns on every call with numpy 2.
 warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)

@@ -66,7 +66,7 @@ def _rate_of_ours(root: Path, steps: int) -> float:
             "task.schedule": "cosine",
             "trainer.max_steps": steps,
             "trainer.val_every": steps,
-            "trainer.pictures": 0,
+            "trainer.images": 0,
             "trainer.output": output,
         }
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]

@@ -1,6 +1,6 @@
-"""imageseg trains, scores and ships semantic segmentation networks.
+"""Training, evaluation and deployment of semantic segmentation networks.
 
-Public names are imported when first used, so that ``import imageseg`` stays light.
+Public names are imported on first use, so that ``import imageseg`` stays fast.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Albumentations asks PyPI for its newest version at import, the hub's client counts its users: nobody asked for either.
+# Neither Albumentations' request to PyPI at import nor the telemetry of the hub's client is wanted.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -18,7 +18,7 @@ from imageseg._version import __version__
 
 _HOMES = {
     "MODELS": "imageseg.models",
-    "build_model": "imageseg.weights",
+    "build_model": "imageseg.weights.build",
     "DATASETS": "imageseg.datasets",
     "build_dataset": "imageseg.datasets",
     "ConfusionMatrix": "imageseg.scoring.confusion",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from imageseg.scoring.confusion import ConfusionMatrix
     from imageseg.scoring.scores import Scores
     from imageseg.training.fit import train
-    from imageseg.weights import build_model
+    from imageseg.weights.build import build_model
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``python -m imageseg``."""
+"""Entry point of ``python -m imageseg``."""
 
 import sys
 

@@ -75,7 +75,7 @@ def flush_all() -> None:
 
 
 @contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def file_lock(lock: Path) -> Iterator[None]:
     """One process at a time, where the system has such locks: the others wait here.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sample and Batch: what a dataset yields and what a loader stacks."""
+"""Sample and Batch: the elements of a dataset, and the batches that a loader stacks."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor
 
 
 class Sample(TypedDict):
-    """One picture and its mask."""
+    """One image and its mask."""
 
     image: Tensor
     """(3, H, W) uint8 RGB."""
     mask: Tensor
-    """(H, W) uint8 class indices, 255 for ignore."""
+    """(H, W) uint8 class indices; 255 is ignored."""
     name: str
 
 
 class Batch(TypedDict):
-    """Samples of one size, stacked."""
+    """Stacked samples of one size."""
 
     image: Tensor
-    """(N, 3, H, W) uint8 RGB, in channels_last memory order."""
+    """(N, 3, H, W) uint8 RGB, in channels_last memory format."""
     mask: Tensor
-    """(N, H, W) uint8 class indices, 255 for ignore."""
+    """(N, H, W) uint8 class indices; 255 is ignored."""
     name: list[str]
     pixels: NotRequired[Tensor]
-    """(256,) int64: how many pixels of the masks have each value; in training only."""
+    """(256,) int64 number of mask pixels with each value; in training batches only."""
 
 
 def make_sample(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], name: str) -> Sample:
-    """A sample from an (H, W, 3) picture and an (H, W) mask; their memory is shared, not copied."""
+    """A sample of an (H, W, 3) image and an (H, W) mask; the tensors share their memory."""
     return {"image": torch.from_numpy(image).permute(2, 0, 1), "mask": torch.from_numpy(mask), "name": name}
 
 
 def stack(samples: list[Sample]) -> Batch:
-    """Samples of one size to a batch. The pictures keep their pixel order, which is channels_last for the batch."""
+    """A batch of samples of one size. Images keep their pixel order, which is channels_last for the batch."""
     images = torch.stack([sample["image"].permute(1, 2, 0) for sample in samples])  # (N, H, W, 3)
     return {
         "image": images.permute(0, 3, 1, 2),

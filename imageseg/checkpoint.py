@@ -1,9 +1,9 @@
-"""Checkpoints: nested plain values and tensors in one safetensors file, written atomically, read without pickle.
+"""Checkpoints: nested plain values and tensors in one safetensors file, written atomically and read without pickle.
 
-A training framework's checkpoint is a tree of dictionaries and lists with tensors at some leaves. The tensors become the
-file's tensors; the tree itself, with a reference at each tensor's place, is JSON in the file's header. Nothing in the
-file can name code, so reading one from a stranger is as safe as reading a picture. The tree and each tensor carry a
-checksum: a file that a bad disk or copy has changed is refused.
+The checkpoint of a training framework is a tree of dictionaries and lists with tensors as some of its leaves. The tensors
+are stored as those of the file, and the tree, with a reference in place of each tensor, as JSON in its header. Nothing in
+the file can name code, so a checkpoint from a stranger is as safe to read as an image. The tree and each tensor have a
+checksum, so that files damaged by a disk or a copy are rejected.
 """
 
 from __future__ import annotations
@@ -35,63 +35,65 @@ NETWORK_PREFIX = "network."
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What predicting needs of a checkpoint."""
+    """Contents of a checkpoint that prediction needs."""
 
     recipe: Recipe
     labels: LabelSpace
     weights: dict[str, Tensor]
-    """The network's state dict."""
+    """State dict of the network."""
     step: int
 
 
 def write_checkpoint(tree: Mapping[str, Any], path: str | Path) -> None:
-    """Writes nested dictionaries, lists, tuples, plain values and tensors; the old file stays until the new one is whole.
+    """Write nested dictionaries, lists, tuples, plain values and tensors.
+
+    An older file at ``path`` stays unchanged until the new one is complete.
 
     Raises:
-        TypeError: a value of another kind, with its place in the tree.
-        OSError: the disk is full or the folder cannot be written; an older file at ``path`` is untouched.
+        TypeError: A value has another type; the message contains its position in the tree.
+        OSError: The disk is full or the folder cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = json.dumps(_fold(tree, tensors, "checkpoint"))
+    skeleton = json.dumps(_to_json(tree, tensors, "checkpoint"))
     metadata = {"format": _FORMAT, "tree": skeleton, "checksum": str(zlib.crc32(skeleton.encode()))}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # the writer's own kind, also for a full disk
+        except SafetensorError as error:  # the library's own error, also for a full disk
             raise OSError(f"{path}: cannot be written ({error})") from error
 
 
 def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The tree that ``write_checkpoint`` wrote, with its tensors on ``device``.
+    """Read the tree that ``write_checkpoint`` wrote, with its tensors on ``device``.
 
     Raises:
-        InputError: missing, damaged, or not a checkpoint of ours.
+        InputError: The file is missing, damaged, or not a checkpoint of imageseg.
     """
     with _opened(path) as file:
-        tree: dict[str, Any] = _unfold(_skeleton(file, path), file, device)
+        tree: dict[str, Any] = _from_json(_skeleton(file, path), file, device)
         return tree
 
 
 def read_record(path: str | Path) -> tuple[Recipe, LabelSpace]:
-    """What a run's checkpoint was trained by and on; every tensor stays on the disk.
+    """Read the recipe and the labels of a training run's checkpoint, without its tensors.
 
     Raises:
-        InputError: missing, damaged, or not a checkpoint of a training run.
+        InputError: The file is missing, damaged, or not the checkpoint of a training run.
     """
     with _opened(path) as file:
         return _record(_run_skeleton(file, path), file, path)
 
 
 def read_network(path: str | Path) -> TrainedNetwork:
-    """Recipe, labels and weights of a run's checkpoint; the optimiser's state stays on the disk.
+    """Read recipe, labels and weights of a training run's checkpoint, without the state of the optimizer.
 
     Raises:
-        InputError: missing, damaged, or not a checkpoint of a training run.
+        InputError: The file is missing, damaged, or not the checkpoint of a training run.
     """
     with _opened(path) as file:
         skeleton = _run_skeleton(file, path)
         recipe, labels = _record(skeleton, file, path)
-        state = _unfold(skeleton[WEIGHTS_KEY], file)
+        state = _from_json(skeleton[WEIGHTS_KEY], file)
         step = int(skeleton.get("global_step", 0))
     weights = {
         name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)
@@ -102,12 +104,12 @@ def read_network(path: str | Path) -> TrainedNetwork:
 def _run_skeleton(file: Any, path: str | Path) -> dict[Any, Any]:
     skeleton = dict(_skeleton(file, path)["dict"])
     if RUN_KEY not in skeleton or WEIGHTS_KEY not in skeleton:
-        raise InputError(f"{path}: holds no network of a training run")
+        raise InputError(f"{path}: contains no network of a training run")
     return skeleton
 
 
 def _record(skeleton: dict[Any, Any], file: Any, path: str | Path) -> tuple[Recipe, LabelSpace]:
-    run = _unfold(skeleton[RUN_KEY], file)
+    run = _from_json(skeleton[RUN_KEY], file)
     return Recipe.from_dict(run["recipe"], path), LabelSpace.from_dict(run["labels"], path)
 
 
@@ -115,7 +117,7 @@ def _record(skeleton: dict[Any, Any], file: Any, path: str | Path) -> tuple[Reci
 def _opened(path: str | Path) -> Iterator[Any]:
     if Path(path).is_dir():
         inside = sorted(Path(path).glob("**/*.ckpt"))
-        hint = f"; take one of its checkpoints, such as {inside[0]}" if inside else ", and holds no checkpoint"
+        hint = f"; pass one of its checkpoints, such as {inside[0]}" if inside else ", and contains no checkpoint"
         raise InputError(f"{path}: is a folder{hint}")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -124,7 +126,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except InputError:
         raise
-    # The last four: the file is sound, but its tree is not what we write.
+    # The last four: the file is intact, but its tree is not one that write_checkpoint produces.
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a checkpoint of imageseg, or is damaged ({error})") from error
 
@@ -138,8 +140,8 @@ def _skeleton(file: Any, path: str | Path) -> Any:
     return json.loads(metadata["tree"])
 
 
-def _fold(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
-    """``value`` as JSON; tensors go to ``tensors`` and leave a reference. JSON lists are lists; all else is tagged."""
+def _to_json(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
+    """Convert a value to JSON. Tensors go to ``tensors`` and leave a reference; all containers but lists are tagged."""
     if isinstance(value, bool | int | float | str | None):
         return value
     if isinstance(value, Tensor):
@@ -156,22 +158,22 @@ def _fold(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {"dict": [[_key(key, place), _fold(item, tensors, f"{place}.{key}")] for key, item in value.items()]}
+        return {"dict": [[_key(key, place), _to_json(item, tensors, f"{place}.{key}")] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        items = [_fold(item, tensors, f"{place}.{index}") for index, item in enumerate(value)]
+        items = [_to_json(item, tensors, f"{place}.{index}") for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
-    raise TypeError(f"{place}: a {type(value).__name__} cannot be kept in a checkpoint")
+    raise TypeError(f"{place}: a {type(value).__name__} cannot be stored in a checkpoint")
 
 
 def _key(key: Any, place: str) -> str | int:
     if isinstance(key, str | int):
         return key
-    raise TypeError(f"{place}: a key of kind {type(key).__name__} cannot be kept in a checkpoint")
+    raise TypeError(f"{place}: a key of type {type(key).__name__} cannot be stored in a checkpoint")
 
 
-def _unfold(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
+def _from_json(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
     if isinstance(value, list):
-        return [_unfold(item, file, device) for item in value]
+        return [_from_json(item, file, device) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
@@ -182,8 +184,8 @@ def _unfold(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
         tensor = tensor.clone().to(device)
         return tensor.contiguous(memory_format=torch.channels_last) if value.get("channels_last") else tensor
     if "tuple" in value:
-        return tuple(_unfold(item, file, device) for item in value["tuple"])
-    return {key: _unfold(item, file, device) for key, item in value["dict"]}
+        return tuple(_from_json(item, file, device) for item in value["tuple"])
+    return {key: _from_json(item, file, device) for key, item in value["dict"]}
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""What the processor or accelerator is fast at."""
+"""Capabilities of the CPU or GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import torch
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is hardware there: tensor cores, AMX or AVX512-BF16; elsewhere it is emulated and slower than float32."""
+    """Whether the device supports bfloat16 natively: tensor cores, AMX or AVX512-BF16.
+
+    Elsewhere bfloat16 is emulated and slower than float32.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""NameTable: the names of networks and datasets, and the classes behind them, imported when first asked for."""
+"""Names of networks and datasets, and the arguments that their classes declare."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 from imageseg.errors import InputError, did_you_mean, unknown_name
 
 T = TypeVar("T")
 
-# Arguments that the program itself fills in: they follow from the dataset and the network.
+# Arguments that follow from the dataset and the network, so that no recipe holds them.
 NOT_IN_RECIPES = ("num_classes", "network", "labels")
 
 
 class NameTable(Mapping[str, type[T]], Generic[T]):
-    """A mapping from a name to its class. Any usual spelling of a name finds it: ``UNet``, ``unet``, ``VOCModule``.
+    """Mapping from a name to a class, which is imported on first use.
+
+    Case, punctuation and the suffix "Module" do not matter: ``UNet``, ``unet`` and ``UNetModule`` find the same class.
 
     Args:
-        kind: what the names name, for errors: "network", "dataset".
-        classes: canonical name -> "package.module:Class". Listing the names imports none of them.
-        spellings: further spellings -> canonical name.
+        kind: Kind of object that the names stand for ("network", "dataset"), for error messages.
+        classes: Canonical name -> "package.module:Class". Listing the names imports none of them.
+        spellings: Alternative spelling -> canonical name.
     """
 
     def __init__(
@@ -34,16 +36,16 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
     ) -> None:
         self.kind = kind
         self._classes = dict(classes)
-        self._canonical = {_bare(name): name for name in classes}
-        self._canonical.update({_bare(spelling): name for spelling, name in (spellings or {}).items()})
+        self._canonical = {_normalized(name): name for name in classes}
+        self._canonical.update({_normalized(spelling): name for spelling, name in (spellings or {}).items()})
 
     def resolve(self, name: str) -> str:
-        """The canonical name.
+        """Return the canonical name.
 
         Raises:
-            InputError: nobody knows the name.
+            InputError: The name is unknown.
         """
-        canonical = self._canonical.get(_bare(name))
+        canonical = self._canonical.get(_normalized(name))
         if canonical is None:
             raise unknown_name(self.kind, name, self._classes)
         return canonical
@@ -54,7 +56,7 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
         return found
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _bare(name) in self._canonical
+        return isinstance(name, str) and _normalized(name) in self._canonical
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
@@ -63,26 +65,50 @@ class NameTable(Mapping[str, type[T]], Generic[T]):
         return len(self._classes)
 
 
-def _bare(name: str) -> str:
-    """A name without case, punctuation and the mission's suffix: ``DeepLabV3+``, ``CityscapeModule``."""
+def _normalized(name: str) -> str:
+    """Strip case, punctuation and the suffix "Module", as in ``DeepLabV3+`` and ``CityscapeModule``."""
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus")).removesuffix("module")
 
 
-def parameters_of(takes: Callable[..., Any]) -> list[str]:
-    """The arguments of a network's, dataset's or other part's class that a recipe may hold."""
-    return [name for name in inspect.signature(takes).parameters if name not in NOT_IN_RECIPES]
+class Argument(NamedTuple):
+    """One argument of a component, as its signature and docstring declare it."""
+
+    type: Any
+    default: Any
+    description: str
 
 
-def arguments_for(takes: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a recipe's section, the values that this class takes: a section may serve several."""
-    return {name: value for name, value in values.items() if name in parameters_of(takes)}
+def declared_arguments(component: Callable[..., Any]) -> dict[str, Argument]:
+    """Return the arguments of a network, a dataset or another component that a recipe may set, by name."""
+    import docstring_parser
+
+    types = get_type_hints(component.__init__ if isinstance(component, type) else component)
+    documented = docstring_parser.parse(inspect.getdoc(component) or "").params
+    descriptions = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documented}
+    signature = inspect.signature(component).parameters
+    return {
+        name: Argument(types.get(name, Any), signature[name].default, descriptions.get(name, ""))
+        for name in parameters_of(component)
+    }
 
 
-def check_arguments(takers: Iterable[Callable[..., Any]], arguments: Iterable[str], owner: str) -> None:
-    """Raises:
-    InputError: an argument that none of the signatures has, with the ones that they have.
+def parameters_of(component: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments of a component that a recipe may set."""
+    return [name for name in inspect.signature(component).parameters if name not in NOT_IN_RECIPES]
+
+
+def arguments_for(component: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe's section that this component accepts; a section may serve several components."""
+    return {name: value for name, value in values.items() if name in parameters_of(component)}
+
+
+def check_arguments(components: Iterable[Callable[..., Any]], arguments: Iterable[str], owner: str) -> None:
+    """Check that each argument belongs to one of the components.
+
+    Raises:
+        InputError: An argument is in none of the signatures; the message lists those that are.
     """
-    known = [name for takes in takers for name in parameters_of(takes)]
+    known = [name for component in components for name in parameters_of(component)]
     for argument in arguments:
         if argument not in known:
             raise InputError(

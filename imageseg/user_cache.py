@@ -1,4 +1,4 @@
-"""What was counted or measured once, kept in the user's cache folder until what it depends on changes."""
+"""Results of counting and measuring, cached in the user's cache folder until their inputs change."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from imageseg.atomic_files import replacing
+from imageseg.ledger import size_and_time
 
 _FORMAT = 1
 
 
-def kept(
-    key: Any, seen: str, make: Callable[[], dict[str, Any]], check: Callable[[dict[str, Any]], object]
+def cached(
+    key: Any, inputs: str, make: Callable[[], dict[str, Any]], check: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
-    """The values that were kept under ``key`` for the same fingerprint, else what ``make`` gives, which is kept then.
+    """The values that are cached under ``key`` for the same inputs, otherwise those of ``make``, which are then cached.
 
-    A folder that cannot be written, and a file that somebody damaged, are as if nothing were kept.
+    A folder that is not writable and a damaged file are treated like an empty cache.
 
     Args:
-        key: plain values; one set of values is kept under each.
-        seen: the fingerprint of all that the values depend on.
-        make: gives the values, as JSON can hold them.
-        check: raises KeyError, TypeError or ValueError for values of another form.
+        key: Plain values; one set of values is cached under each key.
+        inputs: ``content_key`` of all that the values depend on.
+        make: Function that computes the values, in the types of JSON.
+        check: Function that raises KeyError, TypeError or ValueError for values of another form.
     """
     folder = cache_folder()
     if folder is None:
@@ -33,7 +34,7 @@ def kept(
     path = folder / "statistics" / f"{_hash(key)}.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["seen"] == seen:
+        if record["seen"] == inputs:
             check(record["values"])
             values: dict[str, Any] = record["values"]
             return values
@@ -42,28 +43,24 @@ def kept(
     values = make()
     try:
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"key": key, "seen": seen, "values": values}), encoding="utf-8")
+            temporary.write_text(json.dumps({"key": key, "seen": inputs, "values": values}), encoding="utf-8")
     except OSError:
         pass
     return values
 
 
-def fingerprint(*parts: Any) -> str:
+def content_key(*parts: Any) -> str:
     """A hash of plain values."""
     return _hash([_FORMAT, *parts])
 
 
-def state_of(paths: Iterable[Path]) -> list[Any]:
-    """Names, sizes and times of files: a file that was written since has another."""
-    state = []
-    for path in paths:
-        found = path.stat()
-        state.append([str(path.absolute()), found.st_size, found.st_mtime_ns])
-    return state
+def file_states(paths: Iterable[Path]) -> list[list[Any]]:
+    """Path, size and modification time of each file, which differ for a file that was written since."""
+    return [[str(path.absolute()), *size_and_time(path)] for path in paths]
 
 
 def cache_folder() -> Path | None:
-    """``imageseg`` in XDG_CACHE_HOME or ~/.cache; None where the user has no home."""
+    """``imageseg`` in XDG_CACHE_HOME or ~/.cache; None if the user has no home folder."""
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".cache") / "imageseg"

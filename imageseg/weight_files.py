@@ -1,4 +1,4 @@
-"""Reading a file of weights: tensors by name, out of whatever wrapping they come in; nothing in it is run."""
+"""Reading of weights files: tensors by name, from any common format and nesting, without running code of the file."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from torch import Tensor
 
 from imageseg.errors import InputError
 
-_WRAPPINGS = ("state_dict", "model_state", "model_state_dict", "model", "network", "net", "params")
-"""Under which a training script keeps the tensors: Lightning and mmsegmentation, VainF, pytorch-fcn and others."""
+_TENSOR_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "network", "net", "params")
+"""Keys under which training scripts store tensors: Lightning and mmsegmentation, VainF, pytorch-fcn and others."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
-"""What DataParallel, torch.compile and a LightningModule's attribute put before every name."""
+"""Prefixes that DataParallel, torch.compile and the attributes of a LightningModule add to every name."""
 _OUR_TENSOR = re.compile(r"\d+\.checkpoint\.state_dict\.network\.(.+)")
-"""How a checkpoint of ours names the network's tensors; imageseg.checkpoint writes it."""
+"""The name of a network's tensor in an imageseg checkpoint, as imageseg.checkpoint writes it."""
 _CODE = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name, and what else the file says of them."""
+    """Tensors by name, and what the file records about them."""
 
     path: str
     tensors: dict[str, Tensor]
     class_names: tuple[str, ...] | None = None
     model: str | None = None
-    """The name of our network, where the file is a checkpoint of ours."""
+    """Name of the network if the file is an imageseg checkpoint."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Of that network, or what a config.json beside the file says."""
+    """Arguments of that network, or those that a config.json next to the file states."""
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """The tensors of a .safetensors, .pth, .pt, .bin or .ckpt file, or of a folder as ``save_pretrained`` writes it.
+    """Read the tensors of a .safetensors, .pth, .pt, .bin or .ckpt file, or of a folder that ``save_pretrained`` wrote.
 
     Raises:
-        InputError: missing, damaged, without tensors, or only to be read by running code.
+        InputError: The file is missing or damaged, has no tensors, or can only be read by running code.
     """
     path = Path(path)
-    arguments = _described(path) if path.is_dir() else {}
+    arguments = _config_arguments(path) if path.is_dir() else {}
     file = _file_in(path)
     if _is_safetensors(file):
         found = _read_safetensors(file)
@@ -62,16 +62,14 @@ def _file_in(path: Path) -> Path:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if (path / name).is_file():
                 return path / name
-        raise InputError(
-            f"{path}: is a folder without model.safetensors or pytorch_model.bin; name the file of weights"
-        )
+        raise InputError(f"{path}: is a folder without model.safetensors or pytorch_model.bin; pass the weights file")
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights")
+        raise InputError(f"{path}: no such weights file")
     return path
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    """The encoder that a config.json of ``save_pretrained`` names, as timm calls it."""
+def _config_arguments(folder: Path) -> dict[str, Any]:
+    """Return the encoder, by timm's name, that the config.json of ``save_pretrained`` states."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -91,12 +89,12 @@ def _read_safetensors(path: Path) -> WeightFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: is damaged, or no safetensors file ({_short(error)})") from error
+        raise InputError(f"{path}: is damaged or not a safetensors file ({_short(error)})") from error
     ours = {match[1]: tensors[name] for name in tensors if (match := _OUR_TENSOR.fullmatch(name))}
     if not ours:
         return WeightFile(str(path), tensors)
     try:
-        names, model, arguments = _our_record(metadata.get("tree", "{}"))
+        names, model, arguments = _checkpoint_record(metadata.get("tree", "{}"))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: looks like a checkpoint of imageseg, but its record is damaged ({type(error).__name__}: {error})"
@@ -104,9 +102,9 @@ def _read_safetensors(path: Path) -> WeightFile:
     return WeightFile(str(path), ours, names, model, arguments)
 
 
-def _our_record(tree: str) -> tuple[tuple[str, ...] | None, str, dict[str, Any]]:
-    """Classes, network and arguments that a checkpoint of ours tells; plain values only, since its tensors are elsewhere."""
-    record = _plain(dict(json.loads(tree)["dict"])["imageseg"])
+def _checkpoint_record(tree: str) -> tuple[tuple[str, ...] | None, str, dict[str, Any]]:
+    """Return the class names, the network and its arguments that an imageseg checkpoint records."""
+    record = _decoded(dict(json.loads(tree)["dict"])["imageseg"])
     names = tuple(label["name"] for label in record["labels"]["labels"])
     model, arguments = record["recipe"]["model"], record["recipe"]["network"]
     if (
@@ -114,30 +112,30 @@ def _our_record(tree: str) -> tuple[tuple[str, ...] | None, str, dict[str, Any]]
         or not isinstance(arguments, dict)
         or not all(isinstance(name, str) for name in names)
     ):
-        raise TypeError("a name or the network's arguments are of another kind")
-    # Numbered ones stand for names that nobody knew when the file was converted.
+        raise TypeError("a name or the arguments of the network have the wrong type")
+    # Numbered names mean that the names were unknown when the file was converted.
     return (None if names == numbered_classes(len(names)) else names), model, arguments
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
-    """What classes are called whose names nobody knows."""
+    """Return placeholders for unknown class names."""
     return tuple(f"class {index}" for index in range(count))
 
 
-def _plain(value: Any) -> Any:
+def _decoded(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_decoded(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "tuple" in value:
-        return tuple(_plain(item) for item in value["tuple"])
-    return {key: _plain(item) for key, item in value["dict"]}
+        return tuple(_decoded(item) for item in value["tuple"])
+    return {key: _decoded(item) for key, item in value["dict"]}
 
 
-class _Inert:
-    """Stands in for an object that training scripts put beside the tensors; it takes its values and forgets them."""
+class _Ignored:
+    """Placeholder for an object that training scripts store next to the tensors; it accepts any values and drops them."""
 
-    def __new__(cls, *_: Any) -> _Inert:
+    def __new__(cls, *_: Any) -> _Ignored:
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -147,7 +145,7 @@ class _Inert:
         pass
 
 
-_BESIDE_TENSORS = [
+_IGNORED_CLASSES = [
     "argparse.Namespace",
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy._core.multiarray._reconstruct",
@@ -160,55 +158,57 @@ _BESIDE_TENSORS = [
     "pathlib.WindowsPath",
     *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32")),
 ]
-"""What the checkpoints of well-known projects hold besides tensors. Not one of these is called: _Inert takes their place."""
+"""Classes that checkpoints of well-known projects contain besides tensors. None is called; _Ignored replaces them."""
 
 
 def _read_pickle(path: Path) -> Any:
     try:
-        # The stand-in is one class for all: torch looks it up by the name in the file.
-        with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE_TENSORS]):
+        # One placeholder serves all classes: torch looks it up by the name in the file.
+        with torch.serialization.safe_globals([(_Ignored, name) for name in _IGNORED_CLASSES]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except UnpicklingError as error:
         if code := _CODE.search(str(error)):
             raise InputError(
-                f"{path}: can only be read by running code ({code[1]}), which is not done; ask for a file of tensors alone, "
-                "as torch.save(model.state_dict(), file) or safetensors write it"
+                f"{path}: can only be read by running code ({code[1]}), which imageseg does not do; "
+                "use a file of tensors only, as torch.save(model.state_dict(), file) or safetensors write it"
             ) from error
-        raise InputError(f"{path}: is no file of weights, or is damaged ({_short(error)})") from error
-    # What the unpickler raises on arbitrary bytes is arbitrary too.
+        raise InputError(f"{path}: is not a weights file or is damaged ({_short(error)})") from error
+    # The unpickler can raise any error on arbitrary bytes.
     except Exception as error:
-        raise InputError(f"{path}: is no file of weights, or is damaged ({_short(error)})") from error
+        raise InputError(f"{path}: is not a weights file or is damaged ({_short(error)})") from error
 
 
 def _tensors_in(tree: Any, path: Path) -> dict[str, Tensor]:
-    if found := _unwrapped(tree):
+    if found := _find_tensors(tree):
         return found
     mappings = (
         [str(name) for name, inner in tree.items() if isinstance(inner, Mapping)] if isinstance(tree, Mapping) else []
     )
     if mappings:
-        raise InputError(f"{path}: holds no tensors by name, also not in its mappings {', '.join(mappings[:5])}")
+        raise InputError(
+            f"{path}: contains no named tensors, neither at the top level nor in {', '.join(mappings[:5])}"
+        )
     shown = ", ".join(map(str, list(tree)[:5])) if isinstance(tree, Mapping) else type(tree).__name__
-    raise InputError(f"{path}: holds no tensors by name, found {shown or 'nothing'}")
+    raise InputError(f"{path}: contains no named tensors, found {shown or 'nothing'}")
 
 
-def _unwrapped(tree: Any, depth: int = 3) -> dict[str, Tensor]:
-    """The tensors of a known wrapping, else of whatever mapping has most: a score beside them may be a tensor too."""
+def _find_tensors(tree: Any, depth: int = 3) -> dict[str, Tensor]:
+    """Return the tensors under a known key, else those of the mapping with the most: a score next to it may be a tensor too."""
     if not isinstance(tree, Mapping) or depth == 0:
         return {}
-    for name in _WRAPPINGS:
-        if found := _unwrapped(tree.get(name), depth - 1):
+    for name in _TENSOR_KEYS:
+        if found := _find_tensors(tree.get(name), depth - 1):
             return found
-    by_place = (
+    candidates = (
         {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
         for inner in (tree, *tree.values())
         if isinstance(inner, Mapping)
     )
-    return max(by_place, key=len)
+    return max(candidates, key=len)
 
 
 def _class_names(tree: Any) -> tuple[str, ...] | None:
-    """Of mmsegmentation's ``meta``, in the spelling of its versions 0 and 1."""
+    """Return the class names in mmsegmentation's ``meta``, in the spelling of its versions 0 and 1."""
     meta = tree.get("meta") if isinstance(tree, Mapping) else None
     if not isinstance(meta, Mapping):
         return None
@@ -219,7 +219,7 @@ def _class_names(tree: Any) -> tuple[str, ...] | None:
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same without a prefix that nearly every name has; what lacks it (a loss's own weights) stays as it is."""
+    """Remove the prefixes that over 90 % of the names have; other names, such as a loss's weights, stay."""
     for prefix in _PREFIXES:
         with_it = [name for name in tensors if name.startswith(prefix)]
         if len(with_it) > 0.9 * len(tensors):

@@ -1,4 +1,4 @@
-"""How the tests of the networks compare tensors."""
+"""Comparison of tensors in tests of the networks."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from torch import Tensor
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """The largest difference as a share of the largest expected value: logits of random networks reach thousands."""
+    """The largest difference relative to the largest expected value, because logits of random networks reach thousands."""
     return float(((found - expected).abs().max() / expected.abs().max()).detach())

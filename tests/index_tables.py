@@ -1,7 +1,7 @@
-"""A network as the authors' layer list has it, run with torch's functions alone, straight from a state dict.
+"""A network as the authors' layer list has it, run with torch's functions only, straight from a state dict.
 
 A row is (operation, the layer's name in the list, channels before, channels after). The operations: "conv" and "deconv",
-3x3, padded, with batch normalisation and ReLU; "fc" and "unfc", the same, of 7x7 and unpadded; "score", a convolution alone;
+3x3, padded, with batch normalization and ReLU; "fc" and "unfc", the same, of 7x7 and unpadded; "score", a convolution alone;
 "pool" and "unpool", 2x2, the latter with the indices and the size of the pool of the same number.
 """
 
@@ -36,7 +36,7 @@ VGG16 = [
     ("pool", "pool5", 512, 512),
 ]
 
-# Where torchvision keeps each convolution of vgg16_bn; its normalisation is the next layer.
+# Where torchvision keeps each convolution of vgg16_bn; its normalization is the next layer.
 VGG16_KEYS = {
     name: (f"encoder.features.{index}", f"encoder.features.{index + 1}")
     for name, index in {
@@ -65,12 +65,12 @@ def run_table(
     *,
     forget_indices: bool = False,
 ) -> Tensor:
-    """The logits of (N, 3, H, W) normalised images.
+    """The logits of (N, 3, H, W) normalized images.
 
     Args:
         table: the rows in order.
         state: every parameter and buffer by key.
-        keys: of each layer, by its name in the table: that of its convolution, and that of its normalisation.
+        keys: of each layer, by its name in the table: that of its convolution, and that of its normalization.
         images: to run on.
         forget_indices: unpool every value to the corner of its window, as if nobody knew where it came from.
     """

@@ -1,4 +1,4 @@
-"""What the tests of the networks share."""
+"""Fixtures and a fake encoder for tests of the networks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import pytest
 import torch
 from torch import nn
 
+from imageseg.models.base import IMAGENET_MEAN, IMAGENET_STD
 from imageseg.models.layers.blocks import PooledBatchNorm
 
 Randomize = Callable[[nn.Module], nn.Module]
 
 
+class PlainEncoder(nn.Sequential):
+    """Any layers as an encoder of images that are normalized with the statistics of ImageNet."""
+
+    mean, std, pretrained = IMAGENET_MEAN, IMAGENET_STD, False
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """The machine's processors are shared with other test workers."""
+    """Run torch in one thread, because test workers share the CPU; seed it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -25,22 +32,22 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def any_algorithm() -> None:
-    """A training in an earlier test of this process may have asked for deterministic ones, which unpooling refuses."""
+    """Reset the deterministic mode that a training run in an earlier test of this process may have set."""
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)
 def forgotten_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning that comes once per process may come once per test."""
+    """Let the warning that is issued once per process be issued once per test."""
     monkeypatch.setattr(PooledBatchNorm, "_warned", False)
 
 
 @pytest.fixture
 def randomize() -> Randomize:
-    """Gives every batch normalisation statistics and weights of its own, and every layer normalisation weights.
+    """Gives every batch normalization statistics and weights of its own, and every layer normalization weights.
 
-    As initialised, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
-    normalisations are swapped or missing, or whose branches are dead, would go unnoticed.
+    As initialized, it is the identity, and timm starts the last one of each residual branch at zero: a network whose
+    normalizations are swapped or missing, or whose branches are dead, would go unnoticed.
     """
 
     def apply(module: nn.Module) -> nn.Module:

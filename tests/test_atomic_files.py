@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imageseg import atomic_files as files
-from imageseg.atomic_files import alone, flush, replacing, write_unflushed
+from imageseg.atomic_files import file_lock, flush, replacing, write_unflushed
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -111,7 +111,7 @@ def count_up(folder: str, times: int) -> None:
     """Reads, adds one, writes: without a lock, two processes lose counts."""
     path = Path(folder) / "count"
     for _ in range(times):
-        with alone(Path(folder) / ".lock"):
+        with file_lock(Path(folder) / ".lock"):
             path.write_text(str(int(path.read_text() or 0) + 1))
 
 

@@ -95,7 +95,7 @@ def test_parameters_come_back_as_tensors(tmp_path):
     assert not found.requires_grad
 
 
-def test_an_optimiser_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_restored_optimizer_continues_exactly(tmp_path):
     def steps(weight, optimizer, count):
         for _ in range(count):
             optimizer.zero_grad()
@@ -135,10 +135,10 @@ def test_any_tree_of_plain_values_round_trips(tmp_path_factory, tree):
     ("tree", "message"),
     [
         ({"callbacks": {"Stopping": {"mode": print}}}, r"checkpoint\.callbacks\.Stopping\.mode: a builtin_function_or"),
-        ({"a": [1, {2, 3}]}, r"checkpoint\.a\.1: a set cannot be kept"),
-        ({"a": b"bytes"}, r"checkpoint\.a: a bytes cannot be kept"),
-        ({"a": np.zeros(2)}, r"checkpoint\.a: a ndarray cannot be kept"),
-        ({"a": {(1, 2): 3}}, r"checkpoint\.a: a key of kind tuple cannot be kept"),
+        ({"a": [1, {2, 3}]}, r"checkpoint\.a\.1: a set cannot be stored"),
+        ({"a": b"bytes"}, r"checkpoint\.a: a bytes cannot be stored"),
+        ({"a": np.zeros(2)}, r"checkpoint\.a: a ndarray cannot be stored"),
+        ({"a": {(1, 2): 3}}, r"checkpoint\.a: a key of type tuple cannot be stored"),
     ],
 )
 def test_what_cannot_be_kept_says_where_it_is_and_keeps_the_old_file(tmp_path, tree, message):
@@ -270,11 +270,11 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder_is_not_a_checkpoint_but_may_hold_one(tmp_path):
-    with pytest.raises(InputError, match="is a folder, and holds no checkpoint"):
+    with pytest.raises(InputError, match="is a folder, and contains no checkpoint"):
         read_checkpoint(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").touch()
-    with pytest.raises(InputError, match=r"is a folder; take one of its checkpoints, such as .*checkpoints.best\.ckpt"):
+    with pytest.raises(InputError, match=r"is a folder; pass one of its checkpoints, such as .*checkpoints.best\.ckpt"):
         read_checkpoint(tmp_path)
 
 
@@ -298,7 +298,7 @@ def test_what_predicting_needs(tmp_path):
 @pytest.mark.parametrize("absent", ["imageseg", "state_dict"])
 def test_a_checkpoint_without_a_network(tmp_path, absent):
     write_checkpoint({key: value for key, value in RUN.items() if key != absent}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"a\.ckpt: holds no network of a training run"):
+    with pytest.raises(InputError, match=r"a\.ckpt: contains no network of a training run"):
         read_network(tmp_path / "a.ckpt")
 
 

@@ -1,4 +1,4 @@
-"""docs/how-to/weights-from-elsewhere.md: it names every source that is known, and its commands are ours."""
+"""docs/how-to/weights-from-elsewhere.md: it names every supported source, and its commands run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from imageseg.cli import COMMANDS, main
 from imageseg.cli.arguments import recipe_from
 from imageseg.models import MODELS, WeightFiles
 from imageseg.registry import parameters_of
-from imageseg.weights.sources.table import SOURCES
+from imageseg.weights.sources import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/weights-from-elsewhere.md").read_text(encoding="utf-8")
 PROJECTS = {"SMP": "segmentation_models_pytorch", "NVlabs": "NVlabs/SegFormer"}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_every_source_has_its_place(source: object) -> None:
+def test_every_source_is_on_the_page(source: object) -> None:
     name = source.name  # type: ignore[attr-defined]
     project = re.split(r"'s? ", name)[0]
     assert PROJECTS.get(project, project) in PAGE
@@ -42,7 +42,7 @@ COMMANDS_OF_PAGE += re.findall(r"`(imageseg [a-z]+ [^`]+)`", PAGE)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds what the page's commands ask for: files of those names of random weights, VOC of three pictures, a photograph."""
+    """Create the inputs of the page's commands: weights files with random values, VOC with three images, a photograph."""
     folder = tmp_path_factory.mktemp("page")
     torch.manual_seed(0)
     network = torchvision.models.segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True)
@@ -53,50 +53,53 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _told(text: str) -> list[str]:
-    """The lines for the user, which the page breaks to its width."""
+def _log_lines(text: str) -> list[str]:
+    """Return the log lines, which the page wraps."""
     return re.findall(r"imageseg: .*", " ".join(text.split()).replace(" imageseg: ", "\nimageseg: "))
 
 
 def test_every_command_of_the_page_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Training aside, of which the recipe is made and the network built."""
+    """For training, only the recipe is read and the network built."""
     monkeypatch.chdir(folder)
-    told: list[str] = []
+    logged: list[str] = []
     words = [shlex.split(command) for command in COMMANDS_OF_PAGE]
     assert {command for _, command, *_ in words} == {"train", "convert", "predict", "evaluate", "models"}
     for _, command, *arguments in words:
         assert command in COMMANDS
         if command == "models":
-            arguments += ["--limit", "2"]  # counting the others takes its time
+            arguments += ["--limit", "2"]  # each takes about a second
         if command != "train":
             assert main([command, *arguments]) == 0, capsys.readouterr().err
             continue
         recipe = recipe_from(arguments, program="imageseg train")
         if not {"weights", "encoder_weights"} & {name for name, value in recipe.network.items() if value is not None}:
-            continue  # begins with an installed package's
-        network = build_model(recipe.model, 21, say=told.append, **recipe.network)
+            continue  # starts from the weights of an installed package
+        caplog.clear()
+        with caplog.at_level("INFO", logger="imageseg"):
+            network = build_model(recipe.model, 21, **recipe.network)
+        logged += caplog.messages
         assert network.pretrained
     (expected,) = [block for kind, block in BLOCKS if kind == "text"]
-    assert [f"imageseg: {line}" for line in told] == _told(expected)
+    assert [f"imageseg: {line}" for line in logged] == _log_lines(expected)
     assert (folder / "voc.safetensors").exists()
 
 
-def test_its_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (call,) = re.findall(r"In Python: `imageseg\.build_model\((.*?)\)`", PAGE)
     assert call == f'"DeepLabV3", 21, weights="{FILE}"'
-    assert build_model("DeepLabV3", 21, weights=FILE, say=lambda _: None).pretrained
+    assert build_model("DeepLabV3", 21, weights=FILE).pretrained
 
 
-def test_flags_of_its_text_are_there() -> None:
+def test_flags_on_the_page_exist() -> None:
     flags = set(re.findall(r"--([a-z_.]+)", PAGE))
     assert {flag.removeprefix("network.") for flag in flags if flag.startswith("network.")} <= {
         name for takes in (*MODELS.values(), WeightFiles) for name in parameters_of(takes)
     }
 
 
-def test_is_a_page() -> None:
+def test_the_page_is_short() -> None:
     assert len(PAGE.splitlines()) < 120
     assert not [line for line in PAGE.splitlines() if len(line) > 200 and not line.startswith("|")]

@@ -1,8 +1,10 @@
-"""What holds for the package as a whole."""
+"""Rules for the package as a whole: light imports, public names, sizes and names of modules, names of classes."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,13 +53,27 @@ def test_every_public_name_is_there():
         imageseg.Predictr  # noqa: B018
 
 
-def test_no_room_for_odds_and_ends():
+def test_no_module_is_named_for_odds_and_ends():
     odd = {"utils", "util", "common", "core", "misc", "helpers"}
     assert [path for path in SOURCES if odd & {path.stem, *path.relative_to(PACKAGE).parts}] == []
 
 
-def test_every_file_fits_and_says_what_it_holds():
+def test_every_module_is_short_and_has_a_docstring():
     lines = {path: path.read_text(encoding="utf-8").splitlines() for path in SOURCES}
     assert len(lines) > 30
     assert {str(path): len(text) for path, text in lines.items() if len(text) > 400} == {}
     assert [str(path) for path, text in lines.items() if not text or not text[0].startswith('"""')] == []
+
+
+REMAINING_HOMONYMS: set[str] = set()
+"""Names that two public classes still share. Only removals are allowed."""
+
+
+def test_no_two_public_classes_share_a_name():
+    names = Counter(
+        node.name
+        for path in SOURCES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == REMAINING_HOMONYMS

@@ -1,4 +1,4 @@
-"""Files of weights: unwrapped from whatever they come in, and never run."""
+"""Weights files: tensors are found in every common format and nesting, and no code of a file is run."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def _saved(tree: Any, folder: Path) -> Path:
     ],
     ids=lambda tree: next(iter(tree)),
 )
-def test_tensors_are_found_in_every_wrapping(tree: Any, tmp_path: Path) -> None:
+def test_tensors_are_found_in_every_nesting(tree: Any, tmp_path: Path) -> None:
     found = read_weights(_saved(tree, tmp_path)).tensors
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(value, TENSORS[name]) for name, value in found.items())
 
 
-def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
+def test_the_legacy_format_of_torch_is_read(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert read_weights(tmp_path / "old.pth").tensors.keys() == TENSORS.keys()
 
@@ -69,7 +69,7 @@ def test_safetensors_are_read_whatever_the_suffix(name: str, tmp_path: Path) -> 
     assert read_weights(tmp_path / name).tensors.keys() == TENSORS.keys()
 
 
-def test_a_folder_of_save_pretrained_tells_its_encoder(tmp_path: Path) -> None:
+def test_a_folder_of_save_pretrained_states_its_encoder(tmp_path: Path) -> None:
     safetensors.torch.save_file(TENSORS, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"encoder_name": "tu-convnext_atto", "classes": 2}))
     found = read_weights(tmp_path)
@@ -85,7 +85,7 @@ def test_mmsegmentations_class_names_are_kept(meta: Any, tmp_path: Path) -> None
     assert read_weights(_saved({"meta": meta, "state_dict": TENSORS}, tmp_path)).class_names == ("sky", "road")
 
 
-def test_objects_of_packages_that_are_not_installed_are_passed_over(
+def test_objects_of_packages_that_are_not_installed_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer")
@@ -102,7 +102,7 @@ def test_objects_of_packages_that_are_not_installed_are_passed_over(
     assert read_weights(path).tensors.keys() == TENSORS.keys()
 
 
-def test_a_checkpoint_of_ours_tells_its_network_and_classes(tmp_path: Path) -> None:
+def test_an_imageseg_checkpoint_states_its_network_and_classes(tmp_path: Path) -> None:
     labels = LabelSpace((Label("sky", (1, 2, 3)), Label("road", (4, 5, 6))))
     record = {
         "recipe": Recipe("VOC", "UNet", network={"encoder": "resnet18", "decoder_channels": (8, 8, 8, 8, 8)}).to_dict(),
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_ours_tells_its_network_and_classes(tmp_path: Path) -> N
         [],
     ],
 )
-def test_a_damaged_record_is_said_to_be(record: Any, tmp_path: Path) -> None:
+def test_a_damaged_record_is_reported(record: Any, tmp_path: Path) -> None:
     path = tmp_path / "ours.ckpt"
     write_checkpoint({"imageseg": record, "state_dict": {f"network.{n}": v for n, v in TENSORS.items()}}, path)
     with pytest.raises(InputError, match=r"ours\.ckpt: looks like a checkpoint of imageseg, but its record is damaged"):
@@ -138,14 +138,14 @@ def test_a_damaged_record_is_said_to_be(record: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tree", ["", "{", "[]", "3", '{"dict": 3}', '{"dict": [["imageseg", {"a": 1}]]}', "[" * 5000])
-def test_a_damaged_tree_is_said_to_be(tree: str, tmp_path: Path) -> None:
+def test_a_damaged_tree_is_reported(tree: str, tmp_path: Path) -> None:
     tensors = {f"0.checkpoint.state_dict.network.{name}": value for name, value in TENSORS.items()}
     safetensors.torch.save_file(tensors, tmp_path / "ours.ckpt", metadata={"tree": tree})
     with pytest.raises(InputError, match="record is damaged"):
         read_weights(tmp_path / "ours.ckpt")
 
 
-def test_numbered_classes_are_no_names(tmp_path: Path) -> None:
+def test_numbered_classes_are_not_taken_for_names(tmp_path: Path) -> None:
     labels = LabelSpace((Label("class 0", (1, 2, 3)), Label("class 1", (4, 5, 6))))
     record = {"recipe": Recipe("VOC", "UNet").to_dict(), "labels": labels.to_dict()}
     path = tmp_path / "ours.ckpt"
@@ -153,8 +153,8 @@ def test_numbered_classes_are_no_names(tmp_path: Path) -> None:
     assert read_weights(path).class_names is None
 
 
-class _Planted:
-    """Creates a file when it is unpickled."""
+class _Injected:
+    """Create a folder when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -166,32 +166,32 @@ class _Planted:
 @pytest.mark.parametrize("wrapped", [True, False])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_that_would_run_code_is_refused_and_runs_none(wrapped: bool, zipped: bool, tmp_path: Path) -> None:
-    planted = tmp_path / "planted"
+    injected = tmp_path / "injected"
     path = tmp_path / "weights.pth"
-    tree = {"state_dict": TENSORS, "hook": _Planted(planted)} if wrapped else _Planted(planted)
+    tree = {"state_dict": TENSORS, "hook": _Injected(injected)} if wrapped else _Injected(injected)
     torch.save(tree, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=r"only be read by running code \(posix\.mkdir\)") as refused:
         read_weights(path)
     assert "\n" not in refused.value.line()
-    assert not planted.exists()
+    assert not injected.exists()
     torch.load(path, weights_only=False)
-    assert planted.exists(), "the plant does nothing, so the test would not notice"
+    assert injected.exists(), "the injected code does nothing, so the test would not notice"
 
 
-def test_a_stand_in_cannot_be_made_to_run_code(tmp_path: Path) -> None:
-    """What is allowed by name is one inert class: numpy's own functions are never reached."""
+def test_the_placeholder_cannot_be_made_to_run_code(tmp_path: Path) -> None:
+    """The classes that are allowed by name become one placeholder: numpy's functions are never reached."""
 
     class Reconstruct:
         def __reduce__(self) -> Any:
-            return np._core.multiarray._reconstruct, (_Planted, (0,), b"b"), {"path": _Planted(tmp_path / "planted")}
+            return np._core.multiarray._reconstruct, (_Injected, (0,), b"b"), {"path": _Injected(tmp_path / "injected")}
 
     path = _saved({"state_dict": TENSORS, "x": Reconstruct()}, tmp_path)
     with pytest.raises(InputError, match="running code"):
         read_weights(path)
-    assert not (tmp_path / "planted").exists()
+    assert not (tmp_path / "injected").exists()
 
 
-def test_a_whole_pickled_network_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_pickled_module_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"running code .*torch\.save\(model\.state_dict\(\), file\)"):
         read_weights(_saved(torch.nn.Conv2d(1, 1, 1), tmp_path))
 
@@ -199,13 +199,13 @@ def test_a_whole_pickled_network_is_refused_with_what_to_do(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no file of weights, or is damaged"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is no file of weights, or is damaged"),
-        (b"PK\x03\x04" + b"\x00" * 100, "is no file of weights, or is damaged"),
-        (pickle.dumps({"a": 1}), "holds no tensors by name, found a|is no file of weights"),
+        (b"", "is not a weights file or is damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is not a weights file or is damaged"),
+        (b"PK\x03\x04" + b"\x00" * 100, "is not a weights file or is damaged"),
+        (pickle.dumps({"a": 1}), "contains no named tensors, found a|is not a weights file"),
     ],
 )
-def test_other_files_are_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_files_are_a_one_line_error(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(InputError, match=message) as refused:
         read_weights(tmp_path / "file.pth")
@@ -213,22 +213,24 @@ def test_other_files_are_refused_in_one_line(content: bytes, message: str, tmp_p
     assert len(refused.value.line()) < 400
 
 
-def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = _saved({"a": torch.zeros(1000)}, tmp_path)
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(InputError, match="damaged"):
         read_weights(path)
     safetensors.torch.save_file(TENSORS, tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-3])
-    with pytest.raises(InputError, match="damaged, or no safetensors file"):
+    with pytest.raises(InputError, match="damaged or not a safetensors file"):
         read_weights(tmp_path / "cut.safetensors")
 
 
-def test_no_file_and_no_tensors_say_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
+def test_missing_files_and_missing_tensors_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.pth: no such weights file"):
         read_weights(tmp_path / "nowhere.pth")
     nested = {"epoch": 1, "optimizer": {"lr": 0.1}, "models": {"student": {"a": torch.ones(1)}}}
-    with pytest.raises(InputError, match=r"holds no tensors by name, also not in its mappings optimizer, models$"):
+    with pytest.raises(
+        InputError, match=r"contains no named tensors, neither at the top level nor in optimizer, models$"
+    ):
         read_weights(_saved(nested, tmp_path))
-    with pytest.raises(InputError, match="holds no tensors by name, found epoch, lr"):
+    with pytest.raises(InputError, match="contains no named tensors, found epoch, lr"):
         read_weights(_saved({"epoch": 1, "lr": 0.1}, tmp_path))

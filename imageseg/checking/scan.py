@@ -12,11 +12,10 @@ from imageseg.checking.duplicates import Duplicate, duplicates_across
 from imageseg.checking.file_facts import Header, ImageFacts, MaskFacts, PairFacts, facts_of
 from imageseg.checking.label_values import ValueReport, compare
 from imageseg.datasets.base import SegmentationDataset, find_folder
-from imageseg.datasets.folder import Folder
-from imageseg.datasets.folder_lists import find_lists
+from imageseg.datasets.folder import Folder, find_lists
 from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes
 
@@ -214,13 +213,13 @@ def _pair_by_stem(image_folder: Path, mask_folder: Path) -> SplitFiles:
 
 def _images_below(folder: Path | None) -> set[Path]:
     """Return all image files in a folder and its subfolders."""
-    return set(filter(is_picture, folder.rglob("*"))) if folder else set()
+    return set(filter(is_image, folder.rglob("*"))) if folder else set()
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if is_picture(path):
+        if is_image(path):
             found.setdefault(path.stem, []).append(path)
     return found
 

@@ -1,46 +1,57 @@
-"""The command line: one file per command, imported when it is asked for."""
+"""The command line, one module per command: the dispatcher here imports the one that is asked for.
+
+Read ``train.py`` with ``arguments.py`` (flags and YAML to a recipe) and ``argument_values.py`` (types and errors) first;
+commands that work on a dataset share ``dataset_arguments.py``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import logging
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from imageseg._version import __version__
 from imageseg.errors import InputError, unknown_name
 
 COMMANDS = {
-    "prepare": "fetch a dataset, and make what it needs once",
-    "check": "find the faults of a dataset, in pictures, masks and labels, before a training does",
-    "stats": "count a dataset's images, objects and classes; suggest class weights",
-    "train": "train a network on a dataset, then score the best checkpoint",
+    "prepare": "download a dataset and create the files that are needed only once",
+    "check": "find faults in the images, masks and labels of a dataset before training",
+    "stats": "count images, objects and classes of a dataset, and suggest class weights",
+    "train": "train a network on a dataset, then score its best checkpoint",
     "evaluate": "score a checkpoint on a split",
-    "predict": "predict pictures with a checkpoint: class maps and overlays",
-    "models": "list the networks, and encoders for them",
-    "convert": "turn weights of other libraries into a checkpoint of ours",
-    "score": "score folders of predictions as any benchmark's own evaluator does",
-    "submit": "pack predictions for a benchmark's server, or check a pack",
+    "predict": "predict images with a checkpoint: class maps and overlays",
+    "models": "list the networks and the encoders that they can use",
+    "convert": "convert weights of other libraries to a checkpoint of imageseg",
+    "score": "score folders of predictions exactly as the official evaluators do",
+    "submit": "pack predictions for a benchmark server, or check such an archive",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
+
+    Args:
+        arguments: Words of the command line after the program's name (default: those of this process).
 
     Returns:
-        0 done, 1 the check found faults, 2 wrong use or input, 3 done but some inputs were skipped, 130 interrupted.
+        Exit code: 0 done, 1 the check found faults, 2 invalid usage or input, 3 done but some inputs were skipped,
+        130 interrupted.
     """
     _wait_without_spinning()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not a test's or a notebook's own
-            stream.reconfigure(errors="replace")  # a Windows log file knows few letters
+        if isinstance(stream, io.TextIOWrapper):  # not replaced by a test or a notebook
+            stream.reconfigure(errors="replace")  # the encoding of a Windows log file has few characters
     try:
-        exit_code = _dispatch(given)
+        with _log_lines_on_standard_error():
+            exit_code = _dispatch(given)
         sys.stdout.flush()
         return exit_code
     except InputError as error:
@@ -58,14 +69,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
 
-def _wait_without_spinning() -> None:
-    """Lets torch's threads sleep where they wait for each other; read when torch is imported, which is later.
+@contextlib.contextmanager
+def _log_lines_on_standard_error() -> Iterator[None]:
+    """Print what the package logs as ``imageseg: MESSAGE`` until the block ends."""
+    logger, handler = logging.getLogger("imageseg"), _StandardError()
+    handler.setFormatter(logging.Formatter("imageseg: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
-    OpenMP's default is to spin for milliseconds. Where other programs use the processor too, a thread then spins for one that
-    is not even running: a training step on two busy cores took 1.3 to 11 s in place of 0.7.
+
+class _StandardError(logging.Handler):
+    """Handler that looks up ``sys.stderr`` for each line, because a live progress bar replaces it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        print(self.format(record), file=sys.stderr)
+
+
+def _wait_without_spinning() -> None:
+    """Let threads of torch sleep while they wait for each other. Torch reads these variables when it is imported.
+
+    By default OpenMP spins for milliseconds. If other programs use the CPU too, a thread spins for another one that is not
+    running: a training step on two busy cores took 1.3 to 11 s instead of 0.7 s.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Of GNU's runtime: some microseconds, since the next step is often near.
+    # GNU's runtime: spin for some microseconds only.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
@@ -75,14 +109,14 @@ def _refuse(line: str) -> int:
 
 
 def _reader_has_left() -> bool:
-    """Whether our output goes nowhere any more, as under ``| head``; a loader's broken pipe is another matter."""
-    if os.name == "nt":  # cannot ask a pipe
+    """Return whether nothing reads our output any more, as in ``| head``. The broken pipe may also be a loader's."""
+    if os.name == "nt":  # pipes cannot be polled
         return False
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLERR)
     if not poll.poll(0):
         return False
-    # Python would complain at exit otherwise.
+    # Otherwise Python reports an error at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
@@ -107,9 +141,9 @@ def _help() -> str:
         "usage: imageseg COMMAND ...        (python -m imageseg is the same)\n\n"
         f"commands:\n{rows}\n\n"
         "options:\n"
-        "  -h, --help  this text; 'imageseg COMMAND --help' for a command's own\n"
+        "  -h, --help  show this help; 'imageseg COMMAND --help' shows that of a command\n"
         "  --version   print the version\n"
-        "  --debug     show the whole traceback of an error\n\n"
+        "  --debug     show the complete traceback of an error\n\n"
         "example:\n"
         "  imageseg train --use ToyScenes --model DeepLabv3_plus --network.encoder resnet18 --network.pretrained false"
     )

@@ -1,36 +1,39 @@
-"""From command line and YAML to a recipe: names first, then the flags that the named classes' signatures have."""
+"""From the command line and YAML files to a recipe of what was given: names first, then the flags of the named classes."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.value_errors import refuse_nulls, typed_values
+from imageseg.cli.argument_values import checked_value, choices, kind, parsed_word
 from imageseg.errors import InputError, closest
-from imageseg.recipe import Recipe, read_yaml
+from imageseg.recipe import RENAMED, Recipe, merged, plain, read_yaml, with_current_names
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+    from imageseg.registry import Argument
 
-_SECTIONS = ("data", "network", "task", "trainer")
+_NULL_ALLOWED = "data.root"
+"""Null means the dataset's own default folder, whatever the type in its signature."""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, no usage text."""
+    """Argument parser that reports errors in one line, without the usage text."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
 
     def add_workers(self) -> None:
-        """The flag of commands that work in several processes."""
-        self.add_argument("--workers", type=int, action=_OneOrMore, help="processes; unset, one per processor")
+        """Add the flag of commands that use several processes."""
+        self.add_argument(
+            "--workers", type=int, action=_OneOrMore, help="number of worker processes (default: one per CPU core)"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises:
-        InputError: always.
+        InputError: Always, with the name of the program that has the help.
         """
         raise InputError(f"{message}; see {self.prog} --help")
 
@@ -43,165 +46,159 @@ class _OneOrMore(argparse.Action):
 
 
 def recipe_from(arguments: Sequence[str], *, program: str) -> Recipe:
-    """The recipe that flags and YAML files describe: a flag beats a file, a later file an earlier one.
+    """Return the recipe that flags and YAML files give. A flag overrides a file, and a later file an earlier one.
 
-    Every default is written out, those of a network that begins with ``weights`` aside: what the weights presume takes
-    the place of its defaults, and contradicts what is given.
+    The recipe holds exactly what was given, with canonical names and checked values. Defaults, and the arguments that a
+    weights file implies, are added later, in ``imageseg.training.resolve``.
 
-    Prints and exits where ``--help`` or ``--print_config`` asks for it.
+    Prints and exits if ``--help`` or ``--print_config`` is given.
 
     Raises:
-        InputError: an unknown name, flag or key, or a value of the wrong kind.
+        InputError: A name, flag or key is unknown, or a value has the wrong type.
     """
-    names = _first_pass(program)
-    given, flags = names.parse_known_args(list(arguments))
-    asks_help = given.help
-    merged = _merged([read_yaml(path) for path in given.config], given.config)
-    merged |= {key: value for key, value in (("use", given.use), ("model", given.model)) if value}
-    missing = [key for key in ("use", "model") if key not in merged]
-    if missing and asks_help:
-        names.print_help()
+    names_parser = _names_parser(program)
+    names, words = names_parser.parse_known_args(list(arguments))
+    values = merged([read_yaml(path) for path in names.config], names.config)
+    values |= {key: value for key, value in (("use", names.use), ("model", names.model)) if value}
+    missing = [key for key in ("use", "model") if key not in values]
+    if missing and names.help:
+        names_parser.print_help()
         sys.exit(0)
     if missing:
-        raise InputError(
-            f"{program} needs --{missing[0]}, for example --use VOCModule --model UNet; see {program} --help"
+        raise InputError(f"{program} needs --{missing[0]}, for example --use VOC --model UNet; see {program} --help")
+    in_files = Recipe.from_dict(values, ", ".join(names.config) or "recipe")
+
+    from imageseg.training.resolve import arguments_of_sections, resolve, with_canonical_names
+
+    in_files = with_canonical_names(in_files)
+    declared = arguments_of_sections(in_files.use, in_files.model)
+    if names.help:
+        _flags_parser(declared, program, parents=[names_parser]).print_help()
+        sys.exit(0)
+    by_flag = _flag_values(words, declared, owner=f"{in_files.use} with {in_files.model}", program=program)
+    sections = {section: _checked(section, getattr(in_files, section), declared[section]) for section in declared}
+    given = Recipe(
+        in_files.use, in_files.model, **{section: sections[section] | by_flag[section] for section in declared}
+    )
+    if names.print_config:
+        print(resolve(given).recipe.to_text(), end="")
+        sys.exit(0)
+    return given
+
+
+def network_arguments_from(flags: Sequence[str], model: str, *, program: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a network that ``--network.*`` flags describe.
+
+    Returns:
+        The arguments that were given, and all arguments including defaults.
+
+    Raises:
+        InputError: The network has no such flag, or a value has the wrong type.
+    """
+    from imageseg.models import MODELS
+    from imageseg.registry import declared_arguments
+
+    declared = declared_arguments(MODELS[model])
+    given = _flag_values(flags, {"network": declared}, owner=model, program=program)["network"]
+    return given, {name: argument.default for name, argument in declared.items()} | given
+
+
+def add_flags(parser: argparse.ArgumentParser, title: str, arguments: Mapping[str, Argument], prefix: str = "") -> None:
+    """Add one flag per declared argument, with its description, type and default as help.
+
+    The flags store the word that the user has typed, under the argument's name; ``parsed_word`` converts it.
+    """
+    group = parser.add_argument_group(title)
+    for name, (expected, default, description) in arguments.items():
+        words = ["true", "false"] if expected is bool else choices(expected)
+        notes = [] if words else [kind(expected)]
+        notes += [] if default is Parameter.empty else [f"default: {_as_yaml(default)}"]
+        group.add_argument(
+            f"--{prefix}{name}",
+            default=argparse.SUPPRESS,
+            metavar=f"{{{','.join(words)}}}" if words else name.upper(),
+            help=f"{description} ({'; '.join(notes)})".replace("%", "%%").strip(),
         )
-    recipe = Recipe.from_dict(merged, ", ".join(given.config) or "recipe")
-    return _second_pass(recipe, flags, program=program, asks_help=asks_help, print_config=given.print_config)
 
 
-def _first_pass(program: str) -> OneLineParser:
-    """Finds the names. It is plain argparse: jsonargparse cannot leave flags for later."""
+def _names_parser(program: str) -> OneLineParser:
+    """Return the parser of the flags that are read first, because the others depend on them."""
     from imageseg.datasets import DATASETS
     from imageseg.models import MODELS
 
     parser = OneLineParser(
         prog=program,
         add_help=False,
-        epilog="with --use and --model given, --help lists every flag that the two have\n\n"
-        f"example:\n  {program} --use VOCModule --model UNet --data.root data/VOC",
+        epilog="With --use and --model, --help lists every flag of the dataset and the network.\n\n"
+        f"example:\n  {program} --use VOC --model UNet --data.root data/VOC",
     )
-    parser.add_argument("--use", help=f"the dataset: {', '.join(DATASETS)}")
-    parser.add_argument("--model", help=f"the network: {', '.join(MODELS)}")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a recipe in YAML; flags beat it")
-    parser.add_argument("--print_config", action="store_true", help="print the whole recipe that would run, and stop")
-    parser.add_argument("-h", "--help", action="store_true", help="this text")
+    parser.add_argument("--use", metavar="DATASET", help=f"dataset: {', '.join(DATASETS)}")
+    parser.add_argument("--model", metavar="NETWORK", help=f"network: {', '.join(MODELS)}")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="recipe in YAML; flags override its values"
+    )
+    parser.add_argument("--print_config", action="store_true", help="print the complete recipe of the run and exit")
+    parser.add_argument("-h", "--help", action="store_true", help="show this help and exit")
     return parser
 
 
-def _merged(recipes: list[dict[str, Any]], paths: Sequence[str]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for recipe, path in zip(recipes, paths, strict=True):
-        for key, value in recipe.items():
-            if key in _SECTIONS and isinstance(value, dict):
-                merged[key] = merged.get(key, {}) | value
-            elif key in _SECTIONS and value is not None:
-                raise InputError(f"{path}: '{key}' must hold names and values, found {value!r}")
-            else:
-                merged[key] = value
-    return merged
+def _flags_parser(
+    declared: Mapping[str, Mapping[str, Argument]], program: str, *, parents: Sequence[argparse.ArgumentParser] = ()
+) -> OneLineParser:
+    parser = OneLineParser(
+        prog=program,
+        add_help=False,
+        parents=parents,
+        usage=f"{program} --use DATASET --model NETWORK [--config FILE] [flags]",
+        epilog="also: --json (print one JSON object on standard output), --debug (show the traceback of an error)",
+    )
+    for section, arguments in declared.items():
+        add_flags(parser, section, arguments, prefix=f"{section}.")
+        for former in RENAMED.get(section, {}):
+            parser.add_argument(f"--{section}.{former}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
 
 
-def _second_pass(recipe: Recipe, flags: list[str], *, program: str, asks_help: bool, print_config: bool) -> Recipe:
-    from imageseg.training.resolve import completed, takers
-    from imageseg.weights import with_settings_of_weights
-
-    given = {*recipe.network, *_given(flags, "network")}
-    recipe = completed(recipe)
-    classes_of = takers(recipe.use, recipe.model)
-    parser = _typed_parser(classes_of, program)
-    if asks_help:
-        parser.print_help()
-        sys.exit(0)
-    _check_flags(flags, classes_of, f"{recipe.use} with {recipe.model}")
-    with typed_values(parser):
-        defaults = parser.parse_object({section: getattr(recipe, section) for section in classes_of})
-        values = parser.parse_args(flags, namespace=defaults).as_dict()
-    refuse_nulls(values, parser)
-    recipe = completed(Recipe(recipe.use, recipe.model, **{section: values[section] for section in classes_of}))
-    if recipe.network["weights"] is not None:
-        network = {name: value for name, value in recipe.network.items() if name in given}
-        recipe = replace(recipe, network=network)
-    if print_config:
-        if recipe.trainer["resume"] is None:
-            recipe = replace(recipe, network=with_settings_of_weights(recipe.model, recipe.network))
-        print(completed(recipe).to_text(), end="")
-        sys.exit(0)
-    return recipe
-
-
-def _given(flags: Sequence[str], section: str) -> set[str]:
-    """The names of a section's arguments for which there is a flag."""
-    names = (word.partition("=")[0] for word in flags)
-    return {name.removeprefix(f"--{section}.") for name in names if name.startswith(f"--{section}.")}
-
-
-def network_arguments_from(flags: Sequence[str], model: str, *, program: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of a network that ``--network.*`` flags describe.
-
-    Returns:
-        Those for which there is a flag, and all with every default written out.
+def _flag_values(
+    words: Sequence[str], declared: Mapping[str, Mapping[str, Argument]], *, owner: str, program: str
+) -> dict[str, dict[str, Any]]:
+    """Return the values that flags give, by section.
 
     Raises:
-        InputError: a flag that the network lacks, or a value of the wrong kind.
+        InputError: A flag is unknown, a word belongs to no flag, or a value has the wrong type.
     """
-    from imageseg.models import MODELS
-
-    classes_of: dict[str, list[Any]] = {"network": [MODELS[model]]}
-    _check_flags(list(flags), classes_of, model)
-    parser = _typed_parser(classes_of, program)
-    with typed_values(parser):
-        values: dict[str, Any] = parser.parse_args(list(flags)).as_dict()["network"]
-    given = _given(flags, "network")
-    return {name: value for name, value in values.items() if name in given}, values
-
-
-def _typed_parser(takers: dict[str, list[Any]], program: str) -> ArgumentParser:
-    import jsonargparse
-
-    from imageseg.registry import NOT_IN_RECIPES
-
-    parser = jsonargparse.ArgumentParser(
-        prog=program, exit_on_error=False, usage=f"{program} --use NAME --model NAME [--config FILE] [flags]"
-    )
-    parser.epilog = "and --config FILE (a recipe in YAML; flags beat it), --print_config, --json, --debug"
-    for section, classes in takers.items():
-        group = parser.add_argument_group(f"{section} ({', '.join(takes.__name__ for takes in classes)})")
-        for takes in classes:
-            parser.add_class_arguments(takes, section, as_group=False, skip=set(NOT_IN_RECIPES))
-        # jsonargparse lets only one class fill a group; which group an action is in matters to the help text alone.
-        ours = [action for action in parser._optionals._group_actions if action.dest.startswith(f"{section}.")]
-        for action in ours:  # no second flag that appends to a list: a list is given whole
-            action.option_strings = [flag for flag in action.option_strings if not flag.endswith("+")]
-        parser._optionals._group_actions[:] = [a for a in parser._optionals._group_actions if a not in ours]
-        group._group_actions.extend(ours)
-    return parser
-
-
-def _check_flags(flags: list[str], takers: dict[str, list[Any]], owner: str) -> None:
-    """Raises:
-    InputError: a flag that the two names do not have, or a word that belongs to no flag.
-    """
-    from imageseg.registry import parameters_of
-
-    known = [
-        f"--{section}.{name}"
-        for section, classes in takers.items()
-        for takes in classes
-        for name in parameters_of(takes)
-    ]
-    expects_value = False
-    for word in flags:
+    given, rest = _flags_parser(declared, program).parse_known_args(list(words))
+    known = [f"--{section}.{name}" for section, arguments in declared.items() for name in arguments]
+    for word in rest:
+        if not word.startswith("--"):
+            raise InputError(f"'{word}' belongs to no flag; write a list as one word, such as '[256, 512]'")
         flag = word.partition("=")[0]
-        if flag.startswith("--"):
-            if flag not in known:
-                # Close in the last word: the sections are few and rarely what was misspelt.
-                by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
-                meant = closest(flag.rpartition(".")[2].removeprefix("--"), by_name)
-                hint = f" (did you mean '{by_name[meant]}'?)" if meant else ""
-                raise InputError(f"{owner} has no flag {flag}{hint}; --help lists them")
-            expects_value = "=" not in word
-        elif expects_value:
-            expects_value = False
-        else:
-            raise InputError(f"'{word}' belongs to no flag; lists are written as one word, '[256, 512]'")
+        # Compared without the section, which is rarely what was misspelled.
+        by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
+        meant = closest(flag.rpartition(".")[2].removeprefix("--"), by_name)
+        hint = f" (did you mean '{by_name[meant]}'?)" if meant else ""
+        raise InputError(f"{owner} has no flag {flag}{hint}; --help lists all flags")
+    values = {}
+    for section, arguments in declared.items():
+        prefix = f"{section}."
+        typed = {key.removeprefix(prefix): word for key, word in vars(given).items() if key.startswith(prefix)}
+        values[section] = {
+            name: plain(parsed_word(word, arguments[name].type, f"{prefix}{name}"))
+            for name, word in with_current_names(section, typed).items()
+        }
+    return values
+
+
+def _checked(section: str, values: Mapping[str, Any], arguments: Mapping[str, Argument]) -> dict[str, Any]:
+    checked = {}
+    for name, value in values.items():
+        key = f"{section}.{name}"
+        is_default_root = key == _NULL_ALLOWED and value is None
+        checked[name] = None if is_default_root else plain(checked_value(value, arguments[name].type, key))
+    return checked
+
+
+def _as_yaml(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(list(value)) if isinstance(value, tuple) else str(value)

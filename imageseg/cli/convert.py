@@ -1,10 +1,12 @@
-"""imageseg convert: weights of other libraries as a checkpoint of ours, which predicts, is scored, and trains on."""
+"""imageseg convert: converts weights of other libraries to a checkpoint for prediction, evaluation and training."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,55 +17,66 @@ if TYPE_CHECKING:
     from imageseg.labels import LabelSpace
 
 
+logger = logging.getLogger(__name__)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Converts one file, and says what became of it."""
+    """Convert one file and report what was loaded."""
     parser = OneLineParser(
         prog="imageseg convert",
-        description="Turns a network's weights of torchvision, segmentation_models_pytorch, hszhao/semseg, VainF, wkentaro,\n"
-        "milesial, mmsegmentation or Lightning into a checkpoint of imageseg. Nothing in the file is run. The settings that\n"
-        "the weights presume (dilation, aligned corners, rates) are set and printed.",
-        epilog="--network.* flags as for imageseg train set what the file does not tell, such as --network.encoder\n\n"
+        description="Convert the weights of a network of torchvision, segmentation_models_pytorch, hszhao/semseg, VainF,\n"
+        "wkentaro, milesial, mmsegmentation or Lightning to an imageseg checkpoint. No code in the file is run. Network\n"
+        "arguments that the weights require, such as dilation or align_corners, are set and reported.",
+        epilog="The --network.* flags of imageseg train set what the file does not state, for example --network.encoder.\n\n"
         "example:\n  imageseg convert deeplabv3_resnet50_coco-cd0a2569.pth -o deeplabv3.safetensors --use VOC",
     )
-    parser.add_argument("file", help=".pth, .pt, .bin, .ckpt or .safetensors, or a folder that save_pretrained wrote")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the checkpoint to write")
-    parser.add_argument("--model", help="our network; unset, the one that the file's names give away")
     parser.add_argument(
-        "--num_classes", type=int, help="of another classifier, which is made anew; unset, the file's own"
+        "file", help="weights: .pth, .pt, .bin, .ckpt or .safetensors, or a folder written by save_pretrained"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="checkpoint to write")
+    parser.add_argument("--model", help="network of imageseg (default: recognized by the file's tensor names)")
+    parser.add_argument(
+        "--num_classes",
+        type=int,
+        help="number of classes of a new, random classifier (default: keep the file's classifier)",
     )
     parser.add_argument(
-        "--use", metavar="DATASET", help="the dataset whose classes the file knows, for names and colours"
+        "--use", metavar="DATASET", help="dataset that the weights were trained on, for class names and colors"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     given, flags = parser.parse_known_args(list(arguments))
     _check_output(given.output, given.file)
     from imageseg.models import MODELS
     from imageseg.registry import parameters_of
-    from imageseg.weights import tell
-    from imageseg.weights.build import build_loaded, classes_in, has_auxiliary, settled_for
-    from imageseg.weights.implied_arguments import recognised
+    from imageseg.weight_files import read_weights
+    from imageseg.weights.build import initial_weights
+    from imageseg.weights.recognize import recognize
 
-    model = MODELS.resolve(given.model) if given.model else recognised(given.file, None)[1].model
-    by_flag, whole = network_arguments_from(flags, model, program="imageseg convert")
-    file, source, settled = settled_for(given.file, model, by_flag, say=tell)
-    network_arguments = {**whole, **settled}
+    model = MODELS.resolve(given.model) if given.model else None
+    file = read_weights(given.file)
+    model = model or recognize(file).model
+    by_flag, defaults = network_arguments_from(flags, model, program="imageseg convert")
+    source = recognize(file, model, by_flag)
+    weights = initial_weights(file, source, by_flag)
+    network_arguments = {**defaults, **weights.arguments}
     if "aux" in parameters_of(MODELS[model]) and "aux" not in by_flag:
-        network_arguments["aux"] = has_auxiliary(file, source)
-    classes = given.num_classes or classes_in(file, source, network_arguments)
+        network_arguments["aux"] = weights.has_auxiliary_head()
+    weights = replace(weights, arguments=network_arguments)
+    classes = given.num_classes or weights.num_classes()
     if classes is None:
         raise InputError(
-            f"{given.file}: {source.name} without a classifier; pass the number of classes with --num_classes"
+            f"{given.file}: {source.name}, but no classifier; pass the number of classes with --num_classes"
         )
     labels = _labels(given.use, file.class_names or source.class_names, classes)
-    network, loaded = build_loaded(file, source, classes, network_arguments, class_names=labels.names)
+    network, loaded = weights.load(classes, class_names=labels.names)
     if loaded.missing or loaded.mismatched:
         raise InputError(
-            f"{loaded.line()}; what is not the file's would be random: pass the --network flags that it was trained with"
+            f"{loaded.summary()}; the other tensors would be random. Pass the --network flags that the file was trained with"
         )
-    if loaded.renewed and loaded.carried < classes and given.num_classes is None:
+    if loaded.reinitialized and loaded.classes_kept < classes and given.num_classes is None:
         raise InputError(
-            f"{given.file}: its classes are others than those of --use {given.use}, {loaded.carried} of {classes} by name, and "
-            "the rest of the classifier would be random; leave out --use, or ask for that with --num_classes"
+            f"{given.file}: only {loaded.classes_kept} of the {classes} classes of --use {given.use} have the same name in the "
+            "file, the others would be random; leave out --use, or request a new classifier with --num_classes"
         )
     _write(given.output, network.state_dict(), labels, use=given.use, model=model, arguments=network_arguments)
     if given.json:
@@ -76,17 +89,17 @@ def run(arguments: Sequence[str]) -> int:
                     "network": network_arguments,
                     "classes": labels.names,
                     "loaded": loaded.loaded,
-                    "dropped": list(loaded.dropped),
-                    "renewed": list(loaded.renewed),
+                    "dropped": list(loaded.unused),
+                    "renewed": list(loaded.reinitialized),
                 }
             )
         )
         return 0
-    tell(loaded.line())
+    logger.info(loaded.summary())
     named = ", ".join([*labels.names[:3], "..."] if classes > 3 else labels.names)
     print(f"checkpoint  {given.output} ({model}, {counted(classes, 'class', 'classes')}: {named})")
     train = ("train", "--use", given.use or "DATASET", "--model", model, "--network.weights", given.output)
-    print(f"predict     {shlex.join(('imageseg', 'predict', given.output, 'PICTURE'))}")
+    print(f"predict     {shlex.join(('imageseg', 'predict', given.output, 'IMAGE'))}")
     print(f"train on    {shlex.join(('imageseg', *train))}")
     return 0
 
@@ -94,16 +107,16 @@ def run(arguments: Sequence[str]) -> int:
 def _check_output(output: str, file: str) -> None:
     path = Path(output)
     if path.is_dir():
-        raise InputError(f"{output}: is a folder; name the checkpoint to write, as {path / 'converted.safetensors'}")
+        raise InputError(f"{output}: is a folder; pass a file name, for example {path / 'converted.safetensors'}")
     if path.exists() and path.resolve() == Path(file).resolve():
-        raise InputError(f"{output}: would take the place of the file that is converted; pass another --output")
+        raise InputError(f"{output}: would overwrite the file that is converted; pass another --output")
     blocking = next((parent for parent in path.parents if parent.exists()), None)
     if blocking is not None and not blocking.is_dir():
-        raise InputError(f"{output}: cannot be written, {blocking} is no folder; pass another --output")
+        raise InputError(f"{output}: cannot be written, because {blocking} is not a folder; pass another --output")
 
 
 def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> LabelSpace:
-    """The dataset's, or those of these names, or numbered ones."""
+    """Return the labels of the dataset, else labels with these names, else numbered ones."""
     from imageseg.labels import Label, LabelSpace, voc_color
     from imageseg.weight_files import numbered_classes
 
@@ -113,7 +126,7 @@ def _labels(use: str | None, names: Sequence[str] | None, classes: int) -> Label
         labels = build_dataset(use, None).labels
         if len(labels) != classes:
             raise InputError(
-                f"{DATASETS.resolve(use)} has {len(labels)} classes, the file {classes}; leave out --use, or pass another"
+                f"{DATASETS.resolve(use)} has {len(labels)} classes and the file {classes}; leave out --use or pass another dataset"
             )
         return labels
     if names is None or len(names) != classes:

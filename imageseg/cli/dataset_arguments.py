@@ -1,43 +1,42 @@
-"""The arguments of commands that work on a dataset: its name, its root, and the flags that its signature has."""
+"""Arguments of commands that work on a dataset: its name, its root folder, and the flags of its signature."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from imageseg.cli.arguments import OneLineParser
-from imageseg.cli.value_errors import typed_values
+from imageseg.cli.argument_values import parsed_word
+from imageseg.cli.arguments import OneLineParser, add_flags
 from imageseg.errors import InputError
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
     from imageseg.datasets.base import SegmentationDataset
+    from imageseg.registry import Argument
 
 
 class DatasetParser(OneLineParser):
-    """A parser of ``NAME [--root FOLDER] [flags of the command] [flags of the dataset]``."""
+    """Parser of ``NAME [--root FOLDER] [flags of the command] [flags of the dataset]``."""
 
     def __init__(self, *, prog: str, description: str) -> None:
         super().__init__(
             prog=prog,
             description=description,
-            epilog=f"a dataset's own arguments are flags too, as in '{prog} VOC --year 2007'; '{prog} VOC --help' lists them",
+            epilog=f"The dataset's own arguments are flags, too: '{prog} VOC --help' lists those of VOC.",
         )
-        self.add_argument("use", metavar="DATASET", help="its name, for example VOC, Cityscapes, Folder")
+        self.add_argument("use", metavar="DATASET", help="name of the dataset, for example VOC, Cityscapes or Folder")
         self.add_argument(
-            "--root", "--data.root", dest="root", help="where its files lie or will; unset, its default below data/"
+            "--root", "--data.root", dest="root", help="folder of the dataset (default: its own folder in data/)"
         )
 
     def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, SegmentationDataset]:
-        """The command's own values, and the dataset.
+        """Return the command's own values and the dataset.
 
-        The values have one more, ``dataset_flags``: the words of the dataset's own flags, so that a report can suggest
-        commands on the same data.
+        The values contain ``dataset_flags``, the words of the dataset's own flags, so that a report can suggest commands
+        for the same data.
 
         Raises:
-            InputError: an unknown dataset or flag, or a value of the wrong kind.
+            InputError: The dataset or a flag is unknown, or a value has the wrong type.
         """
         if {"-h", "--help"} & set(arguments):
             self._explain(arguments)
@@ -46,40 +45,37 @@ class DatasetParser(OneLineParser):
         return given, dataset_from(given.use, given.root, flags, program=self.prog)
 
     def _explain(self, arguments: Sequence[str]) -> NoReturn:
-        """Prints the help, with the flags of the dataset where one is named."""
+        """Print the help, with the flags of the dataset if one is named, and exit."""
         from imageseg.datasets import DATASETS
 
-        print(self.format_help().rstrip())
         named = next((word for word in arguments if word in DATASETS), None)
         if named is not None:
-            print(_flags_of(DATASETS[named], usage=argparse.SUPPRESS).format_help().rstrip())
+            add_flags(self, DATASETS.resolve(named), _arguments_besides_root(DATASETS[named]))
+        self.print_help()
         self.exit()
 
 
 def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: str) -> SegmentationDataset:
-    """The dataset of that name, its other arguments read from flags by the types in its signature."""
-    from imageseg.datasets import DATASETS, build_dataset
-    from imageseg.registry import parameters_of
+    """Return the dataset of that name, with its other arguments converted from flags by the types in its signature.
 
-    name, takes = DATASETS.resolve(use), DATASETS[use]
-    if not flags:
-        return build_dataset(name, root)
-    known = [f"--{argument}" for argument in parameters_of(takes) if argument != "root"]
-    wrong = [flag for flag in flags if flag.startswith("--") and flag.partition("=")[0] not in known]
-    if wrong:
-        has = f"has {', '.join(known)}" if known else "has none of its own"
-        raise InputError(f"neither {program} nor {name} has a flag {wrong[0].partition('=')[0]}; {name} {has}")
-    parser = _flags_of(takes, prog=program)
-    with typed_values(parser, f"; see {program} --help"):
-        values = parser.parse_args(list(flags)).as_dict()
+    Raises:
+        InputError: The dataset or a flag is unknown, or a value has the wrong type.
+    """
+    from imageseg.datasets import DATASETS, build_dataset
+
+    name, declared = DATASETS.resolve(use), _arguments_besides_root(DATASETS[use])
+    parser = OneLineParser(prog=program, add_help=False)
+    add_flags(parser, name, declared)
+    given, rest = parser.parse_known_args(list(flags))
+    if rest:
+        known = ", ".join(f"--{argument}" for argument in declared) or "no flags of its own"
+        flag = rest[0].partition("=")[0]
+        raise InputError(f"neither {program} nor {name} has a flag {flag}; {name} has {known}")
+    values = {argument: parsed_word(word, declared[argument].type, argument) for argument, word in vars(given).items()}
     return build_dataset(name, root, **values)
 
 
-def _flags_of(takes: type[SegmentationDataset], **arguments: Any) -> ArgumentParser:
-    import jsonargparse
+def _arguments_besides_root(dataset: type[SegmentationDataset]) -> dict[str, Argument]:
+    from imageseg.registry import declared_arguments
 
-    from imageseg.registry import NOT_IN_RECIPES
-
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, **arguments)
-    parser.add_class_arguments(takes, skip={*NOT_IN_RECIPES, "root"})
-    return parser
+    return {name: argument for name, argument in declared_arguments(dataset).items() if name != "root"}

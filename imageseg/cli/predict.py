@@ -71,13 +71,13 @@ def find_pictures(wanted: Sequence[str]) -> list[Path]:
     Raises:
         InputError: a name that nothing bears.
     """
-    from imageseg.images import IMAGE_SUFFIXES, is_picture
+    from imageseg.images import IMAGE_SUFFIXES, is_image
 
     found: dict[Path, Path] = {}  # by the place on disk, however it is spelt
     for name in wanted:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if is_picture(entry))
+            inside = sorted(entry for entry in path.rglob("*") if is_image(entry))
             if not inside:
                 raise InputError(f"{name}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
         elif path.is_file():

@@ -13,7 +13,7 @@ from imageseg.errors import InputError, command, counted
 
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
-    from imageseg.pipeline.store.build import Packed
+    from imageseg.pipeline.store.build import StoreSummary
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -70,9 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     return _report(dataset, DATASETS.resolve(given.use), stores, as_json=given.json)
 
 
-def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str, Packed]:
+def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str, StoreSummary]:
     """Packs the splits."""
-    from imageseg.pipeline.store.build import pack, store_folder
+    from imageseg.pipeline.store.build import build_store, store_folder
     from imageseg.progress_bars import file_progress
 
     usual = [split for split in ("train", "val") if split in dataset.splits]
@@ -80,13 +80,13 @@ def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str
     for split in map(str.strip, given.splits.split(",")) if given.splits else usual:
         pairs, folder = dataset.pairs(split), store_folder(dataset, split, given.pack_folder)
         with file_progress(f"pack {split}") as progress:
-            stores[split] = pack(
+            stores[split] = build_store(
                 folder, pairs, dataset.labels, dataset.plain_reader, workers=given.workers, progress=progress
             )
     return stores
 
 
-def _report(dataset: SegmentationDataset, name: str, stores: dict[str, Packed], *, as_json: bool) -> int:
+def _report(dataset: SegmentationDataset, name: str, stores: dict[str, StoreSummary], *, as_json: bool) -> int:
     """Says what is there; the exit code says whether all of it has its partner."""
     listings = {split: dataset.listing(split) for split in dataset.splits}
     counts = {split: len(listing.pairs) for split, listing in listings.items()}
@@ -94,7 +94,8 @@ def _report(dataset: SegmentationDataset, name: str, stores: dict[str, Packed], 
         report: dict[str, Any] = {"dataset": name, "root": str(dataset.root), "pictures": counts}
         if stores:
             report["packed"] = {
-                split: {**store._asdict(), "folder": str(store.folder)} for split, store in stores.items()
+                split: {"folder": str(store.folder), "pictures": store.images, "done": store.done, "bytes": store.bytes}
+                for split, store in stores.items()
             }
         print(json.dumps(report))
     else:
@@ -105,7 +106,7 @@ def _report(dataset: SegmentationDataset, name: str, stores: dict[str, Packed], 
                 print(f"left out of {split}: {listing.by_choice}")
         for split, store in stores.items():
             now = f"{store.done} of them now" if store.done else "nothing was to do"
-            pictures = counted(store.pictures, "picture", "pictures")
+            pictures = counted(store.images, "picture", "pictures")
             print(f"packed {split}: {pictures}, {now}, {store.bytes / 1e6:.1f} MB in {store.folder}")
     lister = command("check", name, "--root", dataset.root)
     exit_code = 0

@@ -16,8 +16,8 @@ from imageseg.errors import InputError
 if TYPE_CHECKING:
     from imageseg.datasets.base import SegmentationDataset
     from imageseg.scoring.folders.benchmarks import Benchmark
-    from imageseg.scoring.folders.pairing import ScoredPair, Truth
-    from imageseg.scoring.folders.score_files import Reading, ScoredFiles
+    from imageseg.scoring.folders.pairing import GroundTruth, ScoredPair
+    from imageseg.scoring.folders.score_files import ScoredFiles, ScoringOptions
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,16 +42,16 @@ def run(arguments: Sequence[str]) -> int:
     if given.against and dialect == "per_image":
         raise InputError("--against compares mIoU over whole sets, of which per_image is none; leave out --dialect")
     truth = benchmark.truth_in(Path(given.truth)) if given.truth else _own_truth(dataset, given.split)
-    reading = _reading(given, dataset, benchmark, truth)
+    options = _scoring_options(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))
-    scored = _scored(pairs, reading, given, "score")
+    scored = _scored(pairs, options, given, "score")
     against = None
     if given.against:
         # Only their counts are compared.
-        plain = replace(reading, boundary=False, calibration=False)
+        plain = replace(options, boundary=False, calibration=False)
         against = _scored(benchmark.pairs(truth, Path(given.against)), plain, given, "against")
-    _warn(pairs, scored, reading)
-    report = ScoreReport(scored, reading.labels, dialect, against=against, explained=given.explain)
+    _warn(pairs, scored, options)
+    report = ScoreReport(scored, options.labels, dialect, against=against, explained=given.explain)
     if given.json:
         print(json.dumps(report.to_dict()))
     else:
@@ -109,24 +109,24 @@ def _parser() -> OneLineParser:
     return parser
 
 
-def _own_truth(dataset: SegmentationDataset, split: str) -> list[Truth]:
-    from imageseg.scoring.folders.pairing import Truth
+def _own_truth(dataset: SegmentationDataset, split: str) -> list[GroundTruth]:
+    from imageseg.scoring.folders.pairing import GroundTruth
 
     # Predictions bear the names of pictures, which are not always those of the masks.
-    truth = [Truth(pair.mask, pair.name) for pair in dataset.pairs(split) if pair.mask is not None]
+    truth = [GroundTruth(pair.mask, pair.name) for pair in dataset.pairs(split) if pair.mask is not None]
     if not truth:
         raise InputError(f"{dataset.root}: the split '{split}' has no public masks; only its server can score it")
     return truth
 
 
-def _reading(
-    given: argparse.Namespace, dataset: SegmentationDataset, benchmark: Benchmark, truth: Sequence[Truth]
-) -> Reading:
+def _scoring_options(
+    given: argparse.Namespace, dataset: SegmentationDataset, benchmark: Benchmark, truth: Sequence[GroundTruth]
+) -> ScoringOptions:
     from imageseg.labels import LabelSpace
     from imageseg.recipe import read_yaml
-    from imageseg.scoring.folders.score_files import Reading
+    from imageseg.scoring.folders.score_files import ScoringOptions
 
-    return Reading(
+    return ScoringOptions(
         LabelSpace.from_dict(read_yaml(given.labels), given.labels)
         if given.labels
         else dataset.labels_of(truth[0].mask),
@@ -139,16 +139,16 @@ def _reading(
     )
 
 
-def _scored(pairs: Sequence[ScoredPair], reading: Reading, given: argparse.Namespace, what: str) -> ScoredFiles:
+def _scored(pairs: Sequence[ScoredPair], options: ScoringOptions, given: argparse.Namespace, what: str) -> ScoredFiles:
     from imageseg.progress_bars import file_progress
     from imageseg.scoring.folders.score_files import score_files
 
     with file_progress(what) as progress:
-        return score_files(pairs, reading, workers=given.workers, progress=progress)
+        return score_files(pairs, options, workers=given.workers, progress=progress)
 
 
-def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, reading: Reading) -> None:
-    from imageseg.scoring.folders.score_files import suspicion
+def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, options: ScoringOptions) -> None:
+    from imageseg.scoring.folders.score_files import wrong_encoding_advice
 
     missing = [pair for pair in pairs if pair.prediction is None]
     if missing:
@@ -156,5 +156,5 @@ def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, reading: Reading) ->
             f"imageseg: {len(missing)} pictures have no prediction and count as missed, the first is {missing[0].truth}",
             file=sys.stderr,
         )
-    if doubt := suspicion(scored, reading):
+    if doubt := wrong_encoding_advice(scored, options):
         print(f"imageseg: {doubt}", file=sys.stderr)

@@ -49,9 +49,9 @@ class ScoreReport:
         # The mean over pictures is no mIoU of resampled sets.
         rule = partial(miou_over, DIALECTS[dialect].mean_over)
         resampled = dialect != "per_image"
-        self._interval = bootstrap_miou(scored.pictures, mean_over=rule) if resampled else None
+        self._interval = bootstrap_miou(scored.per_image, mean_over=rule) if resampled else None
         self._comparison = (
-            paired_test(against.pictures, scored.pictures, mean_over=rule)
+            paired_test(against.per_image, scored.per_image, mean_over=rule)
             if against is not None and resampled
             else None
         )

@@ -1,45 +1,46 @@
-"""imageseg train: train a network, then score its best checkpoint."""
+"""imageseg train: train a network on a dataset, then score its best checkpoint."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from imageseg.cli.arguments import recipe_from
 
+if TYPE_CHECKING:
+    from imageseg.training.fit import TrainedRun
+
 
 def run(arguments: Sequence[str]) -> int:
-    """Trains and prints where everything lies."""
+    """Train, then print the scores and where the results are stored."""
     as_json = "--json" in arguments
     recipe = recipe_from([argument for argument in arguments if argument != "--json"], program="imageseg train")
-    from imageseg.cli.score_table import print_scores
     from imageseg.training.fit import train
 
+    title = f"{recipe.model} on {recipe.use}"
     if sys.stderr.isatty():
-        print(f"training {recipe.model} on {recipe.use}", file=sys.stderr)
+        print(f"training {title}", file=sys.stderr)
     trained = train(recipe)
-    if not trained.main_process:
-        return 0
-    if as_json:
-        figures = trained.scores.to_dict(trained.labels.names)
-        print(
-            json.dumps(
-                {
-                    "checkpoint": str(trained.checkpoint),
-                    "folder": str(trained.folder),
-                    "split": trained.split,
-                    **figures,
-                }
-            )
-        )
-        return 0
-    print_scores(trained.scores, trained.labels, f"{recipe.model} on {recipe.use} {trained.split}")
+    if trained.main_process:
+        (_print_json if as_json else _print_report)(trained, title)
+    return 0
+
+
+def _print_json(trained: TrainedRun, title: str) -> None:
+    places = {"checkpoint": str(trained.checkpoint), "folder": str(trained.folder), "split": trained.split}
+    print(json.dumps({**places, **trained.scores.to_dict(trained.labels.names)}))
+
+
+def _print_report(trained: TrainedRun, title: str) -> None:
+    from imageseg.cli.score_table import print_scores
+
+    print_scores(trained.scores, trained.labels, f"{title} {trained.split}")
     print(f"best checkpoint  {trained.checkpoint}")
     print(f"scores           {trained.folder / 'scores.json'}")
     print(f"recipe           {trained.folder / 'config.yaml'}")
     if (overlays := trained.folder / "predictions").exists():
         print(f"overlays         {overlays}")
     print(f"TensorBoard      tensorboard --logdir {trained.folder.parent}")
-    print(f"{trained.split} mIoU {trained.scores.miou:.3f} ({recipe.model} on {recipe.use})")
-    return 0
+    print(f"{trained.split} mIoU {trained.scores.miou:.3f} ({title})")

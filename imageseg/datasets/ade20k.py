@@ -7,7 +7,7 @@ from pathlib import Path
 from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_by_stem, require_split
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.labels import Label, LabelSpace
 
 # Names: the first of each row in objectInfo150.txt of CSAILVision/sceneparsing, in its order. Colours: mmsegmentation's ade.py
@@ -83,7 +83,7 @@ class ADE20K(SegmentationDataset):
         require_split(split, self.splits, f"ADE20K at {base}")
         if split == "test":
             folder = self._test_folder()
-            pictures = sorted(path for path in folder.iterdir() if is_picture(path)) if folder else []
+            pictures = sorted(path for path in folder.iterdir() if is_image(path)) if folder else []
             return Listing([Pair(path, None, path.stem) for path in pictures], [], [])
         return listing_by_stem(base / "images" / _FOLDERS[split], base / "annotations" / _FOLDERS[split])
 

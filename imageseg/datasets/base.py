@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
-from imageseg.images import IMAGE_SUFFIXES, is_picture, read_mask
+from imageseg.images import IMAGE_SUFFIXES, is_image, read_mask
 from imageseg.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not is_picture(path):
+        if not is_image(path):
             continue
         if path.stem in found:
             raise InputError(f"{found[path.stem]} and {path} have one name; keep one of them")
@@ -218,6 +218,6 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
 def _deeper(folder: Path) -> str:
     """Where the pictures are that were looked for a level too high."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if count := sum(map(is_picture, inner.iterdir())):
+        if count := sum(map(is_image, inner.iterdir())):
             return f"; its folder {inner.name} holds {count}: move {'it' if count == 1 else 'them'} up"
     return ""

@@ -1,4 +1,4 @@
-"""PairSamples: the pairs of a split as a torch dataset of samples."""
+"""PairSamples: the image and mask files of a split as a torch dataset of samples."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from imageseg.batch import Sample, make_sample
-from imageseg.datasets.pairs import Pair
-from imageseg.datasets.reading import OpenFiles, ReadStored
+from imageseg.datasets.pairs import OpenFiles, Pair, ReadStored
 from imageseg.images import read_mask
 from imageseg.labels import LabelSpace
 
 
 class PairSamples(Dataset[Sample]):
-    """Reads a pair of files when it is asked for, and checks that they fit each other and the labels.
+    """Images and masks that are read on demand, and checked against each other and the labels.
 
     Args:
-        pairs: the files.
-        labels: turns stored values into class indices.
-        read_stored: reads a mask file as ``labels`` takes it.
+        pairs: Image and mask files.
+        labels: Label table that converts stored values to class indices.
+        read_stored: Function that reads a mask file as ``labels`` expects it.
 
     Raises:
-        InputError: when reading, for an unreadable file, a mask of another size than its picture, or an undeclared value.
+        InputError: When reading: a file is unreadable, a mask differs from its image in size, or contains an undeclared value.
     """
 
     def __init__(self, pairs: Sequence[Pair], labels: LabelSpace, read_stored: ReadStored = read_mask) -> None:
@@ -40,13 +39,13 @@ class PairSamples(Dataset[Sample]):
         return make_sample(image, mask, self.name(index))
 
     def name(self, index: int) -> str:
-        """The name of one pair."""
+        """Name of a pair."""
         return self.pairs[index].name
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """(H, W, 3) uint8 RGB and (H, W) uint8 class indices of one pair."""
-        return self.open(index).whole()
+        """(H, W, 3) uint8 RGB image and (H, W) uint8 class indices of a pair."""
+        return self.open(index).read()
 
     def open(self, index: int) -> OpenFiles:
-        """One pair, to read any part of."""
+        """A pair, to read any part of."""
         return OpenFiles(self.pairs[index], self.labels, self.read_stored)

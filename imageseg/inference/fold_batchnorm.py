@@ -1,4 +1,4 @@
-"""Folding for prediction: batch normalisation into the convolution before it, stride-1 deconvolutions into convolutions."""
+"""Fold batch normalization into the convolution before it, for prediction; stride-1 deconvolutions become convolutions."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from torch.utils._pytree import tree_leaves
 from imageseg.models.base import Network
 
 _SIDE = 256
-"""Of the picture that is sent through a network to see what follows what; all networks here take it."""
+"""Side of the image with which a network's operations are traced; all networks in this package accept it."""
 
 
-def folded(network: Network) -> Network:
-    """A copy of ``network`` that predicts the same, to the rounding of float32, with fewer passes over its maps.
+def fold_batchnorm(network: Network) -> Network:
+    """Copy ``network`` into one that predicts the same, up to float32 rounding, with fewer passes over its feature maps.
 
-    Which normalisation follows which convolution is seen from one picture that is sent through, whatever the modules are
-    called and however deep they are nested. A convolution whose result goes anywhere else as well stays as it is.
+    One image is traced through the network to find which normalization follows which convolution, independently of the names and
+    the nesting of modules. A convolution whose result is also used elsewhere is not changed.
 
     Args:
-        network: stays as it is.
+        network: Network to copy; it is not changed.
 
     Returns:
-        For prediction only: training it further would train other weights than those of the original.
+        A network for prediction only: further training would train other weights than those of the original.
     """
     copied = copy.deepcopy(network).eval()
     copied.requires_grad_(requires_grad=False)
     for name, module in list(copied.named_modules()):
-        if isinstance(module, nn.ConvTranspose2d) and _turns_into_convolution(module):
+        if isinstance(module, nn.ConvTranspose2d) and _equals_a_convolution(module):
             _replace(copied, name, _as_convolution(module))
-    for convolution, norm in _pairs(copied):
+    for convolution, norm in _foldable_pairs(copied):
         names = {id(module): name for name, module in copied.named_modules()}
         _replace(copied, names[id(convolution)], fuse_conv_bn_eval(convolution, norm))
-        _replace(copied, names[id(norm)], _what_is_left_of(norm))
+        _replace(copied, names[id(norm)], _without_normalization(norm))
     return copied
 
 
-def _pairs(network: Network) -> list[tuple[Any, Any]]:
-    """Convolutions and the batch normalisations that alone take their results, each used once."""
-    watch = _Watch()
+def _foldable_pairs(network: Network) -> list[tuple[Any, Any]]:
+    """Pairs of a convolution and the batch normalization that is the only user of its result, each run once."""
+    trace = _Trace()
     mean = network.mean
-    picture = torch.zeros((1, mean.shape[1], _SIDE, _SIDE), dtype=mean.dtype, device=mean.device)
-    with torch.no_grad(), watch:
-        network.coarse_logits(picture)
-    by_parameter = {id(m.weight): m for m in network.modules() if isinstance(m, nn.Conv2d)}
+    image = torch.zeros((1, mean.shape[1], _SIDE, _SIDE), dtype=mean.dtype, device=mean.device)
+    with torch.no_grad(), trace:
+        network.coarse_logits(image)
+    by_weight = {id(m.weight): m for m in network.modules() if isinstance(m, nn.Conv2d)}
     by_statistics = {id(m.running_mean): m for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
     return [
-        (by_parameter[weight], by_statistics[statistics])
-        for weight, statistics in watch.followed_by_norm()
-        if weight in by_parameter and statistics in by_statistics
+        (by_weight[weight], by_statistics[statistics])
+        for weight, statistics in trace.followed_by_norm()
+        if weight in by_weight and statistics in by_statistics
     ]
 
 
-class _Watch(TorchFunctionMode):
-    """Notes which calls take the result of each convolution, and how often each convolution and normalisation runs."""
+class _Trace(TorchFunctionMode):
+    """Records which calls use the result of each convolution, and how often each convolution and normalization runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self._results: dict[int, int] = {}  # id of a convolution's result -> id of its weight
-        self._takers: dict[int, list[int | None]] = {}  # id of that result -> statistics of the norms that take it
+        self._users: dict[int, list[int | None]] = {}  # id of that result -> statistics of each norm that uses it
         self._runs: dict[int, int] = {}  # id of a weight or of statistics -> how often it runs
-        self._kept: list[Tensor] = []  # so that no id is given to a second tensor
+        self._kept: list[Tensor] = []  # keeps results alive, so that no id is assigned to a second tensor
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -77,10 +77,10 @@ class _Watch(TorchFunctionMode):
         if func in (F.batch_norm, torch.batch_norm):
             statistics = id(_argument(args, kwargs, 1 if func is F.batch_norm else 3, "running_mean"))
             self._runs[statistics] = self._runs.get(statistics, 0) + 1
-        if not _only_looks(func):
+        if not _reads_metadata_only(func):
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, Tensor) and id(value) in self._results:
-                    self._takers.setdefault(id(value), []).append(statistics)
+                    self._users.setdefault(id(value), []).append(statistics)
         result = func(*args, **kwargs)
         if func in (torch.conv2d, F.conv2d):
             weight = id(_argument(args, kwargs, 1, "weight"))
@@ -90,50 +90,50 @@ class _Watch(TorchFunctionMode):
         return result
 
     def followed_by_norm(self) -> list[tuple[int, int]]:
-        """Ids of weight and statistics of each convolution that one normalisation alone follows."""
+        """Ids of the weight and the statistics of each convolution whose result only a normalization uses."""
         found = []
         for result, weight in self._results.items():
-            takers = self._takers.get(result, [])
-            if len(takers) == 1 and takers[0] is not None and self._runs[weight] == self._runs[takers[0]] == 1:
-                found.append((weight, takers[0]))
+            users = self._users.get(result, [])
+            if len(users) == 1 and users[0] is not None and self._runs[weight] == self._runs[users[0]] == 1:
+                found.append((weight, users[0]))
         return found
 
 
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str) -> Any:
-    return args[place] if len(args) > place else kwargs.get(name)
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name)
 
 
-def _only_looks(func: Callable[..., Any]) -> bool:
-    """Whether a call reads no values: shapes, strides and the like, which arrive here as property getters."""
+def _reads_metadata_only(func: Callable[..., Any]) -> bool:
+    """Whether a call reads no values but shapes, strides and the like, which arrive here as property getters."""
     return getattr(func, "__name__", "") in ("__get__", "size", "dim", "numel", "stride", "is_contiguous")
 
 
-def _what_is_left_of(norm: nn.BatchNorm2d) -> nn.Module:
-    """timm's normalisations hold the activation that follows."""
+def _without_normalization(norm: nn.BatchNorm2d) -> nn.Module:
+    """The activation that timm's normalization layers contain, or the identity."""
     rest = [part for part in norm.children() if not isinstance(part, nn.Identity)]
     return nn.Sequential(*rest) if rest else nn.Identity()
 
 
-def _turns_into_convolution(layer: nn.ConvTranspose2d) -> bool:
+def _equals_a_convolution(layer: nn.ConvTranspose2d) -> bool:
     is_plain = layer.stride == (1, 1) and layer.groups == 1 and layer.output_padding in (0, (0, 0))
     return is_plain and min(_padding_of_convolution(layer)) >= 0
 
 
 def _padding_of_convolution(layer: nn.ConvTranspose2d) -> list[int]:
-    """What a deconvolution adds around, less what it crops; below zero, no convolution is the same."""
+    """Padding of the equivalent convolution. If it is negative, there is none."""
     assert isinstance(layer.padding, tuple)
     sizes = zip(layer.kernel_size, layer.padding, layer.dilation, strict=True)
     return [dilation * (kernel - 1) - padding for kernel, padding, dilation in sizes]
 
 
 def _as_convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
-    """A deconvolution of stride 1 is the convolution with the turned kernel."""
-    kernel, dilation, around = layer.kernel_size, layer.dilation, _padding_of_convolution(layer)
+    """The convolution with the rotated kernel, which equals a deconvolution of stride 1."""
+    kernel, dilation, padding = layer.kernel_size, layer.dilation, _padding_of_convolution(layer)
     convolution = nn.Conv2d(
         layer.in_channels,
         layer.out_channels,
         (kernel[0], kernel[1]),
-        padding=(around[0], around[1]),
+        padding=(padding[0], padding[1]),
         dilation=(dilation[0], dilation[1]),
         bias=layer.bias is not None,
     ).to(layer.weight)

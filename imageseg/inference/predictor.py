@@ -13,7 +13,7 @@ from imageseg.checkpoint import read_network
 from imageseg.errors import InputError
 from imageseg.hardware import has_fast_bfloat16
 from imageseg.images import read_image
-from imageseg.inference.fold_batchnorm import folded
+from imageseg.inference.fold_batchnorm import fold_batchnorm
 from imageseg.labels import LabelSpace
 from imageseg.models import build_untrained
 from imageseg.models.base import Network
@@ -46,7 +46,7 @@ class Predictor:
         self._autocast = partial(
             torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=fast and has_fast_bfloat16(self.device)
         )
-        network = folded(network) if fast else network
+        network = fold_batchnorm(network) if fast else network
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.labels = labels
         self.recipe = recipe

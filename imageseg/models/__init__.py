@@ -1,4 +1,8 @@
-"""The networks, by name."""
+"""The networks by name: each is one file, written from its paper.
+
+Read ``base`` first (the contract ``Network``), then any network, then ``encoders`` and ``layers``. ``mask_classifier`` extends the
+contract for networks that predict masks, ``row_bands`` predicts in bands of rows, ``catalog`` lists networks and encoders.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +40,13 @@ MODELS: NameTable[Network] = NameTable(
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Files of weights on this machine that a network may begin with; every network takes them.
+    """Local weight files that any network can be initialized from.
 
     Args:
-        weights: of the whole network: a checkpoint of ours or of torchvision, segmentation_models_pytorch, hszhao/semseg,
-            VainF, wkentaro, milesial, mmsegmentation or Lightning. The settings it was trained with come along.
-        encoder_weights: of the encoder alone: timm's or torchvision's state dict, .safetensors, .pth or .bin.
+        weights: Weight file of a complete network: a checkpoint of imageseg, torchvision, segmentation_models_pytorch,
+            hszhao/semseg, VainF, wkentaro, milesial, mmsegmentation or Lightning. It also sets the network arguments that it was
+            trained with.
+        encoder_weights: Weight file of the encoder only: a state dict of timm or torchvision (.safetensors, .pth or .bin).
     """
 
     weights: str | None = None
@@ -49,24 +54,24 @@ class WeightFiles:
 
 
 _MAY_BE_ZERO = ("layers",)
-"""Whole-number arguments of networks that are not sizes or counts, but indices."""
+"""Integer arguments of networks that are indices instead of sizes or counts."""
 
 
 def build_untrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
-    """The network of that name without published weights, for weights of one's own to be loaded into."""
+    """Build a network without published weights, into which other weights can be loaded."""
     network = MODELS[name]
     check_arguments([network, WeightFiles], arguments, MODELS.resolve(name))
     own = arguments_for(network, arguments)
-    return build_network(
-        name, num_classes, {**own, **({"pretrained": False} if "pretrained" in parameters_of(network) else {})}
-    )
+    if "pretrained" in parameters_of(network):
+        own["pretrained"] = False
+    return build_network(name, num_classes, own)
 
 
 def build_network(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Network:
-    """The network of that name, from the arguments of its class alone.
+    """Build a network from the arguments of its class.
 
     Raises:
-        InputError: an argument that the class refuses.
+        InputError: An argument has an invalid value.
     """
     for argument, value in arguments.items():
         numbers = value if isinstance(value, list | tuple) else [value]
@@ -76,6 +81,6 @@ def build_network(name: str, num_classes: int, arguments: Mapping[str, Any]) -> 
         return MODELS[name](num_classes, **arguments)
     except InputError:
         raise
-    # A dropout of 2, a list where a number belongs, more groups than channels.
+    # For example a dropout rate of 2, a list instead of a number, or more groups than channels.
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{MODELS.resolve(name)}: {error}") from error

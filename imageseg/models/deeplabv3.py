@@ -7,32 +7,33 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from imageseg.models.base import Network
 from imageseg.models.encoders.dilation import set_multi_grid
 from imageseg.models.encoders.timm_encoder import Encoder
 from imageseg.models.layers.aspp import ASPP, rates_for
-from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
-from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
+from imageseg.models.layers.blocks import FCNHead, classifier, conv_norm_relu, initialize_head
 
 
-class DeepLabV3(WithAuxiliaryHead):
+class DeepLabV3(Network):
     """DeepLabV3: the encoder's last map, dilated instead of strided, through an ASPP (section 3.3) and a classifier.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of the encoder.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        output_stride: the encoder's coarsest stride. 16 is what the paper trains with (section 4.1), at a third of the cost of
-            8, which it evaluates with and which torchvision's and most other published weights have.
-        rates: dilation of the ASPP's 3x3 convolutions; unset, the paper's (6, 12, 18) at stride 16, scaled to the stride.
-        multi_grid: factors on the dilation of the blocks in the encoder's last stage; (1, 2, 4) in the paper, with
+        num_classes: Number of classes.
+        encoder: Name of the timm encoder.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        output_stride: Coarsest stride of the encoder. The paper trains with 16 (section 4.1) and evaluates with 8, which costs
+            three times as much; torchvision's and most other published weights use 8.
+        rates: Dilation rates of the ASPP's 3x3 convolutions. If not set, the paper's (6, 12, 18) at stride 16, scaled to the
+            output stride.
+        multi_grid: Dilation factors of the blocks in the encoder's last stage; (1, 2, 4) in the paper, with
             ``first_block="full"``.
-        channels: of the ASPP and of the convolution after it.
-        head_conv: a 3x3 convolution between ASPP and classifier, which the paper lacks and published weights have.
-        dropout: on the ASPP's projection.
-        aux: an auxiliary head on the stage before the last, for ``forward_with_aux``.
-        first_block: the encoder's dilation policy: "contract" as torchvision, "full" as segmentation_models_pytorch.
-        align_corners: of the last step, from coarse logits to the picture.
+        channels: Number of channels of the ASPP and of the convolution after it.
+        head_conv: Whether a 3x3 convolution follows the ASPP. The paper has none, published weights have one.
+        dropout: Dropout rate after the ASPP's projection.
+        aux: Whether to add an auxiliary head on the stage before the last, for ``forward_with_aux``.
+        first_block: Dilation policy of the encoder: "contract" as in torchvision, "full" as in segmentation_models_pytorch.
+        align_corners: Whether the resizing from coarse logits to the image aligns corner pixels.
     """
 
     def __init__(
@@ -55,22 +56,19 @@ class DeepLabV3(WithAuxiliaryHead):
         body = Encoder(
             encoder,
             pretrained=pretrained,
+            in_channels=in_channels,
             output_stride=output_stride,
             first_block=first_block,
-            in_channels=in_channels,
         )
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
+        super().__init__(num_classes, body, align_corners=align_corners)
         if multi_grid is not None:
-            set_multi_grid(body, multi_grid)
-        self.encoder = body
-        self.aspp = ASPP(
-            body.channels[-1], channels, rates=rates_for(output_stride) if rates is None else rates, dropout=dropout
-        )
+            set_multi_grid(body.network, multi_grid, encoder=encoder)
+        *_, before_last, last = body.channels
+        self.aspp = ASPP(last, channels, rates=rates_for(output_stride) if rates is None else rates, dropout=dropout)
         self.conv = conv_norm_relu(channels, channels) if head_conv else nn.Identity()
-        for part in (self.aspp, self.conv):
-            initialize_head(part)
+        initialize_head(self.aspp, self.conv)
         self.classifier = classifier(channels, num_classes)
-        self.auxiliary = FCNHead(body.channels[-2], num_classes) if aux else None
+        self.auxiliary = FCNHead(before_last, num_classes) if aux else None
 
     def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at the output stride."""

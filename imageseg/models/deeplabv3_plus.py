@@ -1,7 +1,8 @@
-"""DeepLabV3+ (Chen et al. 2018, arXiv:1802.02611): ASPP on a dilated encoder, refined with features of stride 4."""
+"""DeepLabV3+ (Chen et al. 2018, arXiv:1802.02611): ASPP on a dilated encoder, refined with features at stride 4."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -16,24 +17,26 @@ from imageseg.models.layers.dropout import Dropout
 
 
 class DeepLabV3Plus(Network):
-    """DeepLabV3+ with the decoder of the paper's section 4.1: features of stride 4, projected to 48 channels, two 3x3 convolutions.
+    """DeepLabV3+ with the decoder of section 4.1: features at stride 4, projected to 48 channels, and two 3x3 convolutions.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of the encoder.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        output_stride: the encoder's coarsest stride: 16 as in the paper's training, 8 for finer maps at 3 times the cost, or 32.
-        rates: dilation of the ASPP's 3x3 convolutions; unset, the paper's (6, 12, 18) at stride 16, scaled to the stride.
-        channels: of the ASPP and the decoder.
-        low_level_channels: to which the features of stride 4 are reduced.
-        decoder_convs: 3x3 convolutions after joining both.
-        separable: depthwise separable convolutions in ASPP and decoder (the paper's Xception variant).
-        norm_between: of their two convolutions, whether the depthwise one has normalisation and ReLU too, as in the paper.
-        aspp_conv: one more 3x3 convolution after the ASPP.
-        dropout: on the ASPP's projection and before the classifier.
-        first_block: the encoder's dilation policy: "contract" as timm's weights, "full" as segmentation_models_pytorch.
-        align_corners: of the step from the ASPP to stride 4, and from there to the picture.
+        num_classes: Number of classes.
+        encoder: Name of the timm encoder.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        output_stride: Coarsest stride of the encoder: 16 as in the paper's training, 8 for finer maps at three times the cost,
+            or 32.
+        rates: Dilation rates of the ASPP's 3x3 convolutions. If not set, the paper's (6, 12, 18) at stride 16, scaled to the
+            output stride.
+        channels: Number of channels of the ASPP and the decoder.
+        low_level_channels: Number of channels to which the features at stride 4 are reduced.
+        decoder_convs: Number of 3x3 convolutions after the features are concatenated.
+        separable: Whether the 3x3 convolutions in ASPP and decoder are depthwise separable (the paper's Xception variant).
+        norm_between: Whether normalization and ReLU also follow the depthwise half of a separable convolution, as in the paper.
+        aspp_conv: Whether another 3x3 convolution follows the ASPP.
+        dropout: Dropout rate after the ASPP's projection and before the classifier.
+        first_block: Dilation policy of the encoder: "contract" as in timm, "full" as in segmentation_models_pytorch.
+        align_corners: Whether the resizing from the ASPP to stride 4, and from there to the image, aligns corner pixels.
     """
 
     def __init__(
@@ -58,12 +61,11 @@ class DeepLabV3Plus(Network):
         body = Encoder(
             encoder,
             pretrained=pretrained,
+            in_channels=in_channels,
             output_stride=output_stride,
             first_block=first_block,
-            in_channels=in_channels,
         )
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        self.encoder = body
+        super().__init__(num_classes, body, align_corners=align_corners)
         self.low_level = body.deepest(4)
         self.aspp = ASPP(
             body.channels[-1],
@@ -78,13 +80,11 @@ class DeepLabV3Plus(Network):
         self.reduce = conv_norm_relu(body.channels[self.low_level], low_level_channels, kernel=1)
         widths = [channels + low_level_channels] + [channels] * (decoder_convs - 1)
         self.decoder = nn.Sequential(*(conv(width, channels) for width in widths), Dropout(dropout))
-        for part in (self.aspp, self.aspp_conv, self.reduce, self.decoder):
-            initialize_head(part)
+        initialize_head(self.aspp, self.aspp_conv, self.reduce, self.decoder)
         self.classifier = classifier(channels, num_classes)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at stride 4."""
-        features = self.encoder(images)
         fine = self.reduce(features[self.low_level])  # (N, 48, H/4, W/4)
         context = self.aspp_conv(self.aspp(features[-1]))
         context = resize(context, fine.shape[-2:], align_corners=self.align_corners)

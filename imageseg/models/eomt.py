@@ -1,4 +1,4 @@
-"""EoMT, the encoder-only mask transformer (Kerssies et al. 2025, arXiv:2503.19108), on any plain ViT of timm."""
+"""EoMT, the encoder-only mask transformer (Kerssies et al. 2025, arXiv:2503.19108), on any plain ViT in timm."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from imageseg.models.mask_classifier import MaskClassifier, MaskPrediction, sema
 
 
 class EoMT(MaskClassifier):
-    """Queries join the patches in the last blocks of the ViT; there is no other decoder.
+    """EoMT: queries join the patch tokens in the last blocks of the ViT, without any other decoder.
 
-    A query becomes a class by a linear layer, and a mask by a multilayer perceptron whose result is multiplied with the
-    patches' features, enlarged to about stride 4. In training on masks, a query attends only to the patches inside the
-    mask that it last predicted, with a probability per block that falls to zero in the course of training:
-    what is left is a plain ViT, with training, scoring and export alike.
+    A linear layer predicts the class of a query. Its mask is the product of a multilayer perceptron's output and the patch
+    features, upsampled to about stride 4. When trained on masks, a query attends only to the patches inside the mask that it
+    predicted last, with a probability per block that falls to zero during training. Then the network is a plain ViT, which makes
+    evaluation and export simple.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of a plain ViT.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        num_queries: masks per picture at most.
-        num_blocks: at the end of the encoder, that the queries go through; the paper has 3 for ViT-S and B, 4 for L, 5 for g.
+        num_classes: Number of classes.
+        encoder: Name of a plain ViT in timm.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        num_queries: Maximum number of masks per image.
+        num_blocks: Number of encoder blocks, counted from the end, that process the queries. The paper uses 3 for ViT-S and
+            ViT-B, 4 for ViT-L and 5 for ViT-g.
 
     Attributes:
-        mask_probabilities: per block that the queries go through, of attending only inside masks; ``anneal`` sets them,
-            before that they are zero.
+        mask_probabilities: Probability of attending only inside masks, for each block with queries. Zero unless set by
+            ``anneal``.
     """
+
+    encoder: ViTEncoder
 
     def __init__(
         self,
@@ -51,9 +54,8 @@ class EoMT(MaskClassifier):
         body = ViTEncoder(encoder, pretrained=pretrained, in_channels=in_channels, frozen=False)
         if not 1 <= num_blocks <= body.depth:
             raise InputError(f"num_blocks must be 1 to {body.depth} for encoder '{encoder}', found {num_blocks}")
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
-        body.make_room(num_queries, blocks=num_blocks)
-        self.encoder: ViTEncoder = body
+        super().__init__(num_classes, body)
+        body.add_prefix_tokens(num_queries, blocks=num_blocks)
         self.num_queries = num_queries
         self.mask_probabilities = [0.0] * num_blocks
         width = body.channels
@@ -62,12 +64,12 @@ class EoMT(MaskClassifier):
         self.mask_head = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
         )
-        # To stride 4 from patches of 16; patches of 14 go to stride 7.
+        # From patches of 16 to stride 4, and from patches of 14 to stride 7.
         doublings = max(1, int(math.log2(body.patch)) - 2)
-        self.upscale = nn.Sequential(*(_doubled(width) for _ in range(doublings)))
+        self.upscale = nn.Sequential(*(_upsampling(width) for _ in range(doublings)))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """Logits at about stride 4; at the size of the pictures where a side is no multiple of the patch.
+        """Logits at about stride 4, or at the size of the images if a side is not a multiple of the patch size.
 
         They are the logarithms of the semantic scores: see ``semantic_logits``.
         """
@@ -77,7 +79,7 @@ class EoMT(MaskClassifier):
         return self.encoder.unpad(semantic_logits(self._predict(tokens, images)), images.shape[-2:])
 
     def mask_predictions(self, images: Tensor) -> list[MaskPrediction]:
-        """(N, C, H, W) plain pictures to the final prediction; in training, those before each block with queries come first."""
+        """The final prediction for plain (N, C, H, W) images; in training, those before each block with queries come first."""
         images = self.normalize(images)
         tokens, rotation = self._until_queries(images)
         predictions = []
@@ -92,19 +94,20 @@ class EoMT(MaskClassifier):
         return [*predictions, self._predict(tokens, images)]
 
     def anneal(self, progress: float) -> None:
-        """Sets the probabilities of masked attention, as the authors' configuration for COCO has them.
+        """Set the probabilities of masked attention as in the authors' configuration for COCO.
 
-        Training is in as many equal parts as blocks with queries, and one more at either end. In the first part all attend
-        inside masks; then one block after the other leaves it, from 1 to 0 by the power 0.9; in the last part none does.
+        Training is divided into as many equal phases as there are blocks with queries, plus one at either end. All blocks use
+        masked attention in the first phase. In each following phase one block after the other reduces its probability from 1 to 0
+        by a polynomial of power 0.9. No block uses it in the last phase.
         """
-        parts = len(self.mask_probabilities) + 2
-        for i in range(parts - 2):
-            share = min(max(progress * parts - (i + 1), 0.0), 1.0)
+        phases = len(self.mask_probabilities) + 2
+        for i in range(phases - 2):
+            share = min(max(progress * phases - (i + 1), 0.0), 1.0)
             self.mask_probabilities[i] = (1 - share) ** 0.9
 
     @property
     def _first(self) -> int:
-        """The first block with queries."""
+        """Index of the first block with queries."""
         return self.encoder.depth - len(self.mask_probabilities)
 
     def _until_queries(self, images: Tensor) -> tuple[Tensor, Any]:
@@ -123,7 +126,7 @@ class EoMT(MaskClassifier):
         return MaskPrediction(self.class_head(queries), masks, self.encoder.padded(size))
 
     def _attention_mask(self, masks: Tensor, images: Tensor, probability: float) -> Tensor:
-        """(N, 1, T, T): queries keep to the patches inside their masks, each with that probability; all else is free."""
+        """(N, 1, T, T): each query is restricted to the patches inside its mask with this probability; all else is allowed."""
         count, grid = len(images), self.encoder.grid(images.shape[-2:])
         inside = F.interpolate(masks.float(), grid, mode="bilinear").flatten(2) > 0  # (N, Q, patches)
         free = torch.rand(count, self.num_queries, 1, device=masks.device) >= probability
@@ -134,7 +137,7 @@ class EoMT(MaskClassifier):
         return mask.unsqueeze(1)
 
 
-def _doubled(channels: int) -> nn.Sequential:
+def _upsampling(channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose2d(channels, channels, 2, stride=2),
         nn.GELU(),

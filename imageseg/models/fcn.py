@@ -1,4 +1,4 @@
-"""FCN (Long et al. 2015, arXiv:1411.4038): VGG with a convolutional classifier and skips, and its dilated successors."""
+"""FCN (Long et al. 2015, arXiv:1411.4038): VGG with a convolutional classifier and skip connections, and dilated successors."""
 
 from __future__ import annotations
 
@@ -10,37 +10,40 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imageseg.errors import InputError
-from imageseg.models.base import resize
+from imageseg.models.base import Network, resize
 from imageseg.models.encoders.timm_encoder import Encoder, timm_network
-from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.blocks import FCNHead, classifier, conv_norm_relu, initialize_head
 from imageseg.models.layers.dropout import Dropout
-from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
 
 _SKIPS = {"32s": (), "16s": (16,), "8s": (16, 8)}
 _OUTPUT_STRIDES = {"dilated": 8, "d6": 16}
 
 
-class FCN(WithAuxiliaryHead):
-    """FCN: scores of the encoder's coarsest map, refined by scores of finer maps, or of a map kept fine by dilation.
+class FCN(Network):
+    """FCN: class scores of the encoder's coarsest map, refined with scores of finer maps, or of a map kept fine by dilation.
 
     Args:
-        num_classes: the number of logits per pixel.
-        variant: "32s", "16s" and "8s" are the paper's (section 4.2): scores at stride 32, and with those of strides 16 and 8
-            added. "dilated" is the head of PSPNet's auxiliary loss on a dilated encoder, torchvision's FCN. "d6" has two 3x3
-            convolutions of dilation 6 at stride 16, mmsegmentation's FCN-D6.
-        encoder: timm's name of the encoder; unset, "vgg16" with skips and "resnet50" with dilation. After a VGG come its fully
-            connected layers as convolutions, after others the scores at once, as with the paper's GoogLeNet.
-        pretrained: start from the encoder's published weights, for a VGG also those of its fully connected layers.
-        in_channels: of the pictures.
-        pad: with skips; "same" keeps the maps on the picture's grid. "caffe" computes what the authors' networks do, VGG only:
-            a border of 100 pixels, maps enlarged by fixed bilinear kernels and cropped, at 1.7 times the cost.
-        channels: of a VGG's fully connected layers; published weights have 4096.
-        at_once: scale the finer maps by 0.01 and 0.0001 before scoring, which trains all skips in one go instead of in stages.
-        output_stride: of the dilated variants' encoder; unset, 8, and 16 for "d6".
-        dropout: unset, 0.5 on the fully connected layers and 0.1 before the classifier of the dilated variants.
-        aux: for the dilated variants, an auxiliary head on the stage before the last, for ``forward_with_aux``.
-        first_block: the encoder's dilation policy: "contract" as torchvision, "full" as segmentation_models_pytorch.
-        align_corners: of every resize, and of the last step to the picture.
+        num_classes: Number of classes.
+        variant: "32s", "16s" and "8s" are the paper's (section 4.2): scores at stride 32, to which the latter two add scores at
+            stride 16, and at strides 16 and 8. "dilated" is the head of PSPNet's auxiliary loss on a dilated encoder, as
+            torchvision's FCN. "d6" has two 3x3 convolutions of dilation 6 at stride 16, as mmsegmentation's FCN-D6.
+        encoder: Name of the timm encoder. If not set, "vgg16" for the paper's variants and "resnet50" for the dilated ones. A VGG
+            is followed by its fully connected layers as convolutions; other encoders are scored directly, like GoogLeNet in
+            the paper.
+        pretrained: Whether to start from the encoder's published weights; with a VGG also those of its fully connected layers.
+        in_channels: Number of image channels.
+        pad: Padding of the paper's variants. "same" keeps the maps on the pixel grid of the image. "caffe", for VGG only, computes
+            the same as the authors' networks: a border of 100 pixels, and maps that are upsampled by fixed bilinear kernels
+            and cropped, at 1.7 times the cost.
+        channels: Number of channels of a VGG's fully connected layers; published weights have 4096.
+        at_once: Whether the finer maps are scaled by 0.01 and 0.0001 before scoring, so that all skip connections are trained
+            together instead of in stages.
+        output_stride: Coarsest stride of the encoder in the dilated variants. If not set, 8, or 16 for "d6".
+        dropout: Dropout rate. If not set, 0.5 after the fully connected layers and 0.1 before the classifier of the dilated
+            variants.
+        aux: Whether to add an auxiliary head on the stage before the last to the dilated variants, for ``forward_with_aux``.
+        first_block: Dilation policy of the encoder: "contract" as in torchvision, "full" as in segmentation_models_pytorch.
+        align_corners: Whether every resizing, including the last step to the image, aligns corner pixels.
     """
 
     def __init__(
@@ -80,8 +83,7 @@ class FCN(WithAuxiliaryHead):
             first_block=first_block,
             in_channels=in_channels,
         )
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        self.encoder = body
+        super().__init__(num_classes, body, align_corners=align_corners)
         self.auxiliary = FCNHead(body.channels[-2], num_classes) if aux else None
         if skips is None:
             head = FCNHead if variant == "dilated" else FCND6Head
@@ -90,7 +92,7 @@ class FCN(WithAuxiliaryHead):
         vgg = _is_vgg(name)
         if vgg:
             _adapt_vgg(body, border=100 if pad == "caffe" else 1)
-        # A VGG's map before its pool has the stride of the pool before: the pooled one has twice that.
+        # timm gives a VGG's maps before pooling, at half the stride of the pooled maps that the paper scores.
         self.skips = [body.deepest(stride // 2 if vgg else stride) for stride in skips]
         self.pools_skips = vgg
         self.head = FCNSkipHead(
@@ -106,7 +108,7 @@ class FCN(WithAuxiliaryHead):
             self.head.take_fully_connected(_fully_connected_of(body))
 
     def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
-        """Logits at the stride of the finest map that is scored; with ``pad="caffe"`` at the size of the pictures."""
+        """Logits at the stride of the finest scored map, or with ``pad="caffe"`` at the size of the images."""
         if not isinstance(self.head, FCNSkipHead):
             dense: Tensor = self.head(features[-1])
             return dense
@@ -118,19 +120,19 @@ class FCN(WithAuxiliaryHead):
 
 
 class FCNSkipHead(nn.Module):
-    """Scores of several maps, coarsest first, each enlarged to the next and added to it.
+    """Class scores of several maps, coarsest first, each upsampled to the next and added to it.
 
     Args:
-        in_channels: of each map, coarsest first.
-        num_classes: the number of logits per pixel.
-        fully_connected: channels of VGG's fully connected layers, applied to the coarsest map; None where there are none.
+        in_channels: Number of channels of each map, coarsest first.
+        num_classes: Number of classes.
+        fully_connected: Number of channels of VGG's fully connected layers on the coarsest map, or None to omit them.
         pad: "same" or "caffe", as for ``FCN``.
-        scales: factors on the finer maps.
-        dropout: after each fully connected layer.
-        align_corners: of the resizing with ``pad="same"``.
+        scales: Factors applied to the finer maps.
+        dropout: Dropout rate after each fully connected layer.
+        align_corners: Whether resizing with ``pad="same"`` aligns corner pixels.
     """
 
-    # Where the authors' networks crop: what a border of 100, kernels without padding and pools that round up add up to.
+    # Crop offsets of the authors' networks, which follow from a border of 100, unpadded kernels and pooling that rounds up.
     _SKIP_OFFSETS = (5, 9)
     _LAST_OFFSETS = (19, 27, 31)
 
@@ -170,13 +172,13 @@ class FCNSkipHead(nn.Module):
                 self.register_buffer(name, weight, persistent=False)
 
     def take_fully_connected(self, source: Any) -> None:
-        """The weights of VGG's classifier, which timm has as convolutions ``fc1`` and ``fc2`` already."""
+        """Copy the weights of VGG's fully connected layers, which timm stores as convolutions ``fc1`` and ``fc2``."""
         for ours, theirs in ((self.fc6, source.fc1), (self.fc7, source.fc2)):
             assert ours is not None
             ours.load_state_dict(theirs.state_dict())
 
     def forward(self, maps: list[Tensor], size: Sequence[int]) -> Tensor:
-        """Maps, coarsest first, to logits at the stride of the last one, or with ``pad="caffe"`` of that ``size``."""
+        """Maps, coarsest first, to logits at the stride of the last map, or with ``pad="caffe"`` at ``size``."""
         coarsest, *skips = maps
         if self.fc6 is not None and self.fc7 is not None:
             coarsest = self.dropout(F.relu(self.fc6(coarsest)))
@@ -185,18 +187,18 @@ class FCNSkipHead(nn.Module):
         for index, (skip, scale) in enumerate(zip(skips, self.scales, strict=False)):
             scores = self.scores[index + 1](skip if scale == 1 else scale * skip)
             if self.caffe:
-                logits = _enlarge(logits, self.up_kernel, stride=2)
+                logits = _upsample(logits, self.up_kernel, stride=2)
                 logits = logits + _crop(scores, logits.shape[-2:], offset=self._SKIP_OFFSETS[index])
             else:
                 logits = resize(logits, scores.shape[-2:], align_corners=self.align_corners) + scores
         if self.caffe:
-            logits = _enlarge(logits, self.last_kernel, stride=self.last_stride)
+            logits = _upsample(logits, self.last_kernel, stride=self.last_stride)
             logits = _crop(logits, size, offset=self._LAST_OFFSETS[len(skips)])
         return logits
 
 
 class FCND6Head(nn.Module):
-    """Two 3x3 convolutions of dilation 6, joined with their input by a third, dropout, classifier: mmsegmentation's FCN-D6."""
+    """mmsegmentation's FCN-D6: two 3x3 convolutions of dilation 6, a third one on their output and input, dropout, classifier."""
 
     def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()
@@ -217,15 +219,15 @@ class FCND6Head(nn.Module):
 
 
 def bilinear_kernel(size: int) -> Tensor:
-    """(1, 1, size, size): what a transposed convolution interpolates with between pixels ``size`` / 2 apart."""
+    """(1, 1, size, size) kernel with which a transposed convolution of stride ``size`` / 2 interpolates bilinearly."""
     factor = (size + 1) // 2
     center = factor - 1 if size % 2 else factor - 0.5
     weights = 1 - (torch.arange(size, dtype=torch.float32) - center).abs() / factor
     return (weights[:, None] * weights).view(1, 1, size, size)
 
 
-def _enlarge(logits: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
-    # One kernel per class: the authors' files hold num_classes times as many, all others zero.
+def _upsample(logits: Tensor, kernel: Tensor, *, stride: int) -> Tensor:
+    # One kernel per class. The authors' files have one per pair of classes, most of them zero.
     return F.conv_transpose2d(logits, kernel, stride=stride, groups=logits.shape[1])
 
 
@@ -245,24 +247,24 @@ def _check(encoder: str, *, variant: str, pad: str) -> None:
     if pad == "caffe" and not (variant in _SKIPS and _is_vgg(encoder)):
         raise InputError(
             f"pad 'caffe' is for variants {', '.join(_SKIPS)} on a VGG, found variant '{variant}' on encoder '{encoder}'; "
-            "leave it out, or take encoder vgg16"
+            "leave it out, or use encoder vgg16"
         )
 
 
 def _check_unused(variant: str, given: Mapping[str, bool]) -> None:
     """Raises:
-    InputError: an argument is given that the variant has no use for.
+    InputError: An argument is given that the variant does not use.
     """
     for argument, is_given in given.items():
         if is_given:
             others = ("dilated", "d6") if variant in _SKIPS else tuple(_SKIPS)
             raise InputError(
-                f"variant '{variant}' does not take {argument}; leave it out, or take variant {' or '.join(others)}"
+                f"variant '{variant}' does not take {argument}; leave it out, or use variant {' or '.join(others)}"
             )
 
 
 def _adapt_vgg(encoder: Encoder, *, border: int) -> None:
-    """Pools that round up, as the authors' do: no pixel is lost, and a picture may have any size."""
+    """Make pooling round up as in the authors' networks, so that images of any size keep all pixels, and set the border."""
     for layer in encoder.network.modules():
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True
@@ -271,5 +273,5 @@ def _adapt_vgg(encoder: Encoder, *, border: int) -> None:
 
 
 def _fully_connected_of(encoder: Encoder) -> Any:
-    """The fully connected layers of the VGG that this encoder was taken from, out of the same file of weights."""
+    """The fully connected layers of the encoder's VGG, with the published weights of the same file."""
     return timm_network(encoder.name, pretrained=True).pre_logits

@@ -1,4 +1,4 @@
-"""PSPNet (Zhao et al. 2017, arXiv:1612.01105): a pyramid of pooled features beside the last map of a dilated encoder."""
+"""PSPNet (Zhao et al. 2017, arXiv:1612.01105): a pyramid of pooled features next to the last map of a dilated encoder."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from imageseg.models.base import Network
 from imageseg.models.encoders.timm_encoder import Encoder
-from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
-from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
+from imageseg.models.layers.blocks import FCNHead, classifier, conv_norm_relu, initialize_head
 from imageseg.models.layers.pyramid_pooling import PyramidPooling
 
 
-class PSPNet(WithAuxiliaryHead):
-    """PSPNet: means over grids of 1, 2, 3 and 6 cells a side join the map that they were taken from (section 3.2).
+class PSPNet(Network):
+    """PSPNet: means over grids of 1, 2, 3 and 6 cells per side, concatenated with the map that they pool (section 3.2).
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of the encoder. The authors' has three 3x3 convolutions as its stem: "resnet50s".
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        output_stride: the encoder's coarsest stride; 8 in the paper.
-        bins: cells along height and width of each grid.
-        pyramid_channels: of each grid; unset, the encoder's divided among the grids, as in the paper.
-        channels: of the 3x3 convolution that joins map and grids.
-        dropout: before the classifiers.
-        aux: an auxiliary head on the stage before the last, for ``forward_with_aux`` (section 3.3; its loss weighs 0.4).
-        first_block: the encoder's dilation policy: "contract" as timm's weights, "full" as in the authors' code.
-        align_corners: of every resize, and of the last step to the picture; True in the authors' code.
+        num_classes: Number of classes.
+        encoder: Name of the timm encoder. The authors' encoder has a stem of three 3x3 convolutions: "resnet50s".
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        output_stride: Coarsest stride of the encoder; 8 in the paper.
+        bins: Number of cells along height and width of each grid.
+        pyramid_channels: Number of channels of each grid. If not set, the encoder's channels divided by the number of grids, as
+            in the paper.
+        channels: Number of channels of the 3x3 convolution after map and grids are concatenated.
+        dropout: Dropout rate before the classifiers.
+        aux: Whether to add an auxiliary head on the stage before the last, for ``forward_with_aux`` (section 3.3, where its
+            loss has a weight of 0.4).
+        first_block: Dilation policy of the encoder: "contract" as in timm, "full" as in the authors' code.
+        align_corners: Whether every resizing, including the last step to the image, aligns corner pixels, as in the authors'
+            code.
     """
 
     def __init__(
@@ -50,21 +53,18 @@ class PSPNet(WithAuxiliaryHead):
         body = Encoder(
             encoder,
             pretrained=pretrained,
+            in_channels=in_channels,
             output_stride=output_stride,
             first_block=first_block,
-            in_channels=in_channels,
         )
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        self.encoder = body
-        width = body.channels[-1]
-        self.pyramid = PyramidPooling(
-            width, pyramid_channels or width // max(len(bins), 1), bins=bins, align_corners=align_corners
-        )
+        super().__init__(num_classes, body, align_corners=align_corners)
+        *_, before_last, last = body.channels
+        per_grid = pyramid_channels or last // max(len(bins), 1)
+        self.pyramid = PyramidPooling(last, per_grid, bins=bins, align_corners=align_corners)
         self.bottleneck = nn.Sequential(*conv_norm_relu(self.pyramid.out_channels, channels), nn.Dropout2d(dropout))
-        for part in (self.pyramid, self.bottleneck):
-            initialize_head(part)
+        initialize_head(self.pyramid, self.bottleneck)
         self.classifier = classifier(channels, num_classes)
-        self.auxiliary = FCNHead(body.channels[-2], num_classes, dropout=dropout) if aux else None
+        self.auxiliary = FCNHead(before_last, num_classes, dropout=dropout) if aux else None
 
     def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at the output stride."""

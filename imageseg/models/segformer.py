@@ -1,6 +1,8 @@
-"""SegFormer (Xie et al. 2021, arXiv:2105.15203): a linear layer on each of an encoder's four maps, and one on all."""
+"""SegFormer (Xie et al. 2021, arXiv:2105.15203): a linear layer on each of the encoder's four maps, and one on all of them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +17,16 @@ class SegFormer(Network):
     """SegFormer's decoder of linear layers (section 3.2), on MiT or any other encoder with four maps.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: "mit_b0" to "mit_b5" for the paper's, which come without weights, or timm's name of any; PVTv2 is the
-            closest relative of MiT whose weights are free.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        channels: of each linear layer; unset, the paper's: 768 on MiT and PVTv2 from size 2 on, else 256.
-        dropout: before the classifier.
-        align_corners: of the last step, from stride 4 to the picture; the steps inside never do.
+        num_classes: Number of classes.
+        encoder: Name of the encoder: "mit_b0" to "mit_b5" for the paper's, which have no freely licensed weights, or any timm
+            encoder. PVTv2 is the closest relative of MiT with free weights.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        channels: Number of channels of each linear layer. If not set, the paper's: 768 for MiT and PVTv2 from size 2 on,
+            otherwise 256.
+        dropout: Dropout rate before the classifier.
+        align_corners: Whether the resizing from stride 4 to the image aligns corner pixels; resizing inside the decoder never
+            does.
     """
 
     def __init__(
@@ -37,29 +41,27 @@ class SegFormer(Network):
         align_corners: bool = False,
     ) -> None:
         body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        self.encoder = body
-        self.levels = [body.deepest(stride) for stride in sorted(set(body.strides)) if stride >= 4]
+        super().__init__(num_classes, body, align_corners=align_corners)
+        self.levels = body.levels_from(4)
         width = channels or _paper_channels(encoder)
-        # A linear layer on every pixel is a convolution of 1x1. They keep torch's initialisation: no ReLU follows them.
+        # A linear layer on every pixel is a 1x1 convolution. These keep torch's initialization: no ReLU follows them.
         self.linears = nn.ModuleList(nn.Conv2d(body.channels[level], width, 1) for level in self.levels)
         self.fuse = conv_norm_relu(len(self.levels) * width, width, kernel=1)
         initialize_head(self.fuse)
         self.dropout = Dropout(dropout)
         self.classifier = classifier(width, num_classes)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at stride 4."""
-        features = self.encoder(images)
         maps = [linear(features[level]) for level, linear in zip(self.levels, self.linears, strict=True)]
-        size = maps[0].shape[-2:]  # (H/4, W/4)
-        # Coarsest first, as the authors' weights have it.
-        joined = torch.cat([resize(level, size) for level in reversed(maps)], dim=1)
+        finest = maps[0].shape[-2:]  # (H/4, W/4)
+        # Coarsest first, as in the authors' weights.
+        joined = torch.cat([resize(level, finest) for level in reversed(maps)], dim=1)
         logits: Tensor = self.classifier(self.dropout(self.fuse(joined)))
         return logits
 
 
 def _paper_channels(encoder: str) -> int:
-    """Table 6: 256 for B0 and B1, 768 for the larger."""
+    """Table 6: 256 for B0 and B1, 768 for the larger sizes."""
     family, _, size = encoder.partition("_b")
     return 768 if family in ("mit", "pvt_v2") and size[:1] in tuple("2345") else 256

@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) on any encoder of timm."""
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) on any timm encoder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from imageseg.models.layers.blocks import classifier, conv_norm_relu, global_mea
 
 
 class UNet(Network):
-    """U-Net: every step doubles the map, joins the encoder's features of that size, and convolves twice.
+    """U-Net: every step doubles the size of the map, concatenates the encoder's features of this size, and convolves twice.
 
-    The paper's contracting path is an encoder of timm here, its convolutions are padded so that logits and picture have
-    one size, and batch normalisation follows them.
+    Differences from the paper: the contracting path is a timm encoder, convolutions are padded so that logits and image have the
+    same size, and batch normalization follows each convolution.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of the encoder.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        decoder_channels: of the steps to stride 16, 8, 4, 2 and 1.
-        attention: "scse" weighs channels and places before and after the convolutions of each step; unset, nothing does.
-        upsample: how a map is doubled, "nearest" or "bilinear".
+        num_classes: Number of classes.
+        encoder: Name of the timm encoder.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        decoder_channels: Number of channels of the decoder steps to strides 16, 8, 4, 2 and 1.
+        attention: Attention before and after the convolutions of each step. "scse" weights channels and positions. If not set,
+            there is none.
+        upsample: Upsampling of the maps, "nearest" or "bilinear".
     """
 
     def __init__(
@@ -43,17 +44,17 @@ class UNet(Network):
         upsample: Literal["nearest", "bilinear"] = "nearest",
     ) -> None:
         if attention not in (None, "scse"):
-            raise InputError(f"attention must be 'scse' or none, found {attention!r}")
+            raise InputError(f"attention must be 'scse' or null, found {attention!r}")
         if upsample not in ("nearest", "bilinear"):
             raise InputError(f"upsample must be 'nearest' or 'bilinear', found {upsample!r}")
         if len(decoder_channels) != 5:
             raise InputError(
-                f"decoder_channels must be 5 numbers, of strides 16, 8, 4, 2 and 1, found {decoder_channels}"
+                f"decoder_channels must be 5 numbers, for strides 16, 8, 4, 2 and 1, found {decoder_channels}"
             )
         body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
-        self.encoder = body
+        super().__init__(num_classes, body)
         self.upsample = upsample
+        self._encoder_strides = body.strides
         below = body.channels[-1]
         self.blocks, self.before, self.after = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self._strides = [stride for stride in (16, 8, 4, 2, 1) if stride < body.strides[-1]]
@@ -65,30 +66,29 @@ class UNet(Network):
             self.before.append(SCSE(below + skip) if attention and skip else nn.Identity())
             self.after.append(SCSE(channels) if attention else nn.Identity())
             below = channels
-        for part in (self.blocks, self.before, self.after):
-            initialize_head(part)
+        initialize_head(self.blocks, self.before, self.after)
         self.classifier = classifier(below, num_classes, kernel=3)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        """Logits at the size of the pictures."""
-        features = dict(zip(self.encoder.strides, self.encoder(images), strict=True))  # type: ignore[arg-type]
-        maps = features[max(features)]
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """Logits at the size of the images."""
+        skips = dict(zip(self._encoder_strides, features, strict=True))
+        maps = features[-1]
         steps = zip(self._strides, self.before, self.blocks, self.after, strict=True)
         for stride, before, block, after in steps:
-            skip = features.get(stride)
-            size = skip.shape[-2:] if skip is not None else _size_at(images.shape[-2:], stride)
-            maps = F.interpolate(maps, size=size, mode=self.upsample)
+            skip = skips.get(stride)
+            finer = skip.shape[-2:] if skip is not None else [-(-side // stride) for side in size]
+            maps = F.interpolate(maps, size=finer, mode=self.upsample)
             maps = after(block(before(maps if skip is None else torch.cat([maps, skip], dim=1))))
         logits: Tensor = self.classifier(maps)
         return logits
 
 
 class SCSE(nn.Module):
-    """Concurrent spatial and channel squeeze and excitation (Roy et al. 2018, arXiv:1803.02579), section 2, added.
+    """Concurrent spatial and channel squeeze and excitation (Roy et al. 2018, arXiv:1803.02579, section 2).
 
     Args:
-        channels: of the maps.
-        reduction: of the channels between both 1x1 convolutions of the channels' weights.
+        channels: Number of channels of the maps.
+        reduction: Reduction of channels between the two 1x1 convolutions of the channel attention.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
@@ -100,10 +100,6 @@ class SCSE(nn.Module):
         self.place = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, channels, h, w) to the same, weighed by channel plus weighed by place."""
-        weighed: Tensor = maps * self.channel(global_mean(maps)) + maps * self.place(maps)
-        return weighed
-
-
-def _size_at(size: Sequence[int], stride: int) -> tuple[int, int]:
-    return -(-size[0] // stride), -(-size[1] // stride)
+        """(N, channels, h, w) to the same shape: the sum of the maps weighted by channel and weighted by position."""
+        weighted: Tensor = maps * self.channel(global_mean(maps)) + maps * self.place(maps)
+        return weighted

@@ -1,4 +1,4 @@
-"""The U-Net of the paper (Ronneberger et al. 2015, arXiv:1505.04597), trained from scratch, with a contracting path of its own."""
+"""The U-Net of the paper (Ronneberger et al. 2015, arXiv:1505.04597) with its own contracting path, trained from scratch."""
 
 from __future__ import annotations
 
@@ -17,21 +17,19 @@ from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize
 
 
 class UNetClassic(Network):
-    """The paper's U-Net, figure 1: two 3x3 convolutions per level, 2x2 max pools down, 2x2 up-convolutions and skips up.
+    """The paper's U-Net, figure 1: two 3x3 convolutions per level, 2x2 max pooling, 2x2 up-convolutions, skip connections.
 
-    Two things are as everyone has them by now and not as in the paper: convolutions are padded, so that logits and picture
-    have one size, and batch normalisation follows them. There are no published weights to start from.
+    Two things differ from the paper, as in most implementations today: convolutions are padded, so that logits and image have
+    the same size, and batch normalization follows each of them. There are no published weights to start from.
 
     Args:
-        num_classes: the number of logits per pixel.
-        channels: of each level, finest first; the last one is the bottom.
-        up: "deconv" is the paper's up-convolution, which halves the channels; "bilinear" resizes instead, with half the
-            channels at the bottom and 17 million parameters instead of 31.
-        in_channels: of the pictures.
-        align_corners: of "bilinear"; checkpoints of milesial's Pytorch-UNet need True.
+        num_classes: Number of classes.
+        channels: Number of channels of each level, finest first; the last level is the bottom.
+        up: Upsampling of the maps. "deconv" is the paper's up-convolution, which halves the channels; "bilinear" resizes
+            instead, with half the channels at the bottom and 17 instead of 31 million parameters.
+        in_channels: Number of image channels.
+        align_corners: Whether "bilinear" aligns corner pixels. Checkpoints of milesial's Pytorch-UNet need True.
     """
-
-    encoder: nn.ModuleList
 
     def __init__(
         self,
@@ -46,11 +44,9 @@ class UNetClassic(Network):
             raise InputError(f"up must be 'deconv' or 'bilinear', found {up!r}")
         if len(channels) < 2 or any(width < 2 or width % 2 for width in channels):
             raise InputError(f"channels must be two or more even numbers, finest level first, found {list(channels)}")
-        mean, std = (spread_over_channels(values, in_channels) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        super().__init__(num_classes, mean=mean, std=std, align_corners=align_corners)
         *levels, bottom = channels
         down = [in_channels, *levels, bottom if up == "deconv" else bottom // 2]
-        self.encoder = nn.ModuleList(_double_conv(width, after) for width, after in itertools.pairwise(down))
+        super().__init__(num_classes, _ContractingPath(down), align_corners=align_corners)
         self.ups = nn.ModuleList()
         self.decoder = nn.ModuleList()
         below = down[-1]
@@ -61,47 +57,59 @@ class UNetClassic(Network):
                 self.decoder.append(_double_conv(2 * skip, skip))
                 below = skip
             else:
-                # Halved where another level follows, whose skip then has as many channels as what comes from below.
+                # Halved if another level follows, because its skip connection has as many channels as the map from below.
                 narrow = skip // 2 if level else skip
                 self.ups.append(nn.Identity())
                 self.decoder.append(_double_conv(below + skip, narrow, between=(below + skip) // 2))
                 below = narrow
-        for part in (self.encoder, self.ups, self.decoder):
-            initialize_head(part)
+        initialize_head(self.encoder, self.ups, self.decoder)
         self.classifier = classifier(below, num_classes)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        """Logits at the size of the pictures.
-
-        Raises:
-            InputError: pictures too small for the pools, or for batch statistics in training.
-        """
-        skips = self._contract(images)
-        maps = skips.pop()
-        for up, block in zip(self.ups, self.decoder, strict=True):
-            skip = skips.pop()
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """Logits at the size of the images."""
+        *skips, maps = features
+        for up, block, skip in zip(self.ups, self.decoder, reversed(skips), strict=True):
             maps = block(torch.cat([skip, self._to_size(up(maps), skip.shape[-2:])], dim=1))
         logits: Tensor = self.classifier(maps)
         return logits
 
-    def _contract(self, images: Tensor) -> list[Tensor]:
-        stride = 2 ** (len(self.encoder) - 1)
-        count, _, height, width = images.shape
-        rows, columns = height // stride, width // stride  # each pool rounds down
-        if self.training:
-            require_values(count * max(rows, 1) * max(columns, 1), images, name="UNetClassic", stride=stride)
-        if min(rows, columns) < 1:
-            raise InputError(f"UNetClassic cannot take a {height} x {width} picture; {stride} x {stride} is enough")
-        features: list[Tensor] = []
-        for block in self.encoder:
-            features.append(block(F.max_pool2d(features[-1], 2) if features else images))
-        return features
-
     def _to_size(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         if isinstance(self.ups[0], nn.Identity):
             return resize(maps, size, align_corners=self.align_corners)
-        # A pool drops the last row and column of an odd size: the up-convolution has nothing to say of them.
+        # Pooling drops the last row and column of an odd size, so the up-convolution has no values for them.
         return F.pad(maps, (0, size[1] - maps.shape[-1], 0, size[0] - maps.shape[-2]))
+
+
+class _ContractingPath(nn.ModuleList):
+    """Two convolutions per level, with a 2x2 max pooling between levels.
+
+    Args:
+        channels: Number of channels of the images and of each level.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__(_double_conv(before, after) for before, after in itertools.pairwise(channels))
+        self.mean = spread_over_channels(IMAGENET_MEAN, channels[0])
+        self.std = spread_over_channels(IMAGENET_STD, channels[0])
+        self.pretrained = False
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, C, H, W) to the maps of all levels, finest first.
+
+        Raises:
+            InputError: Images too small for pooling, or for batch statistics in training.
+        """
+        stride = 2 ** (len(self) - 1)
+        count, _, height, width = images.shape
+        rows, columns = height // stride, width // stride  # each pooling rounds down
+        if self.training:
+            require_values(count * max(rows, 1) * max(columns, 1), (height, width), name="UNetClassic", stride=stride)
+        if min(rows, columns) < 1:
+            raise InputError(f"UNetClassic cannot take a {height} x {width} image; {stride} x {stride} is enough")
+        features: list[Tensor] = []
+        for block in self:
+            features.append(block(F.max_pool2d(features[-1], 2) if features else images))
+        return features
 
 
 def _double_conv(in_channels: int, out_channels: int, *, between: int | None = None) -> nn.Sequential:

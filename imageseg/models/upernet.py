@@ -1,4 +1,4 @@
-"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling on the coarsest map, a feature pyramid, one head on all."""
+"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling on the coarsest map, a feature pyramid, one head on all levels."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imageseg.models.base import resize
+from imageseg.models.base import Network, resize
 from imageseg.models.encoders.timm_encoder import Encoder
-from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize_head
+from imageseg.models.layers.blocks import FCNHead, classifier, conv_norm_relu, initialize_head
 from imageseg.models.layers.dropout import Dropout
-from imageseg.models.layers.fcn_head import FCNHead, WithAuxiliaryHead
 from imageseg.models.layers.pyramid_pooling import PyramidPooling
 
 
-class UPerNet(WithAuxiliaryHead):
+class UPerNet(Network):
     """UPerNet with one classifier on all levels of its pyramid, the paper's head for objects (section 3).
 
-    The choice for ConvNeXt, Swin and every other encoder with maps at strides 4 to 32.
+    Suits ConvNeXt, Swin and every other encoder with maps at strides 4 to 32.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of the encoder.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        channels: of the pyramids and the head; 512 as in the paper's code, 256 at half the parameters.
-        bins: cells of the pooled grids along each side.
-        level_norm: a layer normalisation on each of the encoder's maps; unset, for encoders that do not end in one.
-        aux: an auxiliary head on the map before the coarsest.
-        aux_channels: of the auxiliary head.
-        dropout: before both classifiers.
-        align_corners: of the last step, from stride 4 to the picture; the steps inside never do.
+        num_classes: Number of classes.
+        encoder: Name of the timm encoder.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        channels: Number of channels of both pyramids and the head; 512 as in the paper's code, 256 at half the parameters.
+        bins: Number of cells along each side of the pooled grids.
+        level_norm: Whether layer normalization is applied to each of the encoder's maps. If not set, only for encoders that do
+            not end with a normalization.
+        aux: Whether to add an auxiliary head on the map before the coarsest.
+        aux_channels: Number of channels of the auxiliary head.
+        dropout: Dropout rate before both classifiers.
+        align_corners: Whether the resizing from stride 4 to the image aligns corner pixels; resizing inside the head never does.
     """
 
     def __init__(
@@ -51,20 +51,18 @@ class UPerNet(WithAuxiliaryHead):
         align_corners: bool = False,
     ) -> None:
         body = Encoder(encoder, pretrained=pretrained, in_channels=in_channels)
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained, align_corners=align_corners)
-        self.encoder = body
-        self.levels = [body.deepest(stride) for stride in sorted(set(body.strides)) if stride >= 4]
+        super().__init__(num_classes, body, align_corners=align_corners)
+        self.levels = body.levels_from(4)
         widths = [body.channels[level] for level in self.levels]
-        normed = _leaves_maps_unnormalised(body) if level_norm is None else level_norm
-        self.norms = nn.ModuleList(_LevelNorm(width) if normed else nn.Identity() for width in widths)
+        needs_norm = _has_unnormalized_maps(body) if level_norm is None else level_norm
+        self.norms = nn.ModuleList(_LevelNorm(width) if needs_norm else nn.Identity() for width in widths)
         self.pyramid = PyramidPooling(widths[-1], channels, bins=bins)
         self.bottleneck = conv_norm_relu(self.pyramid.out_channels, channels)
         self.laterals = nn.ModuleList(conv_norm_relu(width, channels, kernel=1) for width in widths[:-1])
         self.smooth = nn.ModuleList(conv_norm_relu(channels, channels) for _ in self.laterals)
         self.fuse = conv_norm_relu(len(widths) * channels, channels)
         self.dropout = Dropout(dropout)
-        for part in (self.pyramid, self.bottleneck, self.laterals, self.smooth, self.fuse):
-            initialize_head(part)
+        initialize_head(self.pyramid, self.bottleneck, self.laterals, self.smooth, self.fuse)
         self.classifier = classifier(channels, num_classes)
         self.auxiliary_level = self.levels[-2]
         self.auxiliary = FCNHead(widths[-2], num_classes, channels=aux_channels, dropout=dropout) if aux else None
@@ -72,7 +70,7 @@ class UPerNet(WithAuxiliaryHead):
     def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """Logits at stride 4."""
         maps = [norm(features[level]) for level, norm in zip(self.levels, self.norms, strict=True)]
-        merged = [self.bottleneck(self.pyramid(maps[-1]))]  # finest first, once the loop is through
+        merged = [self.bottleneck(self.pyramid(maps[-1]))]  # finest first after the loop
         for lateral, fine in zip(reversed(self.laterals), reversed(maps[:-1]), strict=True):
             merged.insert(0, lateral(fine) + resize(merged[0], fine.shape[-2:]))
         smooth = [conv(level) for conv, level in zip(self.smooth, merged[:-1], strict=True)] + merged[-1:]
@@ -82,7 +80,7 @@ class UPerNet(WithAuxiliaryHead):
 
 
 class _LevelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (N, C, H, W)."""
+    """Layer normalization over the channels of (N, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-6)
@@ -95,7 +93,7 @@ class _LevelNorm(nn.LayerNorm):
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-def _leaves_maps_unnormalised(encoder: Encoder) -> bool:
-    """Whether the last layer with weights is no normalisation: so in ConvNeXt and Swin, whose blocks add to a running sum."""
+def _has_unnormalized_maps(encoder: Encoder) -> bool:
+    """Whether the encoder's last layer with weights is not a normalization, as in ConvNeXt and Swin."""
     with_weights = [layer for layer in encoder.modules() if list(layer.parameters(recurse=False))]
     return not isinstance(with_weights[-1], _NORMS)

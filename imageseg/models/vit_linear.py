@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,20 +14,22 @@ from imageseg.models.layers.blocks import classifier
 
 
 class ViTLinear(Network):
-    """Batch normalisation and a 1x1 convolution on the patches of a plain ViT.
+    """Batch normalization and a 1x1 convolution on the patch features of a plain ViT.
 
-    The linear evaluation of DINOv2 (Oquab et al. 2023, arXiv:2304.07193): the encoder stays as it is, so little
-    is trained, and little data is enough.
+    The linear evaluation of DINOv2 (Oquab et al. 2023, arXiv:2304.07193): the encoder is frozen, so few parameters are trained
+    and little data is enough.
 
     Args:
-        num_classes: the number of logits per pixel.
-        encoder: timm's name of a plain ViT.
-        pretrained: start from the encoder's published weights.
-        in_channels: of the pictures.
-        layers: the last so many layers, or indices from 0, whose features are joined: 1 for the paper's "linear", 4 for
-            the features of its "+ms".
-        frozen: keep the encoder as it is; False trains it too.
+        num_classes: Number of classes.
+        encoder: Name of a plain ViT in timm.
+        pretrained: Whether to start from the encoder's published weights.
+        in_channels: Number of image channels.
+        layers: Encoder layers whose features are concatenated: the number of last layers, or their indices from 0. 1 is the
+            paper's "linear"; 4 uses the features of its "+ms".
+        frozen: Whether the encoder's weights stay fixed. False trains the encoder too.
     """
+
+    encoder: ViTEncoder
 
     def __init__(
         self,
@@ -38,20 +42,19 @@ class ViTLinear(Network):
         frozen: bool = True,
     ) -> None:
         body = ViTEncoder(encoder, pretrained=pretrained, in_channels=in_channels, frozen=frozen, layers=layers)
-        super().__init__(num_classes, mean=body.mean, std=body.std, pretrained=pretrained)
-        self.encoder: ViTEncoder = body
+        super().__init__(num_classes, body)
         width = body.channels * len(body.layers)
         self.norm = nn.BatchNorm2d(width)
         self.classifier = classifier(width, num_classes)
 
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        """Logits at the grid of patches; at the size of the pictures where a side is no multiple of the patch.
+    def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """Logits on the grid of patches, or at the size of the images if a side is not a multiple of the patch size.
 
         Raises:
-            InputError: in training, a single picture of a single patch.
+            InputError: A single image of a single patch, in training.
         """
-        maps = torch.cat(self.encoder(images), dim=1)  # (N, layers * channels, H / patch, W / patch)
+        maps = torch.cat(features, dim=1)  # (N, layers * channels, H / patch, W / patch)
         if self.training:
-            require_values(maps[:, 0].numel(), images, name=self.encoder.name, stride=self.encoder.patch)
-        logits: Tensor = self.encoder.unpad(self.classifier(self.norm(maps)), images.shape[-2:])
+            require_values(maps[:, 0].numel(), size, name=self.encoder.name, stride=self.encoder.patch)
+        logits: Tensor = self.encoder.unpad(self.classifier(self.norm(maps)), size)
         return logits

@@ -1,4 +1,4 @@
-"""Augmentation: the one file that knows Albumentations."""
+"""Augmentation: random crop, color jitter and Albumentations steps; the only module that imports Albumentations."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# Set before the import: otherwise it asks PyPI for its newest version.
+# Set before the import, otherwise Albumentations asks PyPI for its latest version
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
 from imageseg.errors import InputError, did_you_mean
 from imageseg.labels import IGNORE
 from imageseg.pipeline.color_jitter import jittered
-from imageseg.pipeline.crop import WindowDraw
+from imageseg.pipeline.crop import OpenPair, RandomWindow
 from imageseg.pipeline.mixing import Mixing
-from imageseg.pipeline.regions import OpenPair
 
 Step = dict[str, dict[str, Any] | None]
 
@@ -56,35 +55,36 @@ PRESETS: dict[str, list[Step]] = {
     ],
 }
 
-_JITTERED = 0.8  # the share of pictures whose colours are changed
-# What masks need, whatever a step's own default is.
-_FORCED = {"mask_interpolation": cv2.INTER_NEAREST, "fill_mask": IGNORE, "mask_fill_value": IGNORE}
-_PROBES, _PROBED = 8, 71  # pictures, and a side that nobody asks a crop of
+_JITTER_PROBABILITY = 0.8
+# Values that masks need, whatever the default of a step is
+_MASK_ARGUMENTS = {"mask_interpolation": cv2.INTER_NEAREST, "fill_mask": IGNORE, "mask_fill_value": IGNORE}
+_TRIALS, _TRIAL_SIDE = 8, 71  # number of images, and a side length that no crop size has
 
 
 class Augmentation:
-    """Scales, crops, mirrors and recolours a picture and its mask.
+    """Random scaling, cropping, flipping and color changes of an image and its mask.
 
     Padding is ignored in the mask and never a class; mask values are never interpolated.
 
     Args:
-        crop_size: height and width of what the network sees in training.
-        scale: the picture is resized by a factor between these two before it is cropped.
-        flip: the chance that it is mirrored left to right.
-        rotate: it is turned by up to so many degrees either way.
-        shear: it leans sideways by up to so many degrees.
-        color_jitter: how far brightness, contrast and saturation may change, as a share; hue a tenth of it. 0 leaves colours.
-        cat_max_ratio: crops of which one class fills this share or more are drawn anew, up to ten times; 0.75 is usual
-            where one class fills much of the pictures. Unset, any crop is taken.
-        augment: further steps on each crop, by Albumentations' names: [{RandomGamma: {p: 0.3}}, {ToGray: {p: 0.1}}].
-            Masks are read as nearest and filled with ignore by all of them.
-            Or light (RandomGamma, GaussianBlur), street (adds MotionBlur, ImageCompression, RandomShadow) or strong
-            (Perspective, CoarseDropout and ToGray beside stronger ones of those, without RandomShadow).
-        class_mix: the chance that half of the classes of another crop are laid over this one (ClassMix, 2021).
-        copy_paste: the chance that things of the rarer classes of another crop are laid over this one.
+        crop_size: Height and width of training crops in pixels.
+        scale: Range of the random factor by which the image is resized before cropping.
+        flip: Probability of a horizontal flip.
+        rotate: Maximum random rotation in degrees, in either direction.
+        shear: Maximum random horizontal shear in degrees, in either direction.
+        color_jitter: Maximum relative change of brightness, contrast and saturation; hue changes by up to a tenth of it. 0
+            disables color jitter.
+        cat_max_ratio: Maximum share of a single class among the labeled pixels of a crop; other crops are drawn again, up to ten
+            times. 0.75 is common if one class fills much of the images. If not set, every crop is accepted.
+        augment: Further steps on each crop by their Albumentations names, for example [{RandomGamma: {p: 0.3}}, {ToGray: {p:
+            0.1}}], or a preset: light (RandomGamma, GaussianBlur), street (adds MotionBlur, ImageCompression, RandomShadow) or
+            strong (stronger versions of these without RandomShadow, and Perspective, CoarseDropout and ToGray). Masks are
+            interpolated by nearest neighbor and filled with the ignore value.
+        class_mix: Probability that half of the classes of another crop are pasted over a crop (ClassMix, 2021).
+        copy_paste: Probability that objects of rare classes of another crop are pasted over a crop.
 
     Raises:
-        InputError: a value out of its range, or a step that is unknown, is given a wrong argument or cannot keep masks.
+        InputError: A value is out of its range, or a step is unknown, has an invalid argument or would damage masks.
     """
 
     def __init__(
@@ -102,15 +102,17 @@ class Augmentation:
         copy_paste: float = 0.0,
     ) -> None:
         if len(crop_size) != 2 or min(crop_size) < 1 or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise InputError(f"crop_size must be two sizes and scale two rising factors, found {crop_size} and {scale}")
+            raise InputError(
+                f"crop_size must be two sizes and scale two increasing factors, found {crop_size} and {scale}"
+            )
         if not 0 <= flip <= 1 or not 0 <= color_jitter <= 1:
-            raise InputError(f"flip and color_jitter must lie between 0 and 1, found {flip} and {color_jitter}")
+            raise InputError(f"flip and color_jitter must be between 0 and 1, found {flip} and {color_jitter}")
         if not 0 <= rotate <= 180 or not 0 <= shear <= 60:
             raise InputError(f"rotate must be 0 to 180 degrees and shear 0 to 60, found {rotate} and {shear}")
         if cat_max_ratio is not None and not 0 < cat_max_ratio <= 1:
-            raise InputError(f"cat_max_ratio must lie above 0 and be at most 1, found {cat_max_ratio}")
+            raise InputError(f"cat_max_ratio must be above 0 and at most 1, found {cat_max_ratio}")
         self.mixing = Mixing(class_mix=class_mix, copy_paste=copy_paste)
-        self._draw = WindowDraw(
+        self._random_window = RandomWindow(
             crop_size=(crop_size[0], crop_size[1]),
             scale=(scale[0], scale[1]),
             flip=flip,
@@ -125,22 +127,21 @@ class Augmentation:
     def __call__(
         self, pair: OpenPair, *, seed: int, focus: int | None = None
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """A pair to (h, w, 3) and (h, w) uint8 of ``crop_size``; the same seed gives the same bytes.
+        """An (h, w, 3) image and (h, w) mask of ``crop_size``, uint8; the same seed gives the same bytes.
 
         Args:
-            pair: of which only what lies under the crop's window is read.
-            seed: of all that is drawn.
-            focus: a class on a pixel of which the window lies, if the mask has any.
+            pair: Image and mask, of which only the part below the crop is read.
+            seed: Random seed of the augmentation.
+            focus: Index of a class of which the crop shows a pixel, if the mask has any.
         """
         rng = np.random.default_rng(seed)
-        image, mask = self._draw(pair, rng, focus=focus).cut(pair)
-        if self._color_jitter and rng.random() < _JITTERED:
+        image, mask = self._random_window(pair, rng, focus=focus).cut(pair)
+        if self._color_jitter and rng.random() < _JITTER_PROBABILITY:
             image = jittered(image, self._color_jitter, rng)
         if self._compose is None:
             return image, mask
-        # Albumentations 2.0.8 gives every loader worker the same state and restarts it each epoch; seeding every sample
-        # takes its own counting out of play. Not by set_random_seed, which seeds each step alike. Here all steps draw
-        # from one generator.
+        # Albumentations 2.0.8 gives every loader process the same state and restarts it each epoch; seeding every sample
+        # bypasses that. set_random_seed would give each step the same seed; here all steps share one generator.
         self._compose.set_random_state(rng, random.Random(int(rng.integers(1 << 32))))
         changed = self._compose(image=image, mask=mask)
         return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"])
@@ -150,95 +151,103 @@ def _steps(augment: Sequence[Any] | str | None, *, is_square: bool) -> list[A.Ba
     if isinstance(augment, str):
         if augment not in PRESETS:
             raise InputError(
-                f"augment: no preset is called '{augment}'{did_you_mean(augment, PRESETS)}; there are {', '.join(PRESETS)}, "
-                "or write a list of steps"
+                f"augment: there is no preset '{augment}'{did_you_mean(augment, PRESETS)}; choose {', '.join(PRESETS)}, or "
+                "write a list of steps"
             )
         augment = PRESETS[augment]
     steps = []
     for entry in augment or []:
         named = {entry: None} if isinstance(entry, str) else entry
         if not isinstance(named, Mapping) or len(named) != 1:
-            raise InputError(f"augment: a step is one name and its arguments, {{ToGray: {{p: 0.1}}}}, found {entry!r}")
+            raise InputError(
+                f"augment: a step must be one name with its arguments, {{ToGray: {{p: 0.1}}}}, found {entry!r}"
+            )
         [(name, arguments)] = named.items()
         if not isinstance(arguments or {}, Mapping):
-            raise InputError(f"augment: {name}'s arguments must be names and values, {{p: 0.1}}, found {arguments!r}")
+            raise InputError(
+                f"augment: {name} must have arguments as names and values, {{p: 0.1}}, found {arguments!r}"
+            )
         steps.append(_step(name, arguments or {}, is_square=is_square))
     return steps
 
 
 def _step(name: str, arguments: Mapping[str, Any], *, is_square: bool) -> A.BasicTransform:
-    """One of Albumentations' transforms, so made that it keeps masks right.
+    """Create an Albumentations transform that keeps masks valid.
 
     Raises:
-        InputError: there is none of that name, an argument is wrong, or it changes sizes, types or labels.
+        InputError: The name is unknown, an argument is invalid, or the transform changes sizes, types or labels.
     """
     known = _transforms()
     if name not in known:
         raise InputError(f"augment: Albumentations has no step '{name}'{did_you_mean(name, known)}")
-    takes = [taken for taken in inspect.signature(known[name].__init__).parameters if taken != "self"]
+    accepted = [name for name in inspect.signature(known[name].__init__).parameters if name != "self"]
     for argument, value in arguments.items():
-        if argument not in takes:
+        if argument not in accepted:
             raise InputError(
-                f"augment: {name} has no argument '{argument}'{did_you_mean(argument, takes)}; it has {', '.join(takes)}"
+                f"augment: {name} has no argument '{argument}'{did_you_mean(argument, accepted)}; it has {', '.join(accepted)}"
             )
-        if argument in _FORCED and value not in (None, _FORCED[argument]):
+        if argument in _MASK_ARGUMENTS and value not in (None, _MASK_ARGUMENTS[argument]):
             raise InputError(
-                f"augment: {name} is given {argument} {value!r}; masks are read as nearest ({cv2.INTER_NEAREST}) and "
-                f"filled with {IGNORE} always, leave it out"
+                f"augment: {name} is given {argument} {value!r}; leave it out: masks are always interpolated by nearest "
+                f"neighbor ({cv2.INTER_NEAREST}) and filled with {IGNORE}"
             )
-    settled = {key: _tuples(value) for key, value in {**arguments, **_forced(known[name], arguments)}.items()}
-    # It warns of what it cannot use, and goes on with something else.
+    resolved = {key: _tuples(value) for key, value in {**arguments, **_mask_arguments(known[name], arguments)}.items()}
+    # Albumentations warns of invalid arguments and continues with other values
     with warnings.catch_warnings(action="error", category=UserWarning):
-        # Whatever it raises, for values of a wrong kind and for what it would need beside them, is the user's to mend.
+        # All exceptions, for invalid values and for missing further inputs, are for the user to fix
         try:
-            _check_kept(known[name](**settled), (_PROBED, _PROBED if is_square else _PROBED + 18))
-            return known[name](**settled)
+            _check_masks_stay_valid(
+                known[name](**resolved), (_TRIAL_SIDE, _TRIAL_SIDE if is_square else _TRIAL_SIDE + 18)
+            )
+            return known[name](**resolved)
         except Exception as error:
-            raise InputError(f"augment: {name}: {_worded(error)}") from error
+            raise InputError(f"augment: {name}: {_one_line(error)}") from error
 
 
 def _transforms() -> dict[str, type[A.BasicTransform]]:
-    """Those that change a picture, or a picture and its mask, and need nothing else."""
+    """All transforms that change an image, or an image and its mask, and need no other input."""
     found = {name: value for name, value in vars(A).items() if inspect.isclass(value)}
     bases = (A.ImageOnlyTransform, A.DualTransform, A.Transform3D, A.Lambda)
     return {name: value for name, value in found.items() if issubclass(value, bases[:2]) and value not in bases}
 
 
-def _forced(transform: type[A.BasicTransform], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that masks need. Where a fill is None unless given, the step leaves masks alone, as cutting out holes does."""
-    takes = inspect.signature(transform.__init__).parameters
+def _mask_arguments(transform: type[A.BasicTransform], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that masks need. A step whose mask fill defaults to None, such as dropout, leaves masks unchanged."""
+    accepted = inspect.signature(transform.__init__).parameters
     return {
         name: value
-        for name, value in _FORCED.items()
-        if name in takes and (arguments.get(name) is not None or takes[name].default is not None)
+        for name, value in _MASK_ARGUMENTS.items()
+        if name in accepted and (arguments.get(name) is not None or accepted[name].default is not None)
     }
 
 
-def _check_kept(step: A.BasicTransform, size: tuple[int, int]) -> None:
-    """Tries a step on pictures of a crop's shape.
+def _check_masks_stay_valid(step: A.BasicTransform, size: tuple[int, int]) -> None:
+    """Try a step on random images.
 
     Raises:
-        InputError: it changes sizes, types or labels.
+        InputError: The step changes sizes, types or labels.
     """
     step.p = 1.0
     compose = A.Compose([step])
     rng = np.random.default_rng(0)
-    for _ in range(_PROBES):
+    for _ in range(_TRIALS):
         image, mask = rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(1, 3, size, np.uint8)
         compose.set_random_state(rng, random.Random(int(rng.integers(1 << 32))))
         changed = compose(image=image, mask=mask)
         if changed["image"].shape != (*size, 3) or changed["mask"].shape != size:
-            raise InputError("changes the size of crops; crop_size, scale, rotate and shear are there for that")
+            raise InputError("changes the size of crops; use crop_size, scale, rotate and shear instead")
         if changed["image"].dtype != np.uint8 or changed["mask"].dtype != np.uint8:
-            raise InputError(f"makes {changed['image'].dtype} of uint8; networks normalise pictures themselves")
+            raise InputError(
+                f"converts uint8 to {changed['image'].dtype}; leave it out, networks normalize images themselves"
+            )
         if not set(np.unique(changed["mask"])) <= {1, 2, IGNORE}:
-            raise InputError("puts values into masks that were not there")
+            raise InputError("adds new values to masks")
 
 
-def _worded(error: Exception) -> str:
-    """One line of what may be pydantic's report of several: a name, and below it what is wrong with its value."""
+def _one_line(error: Exception) -> str:
+    """The message of an error in one line; pydantic reports a name on one line and its fault on the next."""
     if isinstance(error, KeyError):
-        return f"needs {error} beside a picture and its mask"
+        return f"needs {error} besides an image and its mask"
     lines = [line for line in str(error).splitlines() if line.strip() and "errors.pydantic.dev" not in line]
     if "validation error" in lines[0]:
         lines = lines[1:]
@@ -246,5 +255,5 @@ def _worded(error: Exception) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, as YAML has them, as the tuples that Albumentations asks for."""
+    """Convert lists, as in YAML, to the tuples that Albumentations requires."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

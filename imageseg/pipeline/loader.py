@@ -1,4 +1,4 @@
-"""Loaders: batches for training and for scoring."""
+"""Data loaders: batches for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imageseg.batch import Batch, Sample, stack
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.errors import InputError, unknown_name
-from imageseg.pipeline.balance import BALANCES, Balance
+from imageseg.errors import InputError
+from imageseg.pipeline.balance import REMOVED_BALANCES, Balance, check_balance
+from imageseg.pipeline.epoch_order import Order
 from imageseg.pipeline.mixing import Mixing
-from imageseg.pipeline.regions import RegionSamples
-from imageseg.pipeline.stream import AugmentedSamples, Order, PairTransform, StreamBatches
+from imageseg.pipeline.stream import AugmentedSamples, OpenableSamples, PairTransform, StreamBatches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How samples are loaded.
+    """How training and evaluation samples are loaded.
 
     Args:
-        batch_size: pictures per training step and device.
-        num_workers: loader processes; unset, half of the processors and at most 8. Results do not depend on it.
-        train_split: what to train on.
-        val_split: what to choose the best checkpoint by.
-        test_split: what to score the best checkpoint on; unset, "test" where its masks are public, else
-            "val", or val_split where there is no "val".
-        balance: "none" takes every picture once per epoch; "rcs" draws a class, rare ones more often, then a picture and
-            a window that show it; "repeat" takes pictures of rare classes several times; "focus" every picture
-            once, half of them with a window on a rarer class; "auto" chooses, and says what and why.
-        pack: decode the pictures and masks of train_split and val_split once, into a folder of 4 bytes per pixel (CamVid
-            0.7 MB per picture, VOC 0.7, COCO 1.2, BDD100K 3.7, Cityscapes 8.4), and read windows from there.
-        pack_folder: where to; unset, ``.imageseg`` in the dataset's root, or the user's cache folder where the root may not
-            be written.
-        prefetch_factor: batches that each loader process prepares ahead.
+        batch_size: Number of images per training step and device.
+        num_workers: Number of loader processes (default: half of the CPU cores, at most 8). Results do not depend on it.
+        train_split: Split to train on.
+        val_split: Split by which the best checkpoint is selected.
+        test_split: Split on which the best checkpoint is evaluated. If not set, "test" if its masks are public, otherwise
+            "val", or val_split if there is no "val".
+        balance: Class balance. "none" uses every image once per epoch; "rcs" (rare class sampling) draws a class, rare
+            classes more often, then an image and a crop that show it.
+        pack: Whether images and masks of train_split and val_split are decoded once into a folder (4 bytes per pixel: CamVid
+            0.7 MB per image, VOC 0.7, COCO 1.2, BDD100K 3.7, Cityscapes 8.4), from which crops are then read.
+        pack_folder: Folder for the decoded files. If not set, ``.imageseg`` in the dataset's root, or the user's cache folder
+            if the root is not writable.
+        prefetch_factor: Number of batches that each loader process prepares in advance.
+
+    Raises:
+        InputError: A number is out of its range, or the class balance is unknown.
     """
 
     batch_size: int = 8
@@ -55,24 +57,24 @@ class Loading:
             raise InputError(
                 f"batch_size must be 1 or more and num_workers 0 or more, found {self.batch_size} and {self.num_workers}"
             )
-        if self.balance not in BALANCES:
-            raise unknown_name("balance", self.balance, BALANCES)
+        if self.balance not in REMOVED_BALANCES:  # old checkpoints name them, and are evaluated all the same
+            check_balance(self.balance)
         if self.prefetch_factor < 1:
             raise InputError(f"prefetch_factor must be 1 or more, found {self.prefetch_factor}")
 
     def scored_split(self, dataset: SegmentationDataset) -> str:
-        """The split that the best checkpoint is scored on: the one named, else the dataset's own if it is there."""
+        """The split on which the best checkpoint is evaluated: ``test_split``, or the dataset's default if it exists."""
         own = dataset.scored_split
         return self.test_split or (own if own in dataset.splits else self.val_split)
 
     @property
     def workers(self) -> int:
-        """The number of loader processes."""
+        """Number of loader processes."""
         return min(8, (os.cpu_count() or 1) // 2) if self.num_workers is None else self.num_workers
 
 
 def training_loader(
-    samples: RegionSamples,
+    samples: OpenableSamples,
     transform: PairTransform,
     *,
     loading: Loading,
@@ -83,7 +85,7 @@ def training_loader(
     world_size: int = 1,
     mixing: Mixing | None = None,
 ) -> DataLoader[Sample]:
-    """Batches of augmented samples without end, starting at ``first_batch`` of the stream."""
+    """An infinite loader of augmented batches; see ``AugmentedSamples`` and ``StreamBatches`` for the arguments."""
     batches = StreamBatches(
         len(samples),
         batch_size=loading.batch_size,
@@ -100,19 +102,19 @@ def training_loader(
 def evaluation_loader(
     samples: Dataset[Sample], count: int, *, num_workers: int, rank: int = 0, world_size: int = 1
 ) -> DataLoader[Sample]:
-    """Every sample once, one by one at its own size; several processes share them without repeating any."""
-    return _loader(samples, _Share(count, rank, world_size), num_workers)
+    """Every sample once, in batches of one at the original size; processes share the samples without repetition."""
+    return _loader(samples, _RankSampler(count, rank, world_size), num_workers)
 
 
 def stack_counted(samples: list[Sample]) -> Batch:
-    """A batch with its ``pixels``: counted here, beside the training, and read nowhere before they are logged."""
+    """A batch with its ``pixels`` per class, counted in the loader process."""
     batch = stack(samples)
     batch["pixels"] = torch.bincount(batch["mask"].flatten(), minlength=256)
     return batch
 
 
-class _Share(Sampler[list[int]]):
-    """Every ``world_size``-th index. Torch's own sampler repeats samples so that all shares are equally long."""
+class _RankSampler(Sampler[list[int]]):
+    """Every ``world_size``-th index. Torch's DistributedSampler would repeat samples to make all shares equally long."""
 
     def __init__(self, count: int, rank: int, world_size: int) -> None:
         self._indices = range(rank, count, world_size)
@@ -141,12 +143,12 @@ def _loader(
         persistent_workers=num_workers > 0,
         prefetch_factor=prefetch_factor if num_workers else None,
         pin_memory=torch.cuda.is_available(),
-        # Of its own, so that making an iterator draws nothing from torch's global generator.
+        # Its own generator, so that creating an iterator does not advance torch's global generator
         generator=torch.Generator().manual_seed(0),
     )
 
 
 def single_threaded(worker: int) -> None:
-    """Keeps a loader worker to one processor: there are as many workers as processors to feed."""
+    """Limit a loader process to one CPU core, because there are several such processes."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

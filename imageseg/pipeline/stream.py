@@ -1,130 +1,61 @@
-"""The stream of training samples: what is drawn when, as a pure function of the seed.
+"""The infinite stream of training samples: augmented samples, and the batches in which they are drawn.
 
-Training is one endless stream of draws. Draw ``d`` belongs to epoch ``d // length`` and is the ``d % length``-th of that
-epoch's order; its augmentation is seeded by (seed, epoch, index). Nothing is consumed, so the stream is the same for any
-number of workers or processes, and continues anywhere.
+Draw ``d`` of a run belongs to epoch ``d // length`` and is number ``d % length`` of that epoch's order; its augmentation is
+seeded by (seed, epoch, index). The stream therefore does not depend on the number of workers or processes, and can be
+continued from any batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, overload
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
 from imageseg.batch import Sample, make_sample
-from imageseg.pipeline.mixing import Mixing, lay_over
-from imageseg.pipeline.regions import OpenPair, RegionSamples
-
-Indices = npt.NDArray[np.int64]
-
-
-class Draw(NamedTuple):
-    """One sample of one epoch."""
-
-    epoch: int
-    sample: int
-    occurrence: int = 0
-    """How often the epoch has drawn the sample before."""
-    focus: int | None = None
-    """The class that the window is to show, where the order asks for one."""
+from imageseg.pipeline.crop import OpenPair
+from imageseg.pipeline.epoch_order import Draw, Order, Permutation, counted_seed
+from imageseg.pipeline.mixing import Mixing, paste
 
 
-class EpochDraws(Sequence[Draw]):
-    """The draws of one epoch, each made when it is asked for: a hundred thousand at once would hold up the training.
-
-    Args:
-        epoch: which.
-        samples: (L,) what is drawn.
-        occurrences: (L,) how often it was drawn before; unset, never.
-        focuses: (L,) classes, -1 for none; unset, none.
-    """
-
-    def __init__(
-        self, epoch: int, samples: Indices, *, occurrences: Indices | None = None, focuses: Indices | None = None
-    ) -> None:
-        self._epoch = epoch
-        # Numbers of a list are read far faster than those of an array.
-        self._samples: list[int] = samples.tolist()
-        self._occurrences: list[int] | None = None if occurrences is None else occurrences.tolist()
-        self._focuses: list[int] | None = None if focuses is None else focuses.tolist()
+class OpenableSamples(Protocol):
+    """Samples of which parts can be read, such as ``PairSamples`` and ``PackedSamples``."""
 
     def __len__(self) -> int:
-        return len(self._samples)
+        """Number of samples."""
 
-    @overload
-    def __getitem__(self, place: int) -> Draw: ...
+    def name(self, index: int) -> str:
+        """Name of a sample."""
 
-    @overload
-    def __getitem__(self, place: slice) -> list[Draw]: ...
-
-    def __getitem__(self, place: int | slice) -> Draw | list[Draw]:
-        if isinstance(place, slice):
-            return [self[index] for index in range(*place.indices(len(self)))]
-        occurrence = 0 if self._occurrences is None else self._occurrences[place]
-        focus = -1 if self._focuses is None else self._focuses[place]
-        return Draw(self._epoch, self._samples[place], occurrence, None if focus < 0 else focus)
-
-
-class Order(Protocol):
-    """Which samples an epoch draws, and in which order: a pure function of the epoch."""
-
-    def __len__(self) -> int:
-        """Draws per epoch, the same in all of them: so a position in the stream says its epoch and its place."""
-
-    def draws(self, epoch: int) -> Sequence[Draw]:
-        """The draws of one epoch."""
-
-
-class Permutation:
-    """Every sample once per epoch, in an order that (seed, epoch) decides.
-
-    Args:
-        length: how many samples there are.
-        seed: of the orders.
-    """
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        self._length = length
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return self._length
-
-    def draws(self, epoch: int) -> EpochDraws:
-        """The permutation of one epoch."""
-        return EpochDraws(epoch, self.samples(epoch))
-
-    def samples(self, epoch: int) -> Indices:
-        """(L,) the same, without their epoch."""
-        return generator(self._seed, epoch).permutation(self._length)
+    def open(self, index: int) -> OpenPair:
+        """An image and its mask, to read any part of."""
 
 
 class PairTransform(Protocol):
-    """Makes a crop out of a pair by chance that ``seed`` decides."""
+    """A random crop of an image and its mask, determined by a seed."""
 
     def __call__(
         self, pair: OpenPair, *, seed: int, focus: int | None = None
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """An open pair to an (h, w, 3) picture and its (h, w) mask, of one size for all samples and free to be written to.
+        """An (h, w, 3) RGB crop and its (h, w) mask, both writable and of one size for all samples.
 
         Args:
-            pair: what to read from.
-            seed: of all that is drawn.
-            focus: a class that the crop should show.
+            pair: Image and mask to read from.
+            seed: Random seed of the transform.
+            focus: Index of a class that the crop should show.
         """
 
 
 class AugmentedSamples(Dataset[Sample]):
-    """Samples, each changed by a transform whose seed is (seed, epoch, index) alone, and mixed with others on request.
+    """Samples that are augmented by a seed of (seed, epoch, index) alone, and mixed with other samples on request.
 
-    A repeat within an epoch adds its number to that, so that it is another augmentation.
+    Within an epoch, further draws of the same sample add their number to the seed, so that each is augmented differently.
     """
 
     def __init__(
-        self, samples: RegionSamples, transform: PairTransform, *, seed: int, mixing: Mixing | None = None
+        self, samples: OpenableSamples, transform: PairTransform, *, seed: int, mixing: Mixing | None = None
     ) -> None:
         self.samples = samples
         self.transform = transform
@@ -135,7 +66,7 @@ class AugmentedSamples(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        # An occurrence of 0 gives the seed of (seed, epoch, index): NumPy fills what is missing of four numbers with 0.
+        # An occurrence of 0 gives the seed of (seed, epoch, index): NumPy pads to four numbers with zeros.
         seed = counted_seed(self.seed, draw.epoch, draw.sample, draw.occurrence)
         crop = self.transform(self.samples.open(draw.sample), seed=seed, focus=draw.focus)
         if self.mixing != Mixing():
@@ -144,25 +75,28 @@ class AugmentedSamples(Dataset[Sample]):
 
     def _mix(self, crop: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], seed: int) -> None:
         rng = np.random.default_rng(counted_seed(seed, 1))
-        for choose in self.mixing.drawn(rng):
+        for select in self.mixing.selections(rng):
             partner, partner_seed = int(rng.integers(len(self.samples))), int(rng.integers(1 << 32))
             other = self.transform(self.samples.open(partner), seed=partner_seed)
-            lay_over(crop, other, choose(other[1], rng))
+            paste(crop, other, select(other[1], rng))
 
 
 class StreamBatches(Sampler[list[Draw]]):
-    """The draws of each batch, without end; batches run across the ends of epochs and are always full.
+    """An infinite batch sampler. Batches continue across the ends of epochs and are always full.
 
-    Under several processes a batch of the stream is ``batch_size * world_size`` draws, of which each takes its slice.
+    With several processes, a batch of the stream has ``batch_size * world_size`` draws, of which each process takes its slice.
 
     Args:
-        length: how many samples there are.
-        batch_size: draws per batch and process.
-        seed: of the permutations.
-        order: what takes the place of one permutation per epoch.
-        first_batch: where to start, for a run that goes on.
-        rank: this process.
-        world_size: of how many.
+        length: Number of samples.
+        batch_size: Number of draws per batch and process.
+        seed: Random seed of the permutations.
+        order: Order of the samples (default: one permutation per epoch).
+        first_batch: Number of the batch to start from, for a resumed run.
+        rank: Rank of this process.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: ``length`` or ``batch_size`` is less than 1.
     """
 
     def __init__(
@@ -197,13 +131,3 @@ class StreamBatches(Sampler[list[Draw]]):
                 draws.append(order[position % length])
             yield draws
             batch += 1
-
-
-def generator(*counts: int) -> np.random.Generator:
-    """A generator of its own for whole numbers such as (seed, epoch)."""
-    return np.random.Generator(np.random.Philox(counted_seed(*counts)))
-
-
-def counted_seed(*counts: int) -> int:
-    """One 32-bit seed from whole numbers such as (seed, epoch, index); the same everywhere and for ever."""
-    return int(np.random.SeedSequence(counts).generate_state(1)[0])

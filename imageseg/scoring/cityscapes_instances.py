@@ -1,4 +1,4 @@
-"""What only the Cityscapes evaluator scores: categories, and instances weighted by their size.
+"""Cityscapes' label ids and categories, and pixel counts of instances weighted by their size.
 
 The rules are those of cityscapesScripts 2.3.0, evalPixelLevelSemanticLabeling.py; the benchmark's paper is Cordts et al.,
 CVPR 2016 (arXiv:1604.01685), section 4.1. BDD100K has the same 19 classes in the same order.
@@ -11,9 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from imageseg.scoring.scores import Counts, mean
-
-# Class index -> label id, and what the ids that are not scored are called.
+# Class index -> label id; below, label ids without evaluated class.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _CARAVAN, _TRAILER = 29, 30
 
@@ -26,8 +24,8 @@ CATEGORIES: Mapping[str, tuple[int, ...]] = {
     "human": (11, 12),
     "vehicle": (13, 14, 15, 16, 17, 18),
 }
-# Class index -> name and mean size in pixels of an instance in the training set, as the evaluator has them.
-_AVERAGE_SIZES = {
+# Class index -> name and mean instance size in pixels in the training set, as defined in the evaluator.
+AVERAGE_SIZES = {
     11: ("person", 3462.4756337644),
     12: ("rider", 3930.4788056518),
     13: ("car", 12794.0202738185),
@@ -37,27 +35,27 @@ _AVERAGE_SIZES = {
     17: ("motorcycle", 6298.7200839748),
     18: ("bicycle", 4672.3249222261),
 }
-_INSTANCE_CATEGORIES = ("human", "vehicle")
-# Predictions that are right for a category although no class that is scored.
+INSTANCE_CATEGORIES = ("human", "vehicle")
+# Label ids that count as correct for a category although their class is not evaluated.
 _UNSCORED = {"human": (), "vehicle": (_CARAVAN, _TRAILER)}
 
 _class_of_id = np.full(256, -1, np.int64)
 _class_of_id[list(LABEL_IDS)] = range(len(LABEL_IDS))
-_average_size = np.array([_AVERAGE_SIZES.get(index, ("", 0.0))[1] for index in range(len(LABEL_IDS))])
+_average_size = np.array([AVERAGE_SIZES.get(index, ("", 0.0))[1] for index in range(len(LABEL_IDS))])
 
 
 class InstanceCounts:
-    """Pixels of instances, each weighted by the mean size of its class over its own size. Streaming and mergeable."""
+    """Accumulator of instance pixels, each weighted by the mean instance size of its class over the size of its instance."""
 
     def __init__(self) -> None:
-        classes, categories = len(LABEL_IDS), len(_INSTANCE_CATEGORIES)
+        classes, categories = len(LABEL_IDS), len(INSTANCE_CATEGORIES)
         self.found = np.zeros(classes)
-        """(19,) weighted pixels of instances that are predicted as their class."""
+        """(19,) weighted instance pixels predicted as their class."""
         self.lost = np.zeros(classes)
         self.found_in_category = np.zeros(categories)
         self.lost_in_category = np.zeros(categories)
         self.unscored = np.zeros((categories, classes), np.int64)
-        """Valid pixels by true class whose prediction belongs to a category and to no class."""
+        """(2, 19) valid pixels per true class whose prediction belongs to a category but to no evaluated class."""
 
     def update(
         self,
@@ -65,21 +63,21 @@ class InstanceCounts:
         true: npt.NDArray[np.uint8],
         instances: npt.NDArray[np.integer],
     ) -> None:
-        """Adds one picture.
+        """Add one image.
 
         Args:
-            predicted: (H, W) label ids.
-            true: (H, W) label ids.
-            instances: (H, W) the ``instanceIds`` file: 1000 * id + n for objects, the id alone elsewhere.
+            predicted: (H, W) predicted label ids.
+            true: (H, W) true label ids.
+            instances: (H, W) content of the ``instanceIds`` file: 1000 * id + n for objects, the id alone elsewhere.
 
         Raises:
-            ValueError: the three differ in shape.
+            ValueError: The three maps differ in shape.
         """
         if not predicted.shape == true.shape == instances.shape:
             raise ValueError(
-                f"three maps of one shape are needed, found {predicted.shape}, {true.shape}, {instances.shape}"
+                f"predicted, true and instances must have the same shape, found {predicted.shape}, {true.shape}, {instances.shape}"
             )
-        for row, category in enumerate(_INSTANCE_CATEGORIES):
+        for row, category in enumerate(INSTANCE_CATEGORIES):
             if _UNSCORED[category]:
                 valid = true[np.isin(predicted, _UNSCORED[category])]
                 classes = _class_of_id[valid]
@@ -96,7 +94,7 @@ class InstanceCounts:
         right = np.bincount(ids[predictions == ids // 1000], minlength=len(size))[names]
         self.found += np.bincount(classes, weight * right, len(LABEL_IDS))
         self.lost += np.bincount(classes, weight * (size[names] - right), len(LABEL_IDS))
-        for row, category in enumerate(_INSTANCE_CATEGORIES):
+        for row, category in enumerate(INSTANCE_CATEGORIES):
             belongs = np.zeros(256, bool)
             belongs[[*(LABEL_IDS[member] for member in CATEGORIES[category]), *_UNSCORED[category]]] = True
             inside = np.bincount(ids[belongs[predictions]], minlength=len(size))[names]
@@ -105,7 +103,7 @@ class InstanceCounts:
             self.lost_in_category[row] += float((weight * (size[names] - inside))[counted].sum())
 
     def merge(self, other: InstanceCounts) -> InstanceCounts:
-        """Adds the counts of another, and returns this one."""
+        """Add the counts of another accumulator in place and return this one."""
         self.found += other.found
         self.lost += other.lost
         self.found_in_category += other.found_in_category
@@ -115,56 +113,8 @@ class InstanceCounts:
 
 
 def label_ids(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Class indices to label ids; whatever is no class becomes 0, unlabeled."""
+    """Convert class indices to label ids; values that are no class become 0 (unlabeled)."""
     table = np.zeros(256, np.uint8)
     table[: len(LABEL_IDS)] = LABEL_IDS
     ids: npt.NDArray[np.uint8] = table[classes]
     return ids
-
-
-def cityscapes_extra(counts: Counts) -> dict[str, float | dict[str, float]]:
-    """Category IoU, and with instances iIoU, of counts over the 19 classes; nothing for other numbers of classes."""
-    if len(counts.matrix) != len(LABEL_IDS):
-        return {}
-    by_category = {name: _category_iou(counts, members) for name, members in CATEGORIES.items()}
-    extra: dict[str, float | dict[str, float]] = {
-        "category_miou": mean(list(by_category.values())),
-        "category_iou": by_category,
-    }
-    if counts.instances is None:
-        return extra | {"iiou": float("nan")}
-    by_class = {name: _instance_iou(counts, index) for index, (name, _) in _AVERAGE_SIZES.items()}
-    by_instance_category = {name: _instance_category_iou(counts, name) for name in _INSTANCE_CATEGORIES}
-    return extra | {
-        "iiou": mean(list(by_class.values())),
-        "instance_iou": by_class,
-        "category_iiou": mean(list(by_instance_category.values())),
-        "category_instance_iou": by_instance_category,
-    }
-
-
-def _category_iou(counts: Counts, members: tuple[int, ...]) -> float:
-    right = counts.matrix[np.ix_(members, members)].sum()
-    true = counts.true[list(members)].sum()
-    predicted = counts.predicted[list(members)].sum()
-    return _iou(float(right), float(true - right), float(predicted - right))
-
-
-def _instance_iou(counts: Counts, index: int) -> float:
-    assert counts.instances is not None
-    wrong = counts.predicted[index] - counts.correct[index]
-    return _iou(float(counts.instances.found[index]), float(counts.instances.lost[index]), float(wrong))
-
-
-def _instance_category_iou(counts: Counts, category: str) -> float:
-    assert counts.instances is not None
-    row, members = _INSTANCE_CATEGORIES.index(category), list(CATEGORIES[category])
-    others = [index for index in range(len(LABEL_IDS)) if index not in members]
-    wrong = counts.matrix[np.ix_(others, members)].sum() + counts.instances.unscored[row, others].sum()
-    found, lost = counts.instances.found_in_category[row], counts.instances.lost_in_category[row]
-    return _iou(float(found), float(lost), float(wrong))
-
-
-def _iou(found: float, lost: float, wrong: float) -> float:
-    total = found + lost + wrong
-    return found / total if total else float("nan")

@@ -1,4 +1,4 @@
-"""Why the dialects differ on these predictions: the causes that are there, in words."""
+"""Explanations of why metric protocols give different scores for the same predictions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imageseg.scoring.counts import ConfusionCounts
 from imageseg.scoring.dialects import DIALECTS
-from imageseg.scoring.scores import Counts
 
 _LISTED = 5
 
 
-def explain(counts: Counts, names: Sequence[str]) -> list[str]:
-    """One sentence for each cause of different figures that these counts have; empty when all dialects agree."""
+def explain(counts: ConfusionCounts, names: Sequence[str]) -> list[str]:
+    """Return one sentence per cause of different scores in these counts; empty if all protocols agree."""
     correct, true, predicted = counts.correct, counts.true, counts.predicted
     averaged = {over: [name for name, dialect in DIALECTS.items() if dialect.mean_over == over] for over in _OVERS}
     absent = np.flatnonzero(true + predicted == 0)
@@ -21,30 +21,30 @@ def explain(counts: Counts, names: Sequence[str]) -> list[str]:
     reasons = []
     if absent.size:
         reasons.append(
-            f"{_classes(absent, names)} neither in the truth nor in the prediction: {_and(averaged['all'])} count "
+            f"{_classes(absent, names)} neither in the ground truth nor in the prediction: {_and(averaged['all'])} count "
             f"{_it(absent)} as 0, the others leave {_it(absent)} out"
         )
     if only_predicted.size:
         pixels = int(predicted[only_predicted].sum())
         reasons.append(
-            f"{_classes(only_predicted, names)} not in the truth and predicted on {pixels:,} pixels: bdd100k leaves "
+            f"{_classes(only_predicted, names)} not in the ground truth but predicted on {pixels:,} pixels: bdd100k leaves "
             f"{_it(only_predicted)} out, the others count {_it(only_predicted)} as 0"
         )
     if missed := int(counts.missed.sum()):
         reasons.append(
             f"{missed:,} valid pixels ({missed / true.sum():.2%}) have a prediction that is no class: all count them as "
-            "misses, but paddleseg's pixel accuracy and bdd100k's class accuracy, which divide by what was predicted, do "
-            "not; the evaluators of Cityscapes and VOC stop at values outside their tables"
+            "misses, except for paddleseg's pixel accuracy and bdd100k's class accuracy, which divide by predicted pixels; "
+            "the evaluators of Cityscapes and VOC stop at values outside their tables"
         )
     if counts.images > 1:
         reasons.append(
-            f"per_image averages {counts.images} pictures' own mIoU, so that a class in one corner of one picture weighs as "
-            "much as one that fills the set: no benchmark scores so"
+            f"per_image averages the mIoU of {counts.images} images, so a class in one corner of one image weighs as much as "
+            "one that fills the set; no benchmark does this"
         )
     recall, precision = (_mean_ratio(correct, whole) for whole in (true, predicted))
     if abs(recall - precision) > 1e-9:
         reasons.append(
-            f"the class accuracy of bdd100k is the mean of precision ({precision:.3f}), that of the others the mean of recall "
+            f"the class accuracy of bdd100k is mean precision ({precision:.3f}), that of the others mean recall "
             f"({recall:.3f})"
         )
     return reasons

@@ -1,95 +1,55 @@
-"""Counts of a whole split, and Scores: what a dialect makes of them."""
+"""Scores: the metrics that a metric protocol (dialect) computes from the counts of a split."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from imageseg.scoring.cityscapes_instances import InstanceCounts
-
-Figures = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What one pass over a split has counted.
-
-    Attributes:
-        matrix: (C, C) int64 pixels, rows are the truth, columns the prediction.
-        missed: (C,) int64 true pixels whose prediction is no class at all; they count against their class.
-        images: how many pictures.
-        picture_miou: the mean over pictures of each one's own mIoU; NaN when none has one.
-        instances: weights of Cityscapes' instances, where they were counted.
-    """
-
-    matrix: npt.NDArray[np.int64]
-    missed: npt.NDArray[np.int64]
-    images: int
-    picture_miou: float = math.nan
-    instances: InstanceCounts | None = None
-
-    @property
-    def correct(self) -> npt.NDArray[np.int64]:
-        """(C,) pixels whose prediction is their class."""
-        correct: npt.NDArray[np.int64] = np.diag(self.matrix)
-        return correct
-
-    @property
-    def true(self) -> npt.NDArray[np.int64]:
-        """(C,) pixels of each true class."""
-        true: npt.NDArray[np.int64] = self.matrix.sum(axis=1) + self.missed
-        return true
-
-    @property
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """(C,) valid pixels predicted as each class."""
-        predicted: npt.NDArray[np.int64] = self.matrix.sum(axis=0)
-        return predicted
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures over a whole split; all between 0 and 1.
+    """Metrics over a complete split; all are between 0 and 1.
 
     Attributes:
-        dialect: by whose rules.
-        iou: (C,) float64, intersection over union per class; NaN where undefined.
-        miou: its mean, over the classes that the dialect counts; NaN when there is none.
-        pixel_accuracy: correct pixels over all valid pixels.
-        class_accuracy: what the dialect calls mean accuracy: of recall, unless its rules say otherwise.
-        fw_iou: IoU weighted by the classes' share of the true pixels.
-        images: how many pictures were scored.
-        precision: (C,) correct over predicted pixels.
-        recall: (C,) correct over true pixels.
-        dice: (C,) twice the correct over the sum of true and predicted pixels, also called F1.
-        extra: figures that only this dialect has, by name: numbers, or names and numbers.
+        dialect: Name of the metric protocol that was applied.
+        iou: (C,) float64 intersection over union per class; NaN where undefined.
+        miou: Mean IoU over the classes that the protocol counts; NaN if there are none.
+        pixel_accuracy: Share of correct pixels among all valid pixels.
+        class_accuracy: Mean accuracy over classes as the protocol defines it: mean recall unless stated otherwise.
+        fw_iou: Frequency-weighted IoU, with the share of each class in the true pixels as weight.
+        images: Number of images.
+        precision: (C,) correct pixels over predicted pixels of each class.
+        recall: (C,) correct pixels over true pixels of each class.
+        dice: (C,) Dice coefficient (F1): twice the correct pixels over the sum of true and predicted pixels.
+        extra: Metrics that only this protocol defines, by name: numbers, or mappings from names to numbers.
     """
 
     dialect: str
-    iou: Figures
+    iou: FloatArray
     miou: float
     pixel_accuracy: float
     class_accuracy: float
     fw_iou: float
     images: int
-    precision: Figures
-    recall: Figures
-    dice: Figures
+    precision: FloatArray
+    recall: FloatArray
+    dice: FloatArray
     extra: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float:
-        """The mean over the classes that have one."""
+        """Mean Dice coefficient over the classes for which it is defined."""
         return mean(self.dice)
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON: undefined figures are None, figures per class are by class name."""
+        """Return the metrics for JSON: undefined values are None, per-class values are keyed by class name."""
         by_class = {
             name: dict(zip(names, map(plain, getattr(self, name)), strict=True))
             for name in ("iou", "precision", "recall", "dice")
@@ -112,19 +72,19 @@ class Scores:
         }
 
 
-def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> Figures:
-    """``part / whole`` in float64, ``empty`` where there is no whole."""
-    quotient: Figures = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> FloatArray:
+    """Compute ``part / whole`` in float64, with ``empty`` where ``whole`` is 0."""
+    quotient: FloatArray = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
     return quotient
 
 
 def mean(values: npt.ArrayLike) -> float:
-    """The mean of the values that are defined; NaN when none is."""
+    """Compute the mean of the values that are not NaN; NaN if there are none."""
     values = np.asarray(values, np.float64)
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 
 
 def plain(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
+    """Convert NaN to None, because JSON has no NaN."""
     return None if math.isnan(value) else float(value)

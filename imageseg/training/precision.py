@@ -1,12 +1,13 @@
-"""Which precision a run takes that leaves it open: bfloat16 where it is hardware and measured to be faster, else float32."""
+"""Automatic choice of the precision: bfloat16 if the hardware supports it and it is measured to be faster, else float32."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,16 +15,18 @@ from torch import Tensor
 
 from imageseg.hardware import has_fast_bfloat16
 from imageseg.models.base import Network
-from imageseg.user_cache import fingerprint, kept
+from imageseg.user_cache import cached, content_key
+
+logger = logging.getLogger(__name__)
 
 FULL, MIXED = "32-true", "bf16-mixed"
 
-_LARGEST_PICTURE, _MOST_PICTURES = 256, 2
-_TURNS = 3
+_MAX_SIDE, _MAX_IMAGES = 256, 2
+_ROUNDS = 3
 _SECONDS = 4.0
-"""After which the probe ends, with at least one step each way."""
+"""Time limit of the measurement, which makes at least one step in each precision."""
 _GAIN = 1.1
-"""How many times faster bfloat16 must be, since its sums are coarser."""
+"""Minimum speed-up of bfloat16, because its sums are less accurate."""
 
 
 def chosen_precision(
@@ -35,74 +38,72 @@ def chosen_precision(
     crop_size: Sequence[int],
     batch_size: int,
     channels_last: bool,
-    say: Callable[[str], None],
 ) -> str:
-    """Decides, and says in a line what and why.
+    """Choose the precision and log the reason.
 
-    What was measured is kept in the user's cache folder, so that the same run on the same machine decides the same again.
+    Measurements are stored in the user's cache folder, so that the same run on the same machine makes the same choice again.
 
     Args:
-        network: stays as it is: weights, statistics, and what is drawn after this.
-        described: its name and arguments, as plain values: what was measured is kept under them.
-        device: that the run will use.
-        processes: of the run. Several on processors would have to agree on what each has measured, so they take float32.
-        crop_size: of the run.
-        batch_size: likewise.
-        channels_last: likewise.
-        say: takes the line.
+        network: Network to measure; its weights, statistics and the state of the random generators do not change.
+        described: Name and arguments of the network as plain values, under which the measurement is stored.
+        device: Device of the run.
+        processes: Number of processes of the run. Several CPU processes use float32, because their measurements could differ.
+        crop_size: (height, width) of the training crops.
+        batch_size: Images per step and device.
+        channels_last: Whether images and weights are stored in channels_last memory format.
 
     Returns:
-        One of Lightning's names: "bf16-mixed" or "32-true".
+        Lightning's name of the precision: "bf16-mixed" or "32-true".
     """
     if not has_fast_bfloat16(device) or device.type not in ("cpu", "cuda"):
         return FULL
     if device.type == "cuda":
-        say(f"precision: {MIXED} (bfloat16 is hardware here; --trainer.precision {FULL} switches it off)")
+        logger.info(f"precision: {MIXED} (this GPU supports bfloat16; disable it with --trainer.precision {FULL})")
         return MIXED
     if processes > 1:
-        say(f"precision: {FULL} ({processes} processes; --trainer.precision {MIXED} may be faster)")
+        logger.info(f"precision: {FULL} ({processes} CPU processes; --trainer.precision {MIXED} may be faster)")
         return FULL
 
     def measured() -> dict[str, float]:
         full, mixed = seconds_per_step(network, crop_size=crop_size, batch_size=batch_size, channels_last=channels_last)
         return {FULL: full, MIXED: mixed}
 
-    seconds = kept(
+    seconds = cached(
         ["precision", described, list(crop_size), batch_size, channels_last],
-        fingerprint(torch.__version__, platform.node(), os.cpu_count(), torch.get_num_threads()),
+        content_key(torch.__version__, platform.node(), os.cpu_count(), torch.get_num_threads()),
         measured,
         lambda values: float(values[FULL]) / float(values[MIXED]),
     )
     full, mixed = seconds[FULL], seconds[MIXED]
-    gain = f"{full / mixed:.1f}x as fast as float32"
+    gain = f"{full / mixed:.1f}x the speed of float32"
     if full < _GAIN * mixed:
-        say(f"precision: {FULL} (bfloat16 is {gain} here; --trainer.precision {MIXED} takes it all the same)")
+        logger.info(f"precision: {FULL} (bfloat16 has {gain} here; enable it with --trainer.precision {MIXED})")
         return FULL
-    say(f"precision: {MIXED} ({gain} here; --trainer.precision {FULL} switches it off)")
+    logger.info(f"precision: {MIXED} ({gain} here; disable it with --trainer.precision {FULL})")
     return MIXED
 
 
 def seconds_per_step(
     network: Network, *, crop_size: Sequence[int], batch_size: int, channels_last: bool
 ) -> tuple[float, float]:
-    """The shortest seconds of forward and backward on the processor in float32 and in bfloat16, measured in turn.
+    """Return the minimum time in seconds of forward and backward on the CPU in float32 and in bfloat16, measured in turn.
 
-    On a copy of the network, with few and small pictures, so that it takes seconds; the generators stay where they are.
+    Uses a copy of the network and few small images, so that it takes seconds; random generators keep their state.
     """
     order = torch.channels_last if channels_last else torch.contiguous_format
-    height, width = (min(side, _LARGEST_PICTURE) for side in crop_size)
+    height, width = (min(side, _MAX_SIDE) for side in crop_size)
     channels = network.mean.shape[1]
-    images = torch.zeros(min(batch_size, _MOST_PICTURES), channels, height, width).contiguous(memory_format=order)
+    images = torch.zeros(min(batch_size, _MAX_IMAGES), channels, height, width).contiguous(memory_format=order)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         trial = copy.deepcopy(network).train().to(memory_format=order)
         images.uniform_(0, 255, generator=torch.Generator().manual_seed(0))
         began = time.perf_counter()
-        for _ in range(1 + _TURNS):
+        for _ in range(1 + _ROUNDS):
             for half in seconds:
                 start = time.perf_counter()
                 _step(trial, images, half=half)
-                # The first turn also prepares; it counts where it stays the only one.
+                # The first round includes warm-up; it counts only if it remains the only one.
                 seconds[half].append(time.perf_counter() - start)
             if time.perf_counter() - began > _SECONDS:
                 break

@@ -1,4 +1,4 @@
-"""SyncedNorms: batch statistics over all devices, for timm's normalisations too."""
+"""SyncedNorms: batch normalization with statistics over all devices, for timm's layers too."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import nn
 
 
 class SyncedNorms(LayerSync):
-    """Replaces batch normalisations by ones that share their statistics.
+    """Replace batch normalization layers by synchronized ones.
 
-    Lightning's own knows torch's class alone: of timm's, which hold the activation that follows, it would drop the activation.
+    Lightning's own plugin converts torch's class only. timm's classes include the following activation, which it would drop.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The model with its normalisations replaced; weights and predictions stay."""
+        """Return the model with its normalization layers replaced; weights and predictions are unchanged."""
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """The model as it is: in prediction the replaced ones do what those before did, also on one device."""
+        """Return the model unchanged: in evaluation mode, the replaced layers compute what the original ones do."""
         return model

@@ -1,4 +1,4 @@
-"""SegmentationTask: the steps of training and scoring, the optimiser, and what is logged."""
+"""SegmentationTask: training and evaluation steps, the optimizer, and the logged metrics."""
 
 from __future__ import annotations
 
@@ -40,27 +40,28 @@ PIXEL_LOSSES: dict[str, UpsampledLoss] = {
     "lovasz": upsampled_lovasz,
     "cross_entropy_lovasz": upsampled_cross_entropy_lovasz,
 }
-"""Each equals that of its name in ``losses.LOSSES``, on resized logits."""
+"""Each equals the loss of the same name in ``losses.plain.LOSSES``, applied to resized logits."""
 
 
 class SegmentationTask(pl.LightningModule):
-    """Trains a network and scores it over whole splits with one exact confusion matrix.
+    """Train a network and score it on complete splits with one exact confusion matrix.
 
     Args:
-        network: what to train.
-        labels: its classes.
-        optimizer: "sgd" (momentum 0.9) or "adamw".
-        lr: learning rate of the head, at the top of the schedule.
-        encoder_lr_factor: the encoder's rate as a share of ``lr``; "auto" is 0.1 for a pretrained encoder, else 1.
-        weight_decay: of convolution and linear weights; normalisation and biases have none.
-        schedule: "poly", "cosine" or "constant", per optimiser step.
-        warmup_steps: optimiser steps of linear rise before it.
-        loss: "cross_entropy"; "ohem" (only of hard pixels); "focal"; "dice"; "lovasz"; "cross_entropy_dice" and
-            "cross_entropy_lovasz" (sums of two); or "mask_classification" for a network that predicts masks (EoMT).
-        label_smoothing: of "cross_entropy": the share of a pixel's label that is spread evenly over all classes.
-        class_weights: one factor per class, in the order of the labels; "dice" and "lovasz" have none.
-        aux_weight: of the loss of each auxiliary head, where the network has any.
-        channels_last: memory order of pictures and weights; the fast one for convolutions nearly everywhere.
+        network: Network to train.
+        labels: Classes of the dataset; their number is the number of logits per pixel.
+        optimizer: Optimizer: "sgd" (momentum 0.9) or "adamw".
+        lr: Learning rate of the decode head at the peak of the schedule.
+        encoder_lr_factor: Learning rate of the encoder relative to ``lr``; "auto" means 0.1 for a pretrained encoder and 1
+            otherwise.
+        weight_decay: Weight decay of convolution and linear weights. Biases and normalization layers are not decayed.
+        schedule: Learning rate schedule, updated at every optimizer step: "poly", "cosine" or "constant".
+        warmup_steps: Number of optimizer steps of linear warm-up at the start of the schedule.
+        loss: Loss: "cross_entropy", "ohem" (cross-entropy of the hard pixels), "focal", "dice", "lovasz", "cross_entropy_dice"
+            and "cross_entropy_lovasz" (sums of two losses), or "mask_classification" for networks that predict masks (EoMT).
+        label_smoothing: Share of each label that is spread evenly over all classes; for loss "cross_entropy" only.
+        class_weights: One weight per class, in the order of the labels; not supported by "dice" and "lovasz".
+        aux_weight: Weight of the loss of each auxiliary head, if the network has any.
+        channels_last: Store images and weights in channels_last memory format, which is faster for most networks.
     """
 
     def __init__(
@@ -98,18 +99,18 @@ class SegmentationTask(pl.LightningModule):
             if name not in table:
                 raise unknown_name(kind, name, table)
         if min(lr, weight_decay, warmup_steps, aux_weight) < 0:
-            raise InputError("lr, weight_decay, warmup_steps and aux_weight must be 0 or more")
+            raise InputError("lr, weight_decay, warmup_steps and aux_weight must be at least 0")
         if not 0 <= label_smoothing < 1 or (label_smoothing and loss != "cross_entropy"):
             raise InputError(
-                f"label_smoothing must be 0 or more and below 1, and is of cross_entropy only; found {label_smoothing} with "
+                f"label_smoothing must be at least 0 and below 1, and requires loss 'cross_entropy'; found {label_smoothing} with "
                 f"loss '{loss}'"
             )
         if class_weights is not None and loss in _EQUAL_CLASSES:
             raise InputError(
-                f"loss '{loss}' weighs all classes alike; leave class_weights out, or take cross_entropy_{loss}"
+                f"loss '{loss}' does not support class_weights; remove class_weights or use loss 'cross_entropy_{loss}'"
             )
         if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
-            raise InputError(f"class_weights must be numbers of 0 or more, found {class_weights}")
+            raise InputError(f"class_weights must be finite numbers of at least 0, found {class_weights}")
         if class_weights is not None and len(class_weights) != len(labels):
             raise InputError(
                 f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
@@ -117,7 +118,7 @@ class SegmentationTask(pl.LightningModule):
         if loss == _MASK_LOSS and not isinstance(network, MaskClassifier):
             raise InputError(
                 f"loss '{loss}' needs a network that predicts masks, found {type(network).__name__}; "
-                "take EoMT, or pass --task.loss cross_entropy"
+                "use EoMT or pass --task.loss cross_entropy"
             )
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.labels = labels
@@ -142,49 +143,49 @@ class SegmentationTask(pl.LightningModule):
             persistent=False,
         )
         self.confusion = ConfusionMatrix(len(labels), ignore_index=labels.ignore_index)
-        self._loss_sum = torch.zeros(2, dtype=torch.float64)  # of loss * valid pixels, and of valid pixels
+        self._loss_sum = torch.zeros(2, dtype=torch.float64)  # sums of loss * valid pixels and of valid pixels
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, auxiliary heads included."""
+        """Return the loss of one batch, auxiliary heads included."""
         loss = self._mask_loss(batch) if self.loss_name == _MASK_LOSS else self._pixel_loss(batch)
         self.log("train/loss", loss.detach())
         return loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Tells a network that trains on masks how far the training is."""
+        """Pass the training progress to a network that anneals masked attention."""
         if self.loss_name == _MASK_LOSS:
             assert isinstance(self.network, MaskClassifier)
             self.network.anneal(self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Counts one batch; gives its (N, H, W) classes to the callbacks."""
+        """Add one batch to the confusion matrix; return its (N, H, W) class indices for callbacks."""
         return self._score(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """As ``validation_step``, in float32 also when training is in mixed precision, as ``evaluate`` does it."""
+        """Do the same as ``validation_step``, always in float32, so that the result equals that of ``evaluate``."""
         with torch.autocast(self.device.type, enabled=False):
             return self._score(batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Starts a new count."""
+        """Reset the confusion matrix."""
         self._reset()
 
     def on_test_epoch_start(self) -> None:
-        """Starts a new count."""
+        """Reset the confusion matrix."""
         self._reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores of the split."""
+        """Log the scores of the split."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs the scores of the split."""
+        """Log the scores of the split."""
         self._log_scores("test")
 
     def configure_optimizers(self) -> Any:
-        """The optimiser with a group for the encoder and one for the head, each split by weight decay."""
-        # Fused: one pass over each parameter's memory instead of one per operation; on processors too. Lightning does not cut
-        # the gradients of an optimizer that is; None leaves the other fast form on graphics cards, which False would not.
+        """Return the optimizer (parameter groups for encoder and head, with and without weight decay) and the schedule."""
+        # Fused optimizers read each parameter once per step instead of once per operation, on CPUs too. Lightning does not
+        # clip the gradients of fused optimizers; None selects torch's second fastest form (foreach) on GPUs, False would not.
         fused = True if self.trainer.gradient_clip_val is None else None
         optimizer = _OPTIMIZERS[self.optimizer_name](self.parameter_groups(), lr=self.lr, fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
@@ -197,9 +198,9 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Named groups; every trainable parameter is in one of them."""
+        """Return named parameter groups; every trainable parameter is in exactly one of them."""
         encoder = {id(parameter) for parameter in self.network.encoder.parameters()}
-        # Not those of positions, tokens and queries, which have as many dimensions.
+        # Position embeddings, tokens and queries have as many dimensions as weights but are not decayed.
         decaying = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
         groups: dict[str, dict[str, Any]] = {}
         for parameter in self._trainable():
@@ -219,23 +220,25 @@ class SegmentationTask(pl.LightningModule):
         return list(groups.values())
 
     def compile_network(self) -> None:
-        """Compiles what a training step runs of the network; its weights keep their names, and all else stays as it is.
+        """Compile the forward pass that a training step runs; parameter names and everything else stay the same.
 
         Raises:
-            InputError: no compiler is installed, or the loss takes another way through the network.
+            InputError: No C++ compiler is installed, or the loss does not use this forward pass.
         """
         if self.loss_name == _MASK_LOSS:
-            raise InputError(f"trainer.compile: loss '{_MASK_LOSS}' cannot be compiled; leave it out")
+            raise InputError(
+                f"trainer.compile: loss '{_MASK_LOSS}' does not support compilation; remove --trainer.compile"
+            )
         compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++", "cl"]
         if not any(map(shutil.which, compiler)):
             raise InputError(
-                f"trainer.compile: found no C++ compiler ({', '.join(compiler)}); install g++, or leave it out"
+                f"trainer.compile: no C++ compiler found ({', '.join(compiler)}); install g++ or remove --trainer.compile"
             )
         compiled = torch.compile(self.network.coarse_logits_with_aux, dynamic=False)
         self.network.coarse_logits_with_aux = compiled  # type: ignore[method-assign]
 
     def scores(self, dialect: str = "default") -> Scores:
-        """The scores of the split that was counted last, by the rules of ``dialect``."""
+        """Return the scores of the split evaluated last, by the metric protocol ``dialect``."""
         return self.confusion.scores(dialect)
 
     def _trainable(self) -> Iterator[nn.Parameter]:
@@ -266,11 +269,11 @@ class SegmentationTask(pl.LightningModule):
         classes = classes_at(logits, mask.shape[1:], align_corners=align_corners)
         self.confusion.update(classes, mask)
         valid = (mask != self.labels.ignore_index).sum()
-        # Plain cross-entropy whatever the training loss is, so that runs can be compared.
+        # Always plain cross-entropy, whatever the training loss, so that runs can be compared.
         loss = upsampled_cross_entropy(logits, mask, align_corners=align_corners)
-        # On the processor, because Apple's graphics have no float64.
-        figures = torch.stack([loss, valid.to(loss.dtype)]).cpu().double()
-        self._loss_sum += torch.stack([figures[0] * figures[1], figures[1]])
+        # On the CPU, because MPS does not support float64.
+        mean, pixels = torch.stack([loss, valid.to(loss.dtype)]).cpu().double()
+        self._loss_sum += torch.stack([mean * pixels, pixels])
         return {"classes": classes}
 
     def _reset(self) -> None:
@@ -283,24 +286,24 @@ class SegmentationTask(pl.LightningModule):
         loss_sum = self.trainer.strategy.reduce(self._loss_sum.float().to(self.device), reduce_op="sum")
         scores = self.scores()
         if math.isnan(scores.miou) and not self.trainer.sanity_checking:
-            raise InputError(f"{stage}: none of its {scores.images} pictures has a pixel that is not ignored")
+            raise InputError(f"{stage}: all pixels of its {scores.images} images are ignored; check the label table")
         loss = float(loss_sum[0] / loss_sum[1].clamp(min=1))
         if not math.isfinite(loss) and not self.trainer.sanity_checking:
             raise InputError(
-                f"{stage}/loss is {loss}: the training has diverged; lower --task.lr, or set --task.warmup_steps or "
+                f"{stage}/loss is {loss}: training has diverged; lower --task.lr, or set --task.warmup_steps or "
                 "--trainer.gradient_clip_val"
             )
-        figures = {
+        metrics = {
             "loss": loss,
             "miou": scores.miou,
             "pixel_accuracy": scores.pixel_accuracy,
             "class_accuracy": scores.class_accuracy,
             "fw_iou": scores.fw_iou,
         }
-        figures |= {f"iou/{name}": value for name, value in zip(self.labels.names, scores.iou, strict=True)}
-        # A figure that is undefined (no such class in the split) is left out of the log: NaN would stop early stopping.
+        metrics |= {f"iou/{name}": value for name, value in zip(self.labels.names, scores.iou, strict=True)}
+        # Undefined metrics (a class that does not occur in the split) are not logged: NaN would break early stopping.
         self.log_dict(
-            {f"{stage}/{name}": float(value) for name, value in figures.items() if not math.isnan(value)},
+            {f"{stage}/{name}": float(value) for name, value in metrics.items() if not math.isnan(value)},
             rank_zero_only=False,
         )
 

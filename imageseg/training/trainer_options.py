@@ -1,4 +1,4 @@
-"""Training: the options of a run that are neither data, network nor task."""
+"""TrainerOptions: the arguments of a training run that concern neither data, network nor task."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from imageseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """How long a run trains, on what, and what it leaves behind.
+class TrainerOptions:
+    """Length of a training run, devices, precision, and where the results are stored.
 
     Args:
-        max_epochs: passes over the training split; the stream of batches does not stop between them.
-        max_steps: optimiser steps; set, it takes the place of max_epochs.
-        val_every: optimiser steps between validations; unset, one epoch's.
-        patience: validations without a better val/miou after which the run stops; null never stops early.
-        accumulate_grad_batches: batches per optimiser step.
-        gradient_clip_val: the norm to which gradients are cut; null leaves them.
-        precision: "32-true", "bf16-mixed", "16-mixed" or another of Lightning's; "auto" is bf16-mixed where bfloat16 is
-            hardware and, on a processor, where a few trial steps of this network are faster that way, else 32-true. The run
-            keeps what it was.
-        compile: compile the network for training with torch.compile, which takes a C++ compiler, and minutes at the start.
-        accelerator: "auto", "cpu", "gpu", "mps", ...
-        devices: how many, or "auto" for all.
-        num_nodes: machines.
-        strategy: Lightning's way over several devices.
-        sync_batchnorm: batch statistics over all devices.
-        deterministic: only operations that repeat exactly (on CUDA it warns of the few that have no such form).
-        seed: of everything that is drawn.
-        log_every_n_steps: optimiser steps between entries in TensorBoard.
-        output: the folder of all runs.
-        name: of this run's folder; unset, dataset, network and time.
-        resume: a run's checkpoint to go on from, bit for bit, in its own folder unless ``name`` says another.
-        pictures: held-out pictures to predict at the end, with overlays.
-        progress_bar: show the run's progress.
+        max_epochs: Number of passes over the training split.
+        max_steps: Number of optimizer steps. If set, it overrides max_epochs.
+        val_every: Number of optimizer steps between validations. If not set, validation follows each epoch.
+        patience: Number of validations without improvement of val/miou before training stops. Null disables early stopping.
+        accumulate_grad_batches: Number of batches per optimizer step.
+        gradient_clip_val: Maximum gradient norm. Null disables gradient clipping.
+        precision: Precision of training: "32-true", "bf16-mixed", "16-mixed" or another precision of Lightning. "auto" uses
+            bf16-mixed on hardware that supports bfloat16 natively (on a CPU only if a few trial steps of this network are
+            faster with it) and 32-true otherwise. The run records its choice.
+        compile: Compile the network with torch.compile. Requires a C++ compiler and takes minutes at the start.
+        accelerator: Lightning accelerator: "auto", "cpu", "gpu", "mps", ...
+        devices: Number of devices, a list such as "0,1", or "auto" to use all that are available.
+        num_nodes: Number of nodes.
+        strategy: Lightning strategy for several devices, such as "ddp".
+        sync_batchnorm: Synchronize batch normalization statistics over all devices.
+        deterministic: Use deterministic operations only. On CUDA, operations without a deterministic form produce a warning.
+        seed: Random seed for initialization, sampling order, augmentation and dropout.
+        log_every_n_steps: Number of optimizer steps between entries in the TensorBoard log.
+        output: Folder in which each run creates its own folder.
+        name: Name of the run's folder. If not set, it consists of dataset, network and time.
+        resume: Checkpoint to resume from, bit for bit. The run continues in the checkpoint's own folder unless name is set.
+        images: Number of images of the scored split to predict at the end, with overlays.
+        progress_bar: Show a progress bar.
     """
 
     max_epochs: int = 50
@@ -56,7 +56,7 @@ class Training:
     output: str = "runs"
     name: str | None = None
     resume: str | None = None
-    pictures: int = 3
+    images: int = 3
     progress_bar: bool = True
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Training:
             raise InputError(f"trainer.seed must be 0 to 4294967295, found {self.seed}")
         if self.gradient_clip_val is not None and self.gradient_clip_val <= 0:
             raise InputError(
-                f"trainer.gradient_clip_val must be above 0, found {self.gradient_clip_val}; null leaves gradients"
+                f"trainer.gradient_clip_val must be above 0, found {self.gradient_clip_val}; null disables gradient clipping"
             )
-        if any(way in self.strategy for way in ("spawn", "fork", "notebook")):
-            raise InputError(f"trainer.strategy {self.strategy} keeps the scores in another process; take ddp")
+        if any(method in self.strategy for method in ("spawn", "fork", "notebook")):
+            raise InputError(f"trainer.strategy {self.strategy} keeps the scores in another process; use ddp")

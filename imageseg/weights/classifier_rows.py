@@ -1,4 +1,4 @@
-"""The rows of classifiers, one for each class: which tensors have them, and which rows go to which classes."""
+"""Rows of classifier tensors, one per class: which tensors have them, and which rows are kept for which classes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch import Tensor
 from imageseg.models import build_untrained
 
 
-def rows_besides(model: str, arguments: Mapping[str, Any]) -> dict[str, int]:
-    """The names of a network's tensors that have a row for each class, and how many rows each has besides.
+def extra_classifier_rows(model: str, arguments: Mapping[str, Any]) -> dict[str, int]:
+    """Find the tensors of a network that have one row per class, and the number of rows that each has in addition.
 
-    Seen by building the network for two and for three classes: that a tensor is as long as there are classes may be chance.
+    The network is built for two and for three classes, because a tensor may have as many rows as there are classes by chance.
+
+    Returns:
+        Name of each classifier tensor -> number of its rows that belong to no class, such as 1 for EoMT's "no object".
     """
     with torch.device("meta"):
         two, three = (build_untrained(model, count, arguments).state_dict() for count in (2, 3))
@@ -26,51 +29,52 @@ def rows_besides(model: str, arguments: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def classes_of(found: Mapping[str, Tensor], besides: Mapping[str, int]) -> int | None:
-    """How many classes a file's tensors, by our names, tell apart; None where it has no classifier."""
-    return next((int(found[name].shape[0]) - rows for name, rows in besides.items() if name in found), None)
+def count_classes(tensors: Mapping[str, Tensor], extra_rows: Mapping[str, int]) -> int | None:
+    """Count the classes of the classifier among tensors by our names; None if there is no classifier."""
+    return next((int(tensors[name].shape[0]) - extra for name, extra in extra_rows.items() if name in tensors), None)
 
 
-class Rows:
-    """What becomes of the rows of classifiers where the file's classes are others than the network's.
+class ClassifierRows:
+    """Transfer of classifier rows from a file to a network with other classes.
 
     Args:
-        ours: the names of the network's classes, if known.
-        theirs: those of the file's.
-        besides: as ``rows_besides`` gives it.
+        our_names: Names of the network's classes, if known.
+        their_names: Names of the file's classes, if known.
+        extra_rows: Classifier tensors and their additional rows, as ``extra_classifier_rows`` returns them.
     """
 
-    def __init__(self, ours: Sequence[str] | None, theirs: Sequence[str] | None, besides: Mapping[str, int]) -> None:
-        self._besides = besides
-        self._theirs = 0 if theirs is None else len(theirs)
-        our_names, their_names = ([_folded(name) for name in names or ()] for names in (ours, theirs))
-        self._differ = ours is not None and theirs is not None and our_names != their_names
-        place = {name: index for index, name in enumerate(their_names)}
-        self._common = [(index, place[name]) for index, name in enumerate(our_names) if name in place]
-        self.carried = 0
-        """Classes whose rows were carried over."""
+    def __init__(
+        self, our_names: Sequence[str] | None, their_names: Sequence[str] | None, extra_rows: Mapping[str, int]
+    ) -> None:
+        self._extra_rows = extra_rows
+        self._num_their_names = 0 if their_names is None else len(their_names)
+        ours, theirs = ([_comparable(name) for name in names or ()] for names in (our_names, their_names))
+        self._names_differ = our_names is not None and their_names is not None and ours != theirs
+        position = {name: index for index, name in enumerate(theirs)}
+        self._shared = [(index, position[name]) for index, name in enumerate(ours) if name in position]
+        self.num_kept = 0
+        """Number of classes whose rows were kept."""
 
-    def are_others(self, name: str, value: Tensor, there: Tensor) -> bool:
-        """Whether the tensors have a row for each class, and the classes are not the same."""
-        if name not in self._besides or value.shape[1:].numel() != there.shape[1:].numel():
+    def differ(self, name: str, theirs: Tensor, ours: Tensor) -> bool:
+        """Whether the tensors are classifiers for different classes."""
+        if name not in self._extra_rows or theirs.shape[1:].numel() != ours.shape[1:].numel():
             return False
-        return value.shape[0] != there.shape[0] or (self._differ and self._are_named(name, value))
+        return theirs.shape[0] != ours.shape[0] or (self._names_differ and self._is_named(name, theirs))
 
-    def carry(self, name: str, value: Tensor, there: Tensor) -> None:
-        """Copies the rows of the classes that both know by name, and those that are no class's, as EoMT's "no object"."""
-        value = value.reshape(value.shape[0], *there.shape[1:])
-        besides = self._besides[name]
-        if besides:
-            there[-besides:] = value[-besides:]
-        if self._are_named(name, value):
-            for row, of in self._common:
-                there[row] = value[of]
-            self.carried = len(self._common)
+    def copy_shared(self, name: str, theirs: Tensor, ours: Tensor) -> None:
+        """Copy the rows of classes with the same name, and the rows that belong to no class, into ``ours``."""
+        theirs = theirs.reshape(theirs.shape[0], *ours.shape[1:])
+        if extra := self._extra_rows[name]:
+            ours[-extra:] = theirs[-extra:]
+        if self._is_named(name, theirs):
+            for our_row, their_row in self._shared:
+                ours[our_row] = theirs[their_row]
+            self.num_kept = len(self._shared)
 
-    def _are_named(self, name: str, value: Tensor) -> bool:
-        return value.shape[0] - self._besides[name] == self._theirs
+    def _is_named(self, name: str, theirs: Tensor) -> bool:
+        return theirs.shape[0] - self._extra_rows[name] == self._num_their_names
 
 
-def _folded(name: str) -> str:
-    """A name without case, blanks and punctuation, in any script."""
+def _comparable(name: str) -> str:
+    """Remove case, whitespace and punctuation from a name, in any script."""
     return re.sub(r"[\W_]", "", name.casefold()) or name

@@ -1,122 +1,65 @@
-"""Which arguments a network must have for a file's weights to mean what they meant where they come from."""
+"""Arguments that a network needs for the weights of a file to mean what they meant in the project they come from."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from imageseg.errors import InputError
 from imageseg.models import MODELS
-from imageseg.registry import parameters_of
-from imageseg.weight_files import WeightFile, read_weights
-from imageseg.weights.match import rename
-from imageseg.weights.sources.source import Source, source_of, unknown
-from imageseg.weights.sources.table import SOURCES
-
-_NEVER_KEPT = ("pretrained", "weights", "encoder_weights")
-_MAY_CHANGE = ("output_stride", "dropout", "aux", "frozen")
-"""Arguments of a checkpoint of ours whose weights mean the same under another value."""
-_OURS: tuple[tuple[str, str], ...] = (("", ""),)
+from imageseg.weight_files import WeightFile
+from imageseg.weights.match import renamed
+from imageseg.weights.sources.source import Source
 
 
-def recognised(
-    path: str, model: str | None, *, own_names: Callable[[], set[str]] | None = None
-) -> tuple[WeightFile, Source]:
-    """The file, and where it comes from.
-
-    Args:
-        path: of the file.
-        model: the network that it is for; unset, the one that it holds.
-        own_names: the names of that network's tensors, to know a state dict of ours by; asked only if nothing else is known.
-
-    Raises:
-        InputError: it cannot be read, is nobody's, or another network's.
-    """
-    file = read_weights(path)
-    source = _ours(file, file.model) if file.model is not None else source_of(file, SOURCES)
-    if source is None and own_names is not None and model is not None:
-        known = own_names() & set(file.tensors)
-        source = Source("tensors by our own names", model, (), _OURS) if 2 * len(known) > len(file.tensors) else None
-    if source is None:
-        raise unknown(file, SOURCES)
-    if model is not None and source.model != model:
-        raise InputError(
-            f"{path}: {source.name}, which is our {source.model} and not {model}; pass --model {source.model}"
-        )
-    return file, source
-
-
-def _ours(file: WeightFile, model: str) -> Source:
-    """A checkpoint of ours.
-
-    Raises:
-        InputError: its network, or an argument of it, is none that this version has.
-    """
-    if model not in MODELS:
-        raise InputError(
-            f"{file.path}: is of network '{model}', which this version of imageseg lacks; it has {', '.join(MODELS)}"
-        )
-    kept = {name: value for name, value in file.arguments.items() if name not in _NEVER_KEPT}
-    takes = parameters_of(MODELS[model])
-    if strange := [name for name in kept if name not in takes]:
-        raise InputError(
-            f"{file.path}: is of a {MODELS.resolve(model)} with an argument '{strange[0]}', which this version of imageseg lacks; "
-            "use the version that wrote it"
-        )
-    # Without an auxiliary head its width is nobody's.
-    may_change = (*_MAY_CHANGE, *(() if kept.get("aux") else ("aux_channels",)))
-    preset = {name: value for name, value in kept.items() if name not in may_change}
-    habits = {name: value for name, value in kept.items() if name in may_change}
-    return Source("a checkpoint of imageseg", MODELS.resolve(model), (), _OURS, preset=preset, habits=habits)
-
-
-def settled(
-    network: Callable[..., Any], arguments: Mapping[str, Any], file: WeightFile, source: Source
+def with_implied_arguments(
+    arguments: Mapping[str, Any], file: WeightFile, source: Source
 ) -> tuple[dict[str, Any], list[str]]:
-    """The arguments with those that the weights presume, in the place of defaults.
+    """Complete the arguments by those that the weights imply and that differ from the network's defaults.
 
     Args:
-        network: the class.
-        arguments: that the user has given, without defaults.
-        file: of the weights.
-        source: where they come from.
+        arguments: Given arguments, without defaults.
+        file: Weights file.
+        source: Source of the file.
 
     Returns:
-        All arguments, and ``name value`` of those that were set here.
+        All arguments, and the flags of those that were added, such as ``--network.output_stride 8``.
 
     Raises:
-        InputError: the user has given another value than the weights presume, if only the default's.
+        InputError: A given argument has another value than the weights require, even if it is the default.
     """
-    takes = inspect.signature(network).parameters
-    names = list(file.tensors)
-    must = source.arguments(names)
-    may = dict(source.habits)
-    if "encoder" in takes and "encoder" not in must:
-        found = file.arguments.get("encoder") or encoder_of(file.tensors, source)
-        may |= {"encoder": found} if found else {}
-    result, notes, conflicts = dict(arguments), [], []
-    for name, value in {**may, **must}.items():
+    parameters = inspect.signature(MODELS[source.model]).parameters
+    required = source.required_for(file)
+    implied = dict(source.training_arguments)
+    if "encoder" in parameters and "encoder" not in required:
+        encoder = file.arguments.get("encoder") or encoder_of(file.tensors, source)
+        implied |= {"encoder": encoder} if encoder else {}
+    result, added, conflicts = dict(arguments), [], []
+    for name, value in {**implied, **required}.items():
         given = arguments.get(name)
-        if given is None:  # unset, or set to be unset
-            if not _same(value, takes[name].default):
-                result[name] = list(value) if isinstance(value, tuple) else value  # as YAML gives it back
-                notes.append(f"{name} {_shown(value)}")
-        elif name in must and value is not None and not _same(given, value):
-            conflicts.append((name, value, given))
+        if given is None:  # null in a recipe means that it is not given
+            if not _equal(value, parameters[name].default):
+                result[name] = list(value) if isinstance(value, tuple) else value  # as YAML returns it
+                added.append(_flag(name, value))
+        elif name in required and value is not None and not _equal(given, value):
+            conflicts.append(f"{_flag(name, value)} (found {_shown(given)})")
     if conflicts:
-        flags = ", ".join(
-            f"--network.{name} {_shown(value)} (found {_shown(given)})" for name, value, given in conflicts
+        raise InputError(
+            f"{file.path}: {source.name}, whose weights require {', '.join(conflicts)}; leave out these arguments"
         )
-        raise InputError(f"{file.path}: {source.name}, whose weights presume {flags}; leave these out")
-    return result, notes
+    return result, added
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Equal, a list as good as a tuple: YAML has no tuples."""
+def _equal(one: Any, other: Any) -> bool:
+    """Compare values; a list equals a tuple, because YAML has no tuples."""
     return (list(one) if isinstance(one, tuple) else one) == (list(other) if isinstance(other, tuple) else other)
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--network.{name} {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
@@ -126,10 +69,10 @@ def _shown(value: Any) -> str:
 
 
 def encoder_of(tensors: Mapping[str, Tensor], source: Source) -> str | None:
-    """timm's name of the encoder that a file's tensors are of, for the ResNet family, VGG and MiT."""
+    """Find timm's name of the encoder by the shapes of its tensors; None outside of the ResNet family, VGG and MiT."""
     shapes = {}
     for name, value in tensors.items():
-        new = rename(name, source.rules)
+        new = renamed(name, source.rules)
         if new is not None and new.startswith("encoder."):
             shapes[new.removeprefix("encoder.").removeprefix("network.")] = tuple(value.shape)
     return _resnet(shapes) or _vgg(shapes) or _mit(shapes)
@@ -149,7 +92,7 @@ _WIDER = {
     ("resnet101", 256, 8): "resnext101_32x8d",
 }
 _STEMS = {(64, 128, False): "s", (32, 64, False): "c", (32, 64, True): "d"}
-"""timm's letter for a stem of three convolutions: channels of the first and last, and whether strides are means."""
+"""Channels of the first and last of a stem's three convolutions, and whether average pooling downsamples -> timm's letter."""
 
 
 def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

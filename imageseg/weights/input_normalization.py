@@ -1,4 +1,4 @@
-"""Weights whose pictures were normalised otherwise: the difference goes into the first convolution."""
+"""Weights that were trained with another input normalization: the difference is folded into the first convolution."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from imageseg.models.encoders.timm_encoder import spread_over_channels
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """How another project normalises its pictures.
+class InputNormalization:
+    """Input normalization of another project.
 
     Args:
-        order: of the channels, "rgb" or "bgr".
-        mean: in that order, on a scale of 0 to 255.
-        std: likewise.
+        channel_order: "rgb" or "bgr".
+        mean: Mean of each channel in that order, on a scale of 0 to 255.
+        std: Standard deviation of each channel in that order, on the same scale.
     """
 
-    order: str
+    channel_order: str
     mean: Sequence[float]
     std: Sequence[float]
 
 
-def renormalized(state: dict[str, Tensor], network: Network, pixels: Pixels) -> dict[str, Tensor]:
-    """The weights with a first convolution that takes our normalised pictures for theirs.
+def adapt_first_convolution(
+    state: dict[str, Tensor], network: Network, normalization: InputNormalization
+) -> dict[str, Tensor]:
+    """Adapt the first convolution so that it accepts our normalized images in place of theirs.
 
-    A convolution is linear: scales and the order of channels go into its weight, the difference of the means into its bias,
-    or without one into the running mean of the normalisation after it. What is left are the outermost pixels, where a
-    convolution pads with zeros: their zero is another colour than ours.
+    A convolution is linear: scales and channel order go into its weight, the difference of the means into its bias or, if
+    it has none, into the running mean of the batch normalization after it. Only the outermost pixels differ, where the
+    convolution pads with zeros: their zero is another color than ours.
 
     Args:
-        state: by our names, in any order.
-        network: that the weights are for.
-        pixels: that the weights were trained on.
+        state: Tensors by our names, in any order.
+        network: Network that the tensors are for.
+        normalization: Normalization that the weights were trained with.
 
     Returns:
-        The weights; as they are where the first convolution is missing or takes another number of channels.
+        The adapted tensors, or ``state`` itself if it has no first convolution for the network's number of channels.
     """
-    ours = network.state_dict()  # in the network's own order, which a file need not keep
+    ours = network.state_dict()  # in the order of the layers, which a file need not keep
     first = next(name for name, value in ours.items() if name.startswith("encoder.") and value.dim() == 4)
     channels = network.mean.numel()
     if first not in state or state[first].shape[1] != channels:
         return state
-    mean, std = (_for_channels(values, channels, order=pixels.order) for values in (pixels.mean, pixels.std))
+    is_bgr = normalization.channel_order == "bgr"
+    mean, std = (_for_channels(values, channels, is_bgr=is_bgr) for values in (normalization.mean, normalization.std))
     scale = network.std.flatten().cpu().double() / std
     shift = (network.mean.flatten().cpu().double() - mean) / std
     weight = state[first].double()
-    if pixels.order == "bgr" and channels == 3:
+    if is_bgr and channels == 3:
         weight = weight.flip(1)
     offset = (weight * shift.view(1, -1, 1, 1)).sum(dim=(1, 2, 3))
     changed = {first: (weight * scale.view(1, -1, 1, 1)).to(state[first].dtype)}
@@ -63,7 +66,6 @@ def renormalized(state: dict[str, Tensor], network: Network, pixels: Pixels) -> 
     return {**state, **changed}
 
 
-def _for_channels(values: Sequence[float], channels: int, *, order: str) -> Tensor:
-    """The values in the order of our channels, red first; for other numbers of channels than 3 their mean."""
-    ours = values if order == "rgb" else tuple(reversed(values))
-    return torch.tensor(spread_over_channels(ours, channels)).double()
+def _for_channels(values: Sequence[float], channels: int, *, is_bgr: bool) -> Tensor:
+    """Order the values as our channels, red first; a number of channels other than 3 gets their mean."""
+    return torch.tensor(spread_over_channels(tuple(reversed(values)) if is_bgr else values, channels)).double()

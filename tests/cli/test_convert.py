@@ -1,4 +1,4 @@
-"""imageseg convert: a file of another library becomes a checkpoint that predicts, is scored and trains on."""
+"""imageseg convert: weights of another library become a checkpoint for prediction, evaluation and training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import imageseg
-from imageseg import Predictor
+from imageseg import Predictor, weight_files
 from imageseg.checkpoint import read_record
 from imageseg.cli import main
 
@@ -30,11 +30,23 @@ def _smp(classes: int) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of a Lightning module around SMP's Unet."""
+    """Checkpoint of a Lightning module around SMP's Unet."""
     monkeypatch.chdir(tmp_path)
     state = {f"model.{name}": value for name, value in _smp(3).state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, "smp.ckpt")
     return "smp.ckpt"
+
+
+def test_a_weights_file_is_read_once(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, paths = weight_files._read_pickle, []
+
+    def counting(path: Path) -> Any:
+        paths.append(str(path))
+        return read(path)
+
+    monkeypatch.setattr(weight_files, "_read_pickle", counting)
+    assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
+    assert paths == [file]
 
 
 def test_a_converted_checkpoint_predicts_what_the_network_did(file: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,36 +54,38 @@ def test_a_converted_checkpoint_predicts_what_the_network_did(file: str, capsys:
     captured = capsys.readouterr()
     assert "SMP's Unet; 122 of 122 tensors loaded (encoder 70 of 70)" in captured.err
     assert "ours.safetensors (UNet, 3 classes: class 0, class 1, class 2)" in captured.out
-    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     predictor = Predictor.from_checkpoint("ours.safetensors")
-    images = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    images = torch.from_numpy(photo).permute(2, 0, 1)[None]
     with torch.no_grad():
         expected = _smp(3)(predictor.network.normalize(images)).argmax(1)[0].numpy()
-    assert (predictor(picture).classes == expected).mean() > 0.999
+    assert (predictor(photo).classes == expected).mean() > 0.999
     assert len(np.unique(expected)) > 1
     assert predictor.labels.names == ["class 0", "class 1", "class 2"]
 
-    Image.fromarray(picture).save("picture.png")
-    assert main(["predict", "ours.safetensors", "picture.png"]) == 0
+    Image.fromarray(photo).save("photo.png")
+    assert main(["predict", "ours.safetensors", "photo.png"]) == 0
 
 
-def test_commands_that_it_names_can_be_pasted(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_commands_can_be_pasted(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    assert lines["predict"].strip() == "imageseg predict ours.safetensors PICTURE"
+    assert lines["predict"].strip() == "imageseg predict ours.safetensors IMAGE"
     assert lines["train on"].strip() == "imageseg train --use DATASET --model UNet --network.weights ours.safetensors"
 
 
-def test_a_converted_checkpoint_is_a_file_of_weights_again(file: str) -> None:
+def test_a_converted_checkpoint_is_a_weights_file_again(file: str, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["convert", file, "-o", "ours.safetensors", *FLAGS]) == 0
-    lines: list[str] = []
-    network = imageseg.build_model("UNet", 3, weights="ours.safetensors", say=lines.append)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="imageseg"):
+        network = imageseg.build_model("UNet", 3, weights="ours.safetensors")
+    lines = caplog.messages
     assert "sets --network.encoder resnet10t, --network.decoder_channels '[8, 8, 8, 8, 8]'" in lines[0]
     assert "122 of 122" in lines[1]
     assert torch.equal(network.classifier.weight, _smp(3).segmentation_head[0].weight)
 
 
-def test_the_datasets_labels_are_taken(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_labels_of_the_dataset_are_used(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(_smp(21).state_dict(), "voc.pth")
     assert main(["convert", "voc.pth", "-o", "voc.safetensors", "--use", "VOC", "--json", *FLAGS]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -81,7 +95,7 @@ def test_the_datasets_labels_are_taken(file: str, capsys: pytest.CaptureFixture[
     assert recipe.use == "VOC"
     assert labels.labels[1].color == (128, 0, 0)
     assert main(["convert", file, "-o", "x.safetensors", "--use", "VOC", *FLAGS]) == 2
-    assert "VOC has 21 classes, the file 3" in capsys.readouterr().err
+    assert "VOC has 21 classes and the file 3" in capsys.readouterr().err
     assert not Path("x.safetensors").exists()
 
 
@@ -92,16 +106,16 @@ def test_names_in_the_file_are_kept(file: str) -> None:
     assert read_record("named.safetensors")[1].names == ["sky", "road"]
 
 
-def test_another_datasets_classes_leave_nothing_random(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_classes_than_the_files_are_refused(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": _smp(21).state_dict(), "meta": {"CLASSES": [f"thing {i}" for i in range(21)]}}, "21.pth")
     assert main(["convert", "21.pth", "-o", "voc.safetensors", "--use", "VOC", *FLAGS]) == 2
     error = capsys.readouterr().err
-    assert "its classes are others than those of --use VOC, 0 of 21 by name" in error
+    assert "only 0 of the 21 classes of --use VOC have the same name in the file" in error
     assert not Path("voc.safetensors").exists()
     assert main(["convert", "21.pth", "-o", "voc.safetensors", "--use", "VOC", "--num_classes", "21", *FLAGS]) == 0
 
 
-def test_numbered_classes_become_a_datasets(file: str) -> None:
+def test_numbered_classes_can_be_named_by_a_dataset(file: str) -> None:
     torch.save(_smp(21).state_dict(), "21.pth")
     assert main(["convert", "21.pth", "-o", "numbered.safetensors", *FLAGS]) == 0
     assert main(["convert", "numbered.safetensors", "-o", "voc.safetensors", "--use", "VOC"]) == 0
@@ -110,8 +124,8 @@ def test_numbered_classes_become_a_datasets(file: str) -> None:
     assert torch.equal(weights, _smp(21).segmentation_head[0].weight)
 
 
-def test_an_eomt_is_converted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its classifier has a row more than there are classes."""
+def test_an_eomt_is_converted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EoMT's classifier has one row more than classes."""
     monkeypatch.chdir(tmp_path)
     small = {"encoder": "test_vit", "num_queries": 5, "num_blocks": 2}
     network = imageseg.build_model("EoMT", 3, pretrained=False, **small)
@@ -125,7 +139,7 @@ def test_an_eomt_is_converted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert all(torch.equal(value, again[key]) for key, value in network.state_dict().items())
 
 
-def test_another_number_of_classes_makes_another_classifier(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_number_of_classes_reinitializes_the_classifier(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", file, "-o", "five.safetensors", "--num_classes", "5", "--json", *FLAGS]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["renewed"] == ["classifier.weight", "classifier.bias"]
@@ -137,17 +151,17 @@ def test_another_number_of_classes_makes_another_classifier(file: str, capsys: p
     [
         (["smp.ckpt", "-o", "x", "--network.encoder", "resnet10t"], "51 of another shape (blocks.0.0.0.weight"),
         (["smp.ckpt", "-o", "x", "--network.encoder", "resnet18"], "tensors of the encoder fit"),
-        (["smp.ckpt", "-o", "x", "--model", "DeepLabv3_plus"], "which is our UNet and not DeepLabv3_plus"),
+        (["smp.ckpt", "-o", "x", "--model", "DeepLabv3_plus"], "which is UNet here and not DeepLabv3_plus"),
         (["smp.ckpt", "-o", "x", "--model", "UNte"], "did you mean 'UNet'?"),
         (["smp.ckpt", "-o", "x", "--network.encodr", "a"], "did you mean '--network.encoder'?"),
-        (["smp.ckpt", "-o", "smp.ckpt"], "would take the place of the file"),
-        (["smp.ckpt", "-o", "."], ".: is a folder; name the checkpoint to write, as converted.safetensors"),
-        (["smp.ckpt", "-o", "smp.ckpt/x"], "smp.ckpt/x: cannot be written, smp.ckpt is no folder"),
+        (["smp.ckpt", "-o", "smp.ckpt"], "would overwrite the file"),
+        (["smp.ckpt", "-o", "."], ".: is a folder; pass a file name, for example converted.safetensors"),
+        (["smp.ckpt", "-o", "smp.ckpt/x"], "smp.ckpt/x: cannot be written, because smp.ckpt is not a folder"),
         (["smp.ckpt"], "the following arguments are required: -o/--output"),
-        (["none.pth", "-o", "x"], "none.pth: no such file of weights"),
+        (["none.pth", "-o", "x"], "none.pth: no such weights file"),
     ],
 )
-def test_wrong_use_is_one_line_and_writes_nothing(
+def test_wrong_usage_is_a_one_line_error_and_writes_nothing(
     arguments: list[str], message: str, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = Path(file).read_bytes()

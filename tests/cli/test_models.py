@@ -1,4 +1,4 @@
-"""imageseg models: what networks and encoders there are, as a table and as JSON."""
+"""imageseg models: the networks and encoders as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_network_is_listed_with_paper_and_parameters(capsys: pytest.Captur
     for name in imageseg.MODELS:
         (row,) = re.findall(rf"^{re.escape(name)} .*", text, flags=re.M)
         assert re.search(r"\d+\.\d\d M", row), row
-        # A linear layer on frozen features is nobody's network.
+        # A linear layer on frozen features has no paper.
         assert re.search(r"arXiv:\d{4}\.\d{4,5}", row) or name == "ViTLinear", row
     assert re.search(r"^UNet +resnet50 +- +32\.52 M +Ronneberger et al\. 2015, arXiv:1505\.04597$", text, flags=re.M)
 
@@ -39,20 +39,20 @@ def test_parameters_are_those_of_the_built_network() -> None:
     assert network_facts("unet").parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_encoders_are_listed_with_what_they_can(capsys: pytest.CaptureFixture[str]) -> None:
+def test_encoders_are_listed_with_their_output_strides_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--encoders", "resnet1[08]*", "--limit", "2"]) == 0
     captured = capsys.readouterr()
     rows = captured.out.splitlines()
-    assert " ".join(rows[0].split()) == "encoder parameters GMACs output strides weights licence of the weights"
+    assert " ".join(rows[0].split()) == "encoder parameters GMACs output strides weights license of the weights"
     assert re.fullmatch(
-        r"resnet10t +4\.92 M +1\.10 +32, 16, 8 +(fetched at first use|on this machine) +apache-2\.0", rows[1]
+        r"resnet10t +4\.92 M +1\.10 +32, 16, 8 +(downloaded at first use|on this machine) +apache-2\.0", rows[1]
     )
     assert rows[2].startswith("resnet18 ")
     assert "2 of " in captured.err
-    assert "--limit 0 counts all" in captured.err
+    assert "--limit 0 lists all" in captured.err
 
 
-def test_gmacs_are_those_that_are_published() -> None:
+def test_gmacs_match_the_published_ones() -> None:
     assert encoder_facts("resnet18").gmacs == pytest.approx(
         1.82, abs=0.02
     )  # torchvision's table: 1.81 with its classifier
@@ -61,20 +61,23 @@ def test_gmacs_are_those_that_are_published() -> None:
         assert encoder_facts("resnet18").strides == (2, 4, 8, 16, 32)
 
 
-def test_encoders_as_json_with_those_that_cannot(capsys: pytest.CaptureFixture[str]) -> None:
+def test_encoders_as_json_with_those_that_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--encoders", "vgg11*", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in report["encoders"]] == ["vgg11", "vgg11_bn"]
     assert all(entry["output_strides"] == [32] for entry in report["encoders"])
+    assert all(entry["license"] == entry["licence"] for entry in report["encoders"]), (
+        "the key of earlier versions stays"
+    )
     assert main(["models", "--encoders", "vit_tiny*", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["encoders"] == []
-    assert all("takes pictures of one size only" in reason for reason in report["refused"].values())
+    assert all("accepts images of one size only" in reason for reason in report["refused"].values())
     assert main(["models", "--encoders", "vit_tiny*"]) == 0
-    assert "that cannot be encoders of these networks: vit_tiny" in capsys.readouterr().out
+    assert "of timm that cannot be used as encoders: vit_tiny" in capsys.readouterr().out
 
 
-def test_where_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_location_of_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     encoder_facts.cache_clear()
@@ -93,7 +96,7 @@ def test_patterns_and_names() -> None:
     assert encoders_like("mit_*") == [f"mit_b{size}" for size in range(6)]
     assert (encoder_facts("mit_b0").weights, encoder_facts("mit_b0").output_strides) == ("none", (32,))
     assert set(encoders_like("convnext_*")) <= set(timm.list_models())
-    with pytest.raises(InputError, match=r"no encoder like 'resnt50' \(did you mean 'resnet50'\?\)"):
+    with pytest.raises(InputError, match=r"no encoder matches 'resnt50' \(did you mean 'resnet50'\?\)"):
         encoders_like("resnt50")
 
 

@@ -61,7 +61,7 @@ def test_a_broken_picture_is_named_and_skipped(
     (pictures / "broken.jpg").write_bytes(b"no picture")
     assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out"), "--no-overlay"]) == 3
     captured = capsys.readouterr()
-    assert "broken.jpg: is not a picture" in captured.err
+    assert "broken.jpg: is not an image" in captured.err
     assert captured.out == (
         f"3 predictions in {tmp_path / 'out'}, 1 picture skipped; "
         "their pixels are class indices ('imageseg score --stored classes')\n"

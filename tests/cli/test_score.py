@@ -68,7 +68,7 @@ def test_any_dialect_and_all_of_them_explained(folder: Path, capsys: pytest.Capt
     assert set(explained["dialects"]) == set(DIALECTS)
     assert all(entry["rule"] and entry["source"] for entry in explained["dialects"].values())
     assert explained["dialects"]["default"]["miou"] == pytest.approx(16 / 19 / 3)
-    assert any("mean of precision" in reason for reason in explained["reasons"])
+    assert any("mean precision" in reason for reason in explained["reasons"])
 
 
 def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -372,6 +372,6 @@ def test_a_picture_that_breaks_off_leaves_nothing(
     data[len(data) // 2] ^= 255  # the header is whole, the pixels are not
     last.write_bytes(bytes(data))
     Path("cityscapes_test.zip").write_text("the old pack")
-    assert f"{STEMS[2]}.png: cannot be read as a picture" in refused(capsys, [run])
+    assert f"{STEMS[2]}.png: cannot be read as an image" in refused(capsys, [run])
     assert Path("cityscapes_test.zip").read_text() == "the old pack"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "cityscapes", "cityscapes_test.zip"]

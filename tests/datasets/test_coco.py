@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from imageseg import build_dataset
 from imageseg.cli import main
-from imageseg.datasets.coco.annotations import CATEGORIES, Annotation, Picture, read_instances
+from imageseg.datasets.coco.annotations import CATEGORIES, AnnotatedImage, Annotation, read_instances
 from imageseg.datasets.coco.dataset import COCO
 from imageseg.datasets.coco.masks import paint
 from imageseg.datasets.voc.dataset import LABELS
@@ -30,7 +30,7 @@ def drawn(*annotations, size=(3, 4), overlap="first", crowd="class"):
         Annotation(index, class_index, bool(is_crowd), area, segmentation)
         for index, (class_index, segmentation, is_crowd, area) in enumerate(annotations)
     ]
-    return paint(Picture("a.jpg", *size, tuple(entries)), overlap=overlap, crowd=crowd, source=SOURCE)
+    return paint(AnnotatedImage("a.jpg", *size, tuple(entries)), overlap=overlap, crowd=crowd, source=SOURCE)
 
 
 def rows(*annotations, **choices):

@@ -117,13 +117,13 @@ def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path):
     with pytest.raises(InputError) as caught:
         samples[0]
     image = tmp_path / "images/train/train_1.jpg"
-    assert one_line(caught) == f"{mask}: is 7 x 4 pixels, its picture {image} is 6 x 4"
+    assert one_line(caught) == f"{mask}: is 7 x 4 pixels, its image {image} is 6 x 4"
 
 
 def test_a_mask_on_its_side_is_told_apart(tmp_path):
     samples = Folder(**write_folder(tmp_path)).samples("train")
     Image.new("L", (4, 6), 7).save(tmp_path / "masks/train/train_1.png")
-    with pytest.raises(InputError, match=r"is 4 x 6 pixels, .* is 6 x 4; they are turned against each other"):
+    with pytest.raises(InputError, match=r"is 4 x 6 pixels, .* is 6 x 4; they are rotated against each other"):
         samples[0]
 
 

@@ -6,7 +6,7 @@ import pytest
 from fakes import write_folder
 from PIL import Image
 
-from imageseg.datasets import folder_lists
+from imageseg.datasets import folder as folder_module
 from imageseg.datasets.folder import Folder
 from imageseg.errors import InputError
 
@@ -138,6 +138,6 @@ def test_training_on_a_list_without_masks_is_one_line(root: Path) -> None:
 
 def test_names_made_of_folders_never_collide(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("x/y/c.png", "x_y/c.png", "a/c.png", "a_c.png")]
-    names = folder_lists._names(paths, tmp_path)
+    names = folder_module._names(paths, tmp_path)
     assert len(set(names)) == 4
     assert names[0] == "x_y_c"

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from network_fixtures import one_thread, randomize
 
 import imageseg
 from imageseg.checkpoint import NETWORK_PREFIX, RUN_KEY, WEIGHTS_KEY, write_checkpoint
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network
 
+__all__ = ["one_thread", "randomize"]
+
 WriteCheckpoint = Callable[..., Network]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The machine's processors are shared with other test workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_a_damaged_picture_is_named_in_one_line(root: Path, tmp_path: Path, writ
     damaged.write_bytes(b"damaged")
     with pytest.raises(InputError) as refused:
         evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu")
-    assert refused.value.line() == f"{damaged}: is not a picture in a known format"
+    assert refused.value.line() == f"{damaged}: is not an image in a known format"
 
 
 def test_the_rules_are_the_datasets_own_or_those_asked_for(

@@ -1,4 +1,4 @@
-"""DeconvNet equals its authors' layer list, run with torch's functions alone."""
+"""DeconvNet equals its authors' layer list, run with torch's functions only."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def lite(randomize: Callable[[nn.Module], nn.Module]) -> DeconvNet:
 
 @pytest.mark.slow
 def test_logits_equal_those_of_the_layer_list(randomize: Callable[[nn.Module], nn.Module]) -> None:
-    with torch.device("meta"):  # the initialisation of 252 million parameters would take longer than all else
+    with torch.device("meta"):  # the initialization of 252 million parameters would take longer than all else
         network = DeconvNet(CLASSES, pretrained=False)
     network.to_empty(device="cpu").eval()
     randomize(network)
@@ -117,7 +117,7 @@ def test_logits_equal_those_of_the_layer_list(randomize: Callable[[nn.Module], n
         assert relative(found, run_table(TABLE, state, KEYS, images, forget_indices=True)) > 1e-2
 
 
-def test_logits_and_gradients_of_the_lite_one_equal_in_double_precision(lite: DeconvNet) -> None:
+def test_logits_and_gradients_with_the_lite_bottleneck_equal_in_double_precision(lite: DeconvNet) -> None:
     lite.double()
     images = torch.randn(2, 3, 45, 70, dtype=torch.float64)
     state = dict(lite.named_parameters()) | dict(lite.named_buffers())
@@ -141,7 +141,7 @@ def test_the_comparison_notices_forgotten_indices_and_swapped_layers(lite: Decon
         assert relative(found, run_table(LITE, state, swapped, images)) > 1e-2
 
 
-def test_without_indices_the_logits_are_others(lite: DeconvNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_change_without_pooling_indices(lite: DeconvNet, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         found = lite.coarse_logits(images)
@@ -168,7 +168,7 @@ def test_parameter_counts(bottleneck: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", [(223, 300), (300, 223), (192, 192), (8, 8)])
 @pytest.mark.parametrize("training", [False, True])
-def test_pictures_below_224_are_refused_up_front(size: tuple[int, int], *, training: bool) -> None:
+def test_images_below_224_are_refused_up_front(size: tuple[int, int], *, training: bool) -> None:
     with torch.device("meta"):
         network = DeconvNet(2, encoder="vgg11_bn", pretrained=False).train(training)
     with pytest.raises(InputError, match=r"224 x 224 is enough, or pass --network\.bottleneck lite") as refused:
@@ -177,7 +177,7 @@ def test_pictures_below_224_are_refused_up_front(size: tuple[int, int], *, train
     assert "\n" not in refused.value.line()
 
 
-def test_a_single_picture_of_224_trains_with_a_warning() -> None:
+def test_a_single_image_of_224_trains_with_a_warning() -> None:
     """Its fc6 and fc7 are one value per channel, which batch statistics do not have."""
     with torch.device("meta"):
         network = DeconvNet(2, encoder="vgg11_bn", pretrained=False).train()
@@ -186,7 +186,7 @@ def test_a_single_picture_of_224_trains_with_a_warning() -> None:
     assert logits.shape == (1, 2, 224, 224)
 
 
-def test_what_vgg_was_trained_as_is_in_the_encoder() -> None:
+def test_fully_connected_layers_with_the_published_weights_are_in_the_encoder() -> None:
     with torch.device("meta"):
         paper = DeconvNet(2, pretrained=False)
         lite = DeconvNet(2, pretrained=False, bottleneck="lite")
@@ -201,6 +201,6 @@ def test_an_unknown_bottleneck_is_refused() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["DeConvNet", "DeconvNet", "deconvnet", "deconv-net", "DECONVNET"])
-def test_every_usual_spelling_finds_it(spelling: str) -> None:
+def test_all_spellings_find_the_network(spelling: str) -> None:
     assert imageseg.MODELS.resolve(spelling) == "DeConvNet"
     assert imageseg.MODELS[spelling] is DeconvNet

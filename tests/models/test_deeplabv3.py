@@ -53,14 +53,14 @@ def _images(dtype: torch.dtype = torch.float32, height: int = 97, width: int = 1
 
 
 def _plain(network: DeepLabV3) -> DeepLabV3:
-    """Takes pictures that are normalised already."""
+    """A reference network for images that are already normalized."""
     network.mean.zero_()
     network.std.fill_(1)
     return network
 
 
 @pytest.mark.parametrize("encoder", ["resnet50", "resnet101"])
-def test_logits_are_torchvisions(encoder: str, randomize: Randomize, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_equal_torchvisions(encoder: str, randomize: Randomize, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = randomize(_torchvision(f"deeplabv3_{encoder}")).eval()
     ours = DeepLabV3(7, encoder=encoder, pretrained=False, output_stride=8, aux=True)
     _plain(_taken_over(ours, theirs, _name_from_torchvision))
@@ -94,8 +94,8 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
         assert relative(ours(images), theirs(images)["out"]) > 1e-3
 
 
-def test_gradients_are_torchvisions(randomize: Randomize) -> None:
-    """In training, normalisation by batch statistics included; dropout, which draws, is off."""
+def test_gradients_equal_torchvisions(randomize: Randomize) -> None:
+    """In training, normalization by batch statistics included; dropout, which draws, is off."""
     theirs = randomize(_torchvision("deeplabv3_resnet50")).double()
     ours = DeepLabV3(7, encoder="resnet50", pretrained=False, output_stride=8, aux=True)
     _plain(_taken_over(ours, theirs, _name_from_torchvision))
@@ -118,8 +118,8 @@ def test_gradients_are_torchvisions(randomize: Randomize) -> None:
         assert relative(parameter.grad, gradients[name]) < 1e-8, name
 
 
-def test_torchvisions_mobilenet_fits_but_for_its_auxiliary_head(randomize: Randomize) -> None:
-    """Its tensors are timm's in the same order; its normalisations have another epsilon, its encoder the full policy."""
+def test_torchvisions_mobilenet_fits_except_for_its_auxiliary_head(randomize: Randomize) -> None:
+    """Its tensors are timm's in the same order; its normalizations have another epsilon, its encoder the full policy."""
     theirs = randomize(_torchvision("deeplabv3_mobilenet_v3_large", aux=False)).double().eval()
     images = _images(torch.float64)
     differences: dict[Policy, float] = {}
@@ -191,7 +191,7 @@ def test_parameter_counts(encoder: str, num_classes: int, aux: bool, count: int)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
-def test_without_the_head_convolution_it_is_the_papers() -> None:
+def test_without_the_head_convolution_the_network_is_the_papers() -> None:
     with torch.device("meta"):
         paper, published = (DeepLabV3(21, pretrained=False, head_conv=with_conv) for with_conv in (False, True))
     counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (paper, published)]
@@ -209,7 +209,7 @@ def test_rates_and_multi_grid_of_the_paper(output_stride: int, rates: list[int],
     assert [block.conv2.dilation[0] for block in network.encoder.network["layer4"]] == last_stage  # type: ignore[index, operator]
 
 
-def test_pictures_may_have_other_numbers_of_channels() -> None:
+def test_images_may_have_other_numbers_of_channels() -> None:
     network = DeepLabV3(3, encoder="resnet18", pretrained=False, in_channels=5, channels=16).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 5, 33, 47)).shape == (1, 3, 33, 47)

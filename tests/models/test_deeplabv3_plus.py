@@ -1,4 +1,4 @@
-"""DeepLabV3+: its size, its strides, and its head against one written from the paper with functions alone."""
+"""DeepLabV3+: its size, its strides, and its head against a second implementation of the paper with torch's functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _plain(cin: int, cout: int, kernel: int) -> int:
-    return cin * cout * kernel**2 + 2 * cout  # no bias; weight and bias of the normalisation
+    return cin * cout * kernel**2 + 2 * cout  # no bias; weight and bias of the normalization
 
 
 def _separable(cin: int, cout: int) -> int:
@@ -212,7 +212,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
         ours = DeepLabV3Plus(7, pretrained=False, **arguments).double().eval()
         ours.load_state_dict(state)
         with torch.no_grad():
-            # Theirs takes pictures that are normalised already.
+            # The reference expects normalized images.
             logits = resize(ours.coarse_logits(images), (128, 96), align_corners=ours.align_corners)
             expected = theirs(images)
         differences.append(float((logits - expected).abs().max() / expected.abs().max()))
@@ -220,7 +220,7 @@ def test_logits_are_those_of_segmentation_models_pytorch(
     assert min(differences[1:]) > 1e-3
 
 
-def test_the_form_of_segmentation_models_pytorch_has_its_parameters() -> None:
+def test_the_variant_of_segmentation_models_pytorch_has_its_parameter_count() -> None:
     with torch.device("meta"):
         theirs = smp.DeepLabV3Plus("resnet50", encoder_weights=None, classes=19)
         ours = DeepLabV3Plus(19, encoder="resnet50", pretrained=False, **SMP)
@@ -228,7 +228,7 @@ def test_the_form_of_segmentation_models_pytorch_has_its_parameters() -> None:
     assert round(_count(ours) / 1e6, 2) == 26.68
 
 
-def test_one_plain_convolution_after_joining_as_in_vainfs_weights() -> None:
+def test_one_plain_convolution_after_concatenation_as_in_vainfs_weights() -> None:
     """Their tree: classifier.project to 48 channels, classifier.aspp, classifier.classifier: 304 to 256, and to classes."""
     with torch.device("meta"):
         network = DeepLabV3Plus(21, encoder="resnet50", pretrained=False, decoder_convs=1)
@@ -236,6 +236,6 @@ def test_one_plain_convolution_after_joining_as_in_vainfs_weights() -> None:
     assert shapes == [(256, 304, 3, 3)]
 
 
-def test_pictures_may_have_other_numbers_of_channels() -> None:
+def test_images_may_have_other_numbers_of_channels() -> None:
     network = _network(in_channels=4, channels=16).eval()
     assert network(torch.zeros(1, 4, 33, 47)).shape == (1, 5, 33, 47)

@@ -1,4 +1,4 @@
-"""EfficientViT for segmentation: its sizes, and its head against one written from the paper with functions alone."""
+"""EfficientViT for segmentation: its sizes, and its head against a second implementation of the paper with torch's functions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_parameter_counts(encoder: str, count: int, without: int) -> None:
 
 
 @pytest.mark.parametrize(("encoder", "depth"), [("efficientvit_l1", 3), ("efficientvit_l2", 5)])
-def test_the_large_ones_have_fused_blocks(encoder: str, depth: int) -> None:
+def test_large_encoders_have_fused_blocks(encoder: str, depth: int) -> None:
     with torch.device("meta"):
         network = EfficientViTSeg(19, encoder=encoder, pretrained=False)
     kernels = [
@@ -49,7 +49,7 @@ def test_the_large_ones_have_fused_blocks(encoder: str, depth: int) -> None:
     assert network.classifier.in_channels == 256
 
 
-def test_other_encoders_take_the_head_of_b1() -> None:
+def test_other_encoders_use_the_head_of_b1() -> None:
     network = EfficientViTSeg(3, encoder="resnet18", pretrained=False)
     assert (len(network.blocks), network.classifier.in_channels) == (3, 4 * 64)
     small = EfficientViTSeg(3, encoder="resnet18", pretrained=False, channels=8, depth=0, final_expand=2)

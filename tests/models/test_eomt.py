@@ -1,4 +1,4 @@
-"""EoMT equals a second implementation, typed from the paper on plain tensors, with and without masked attention."""
+"""EoMT equals a second implementation, written from the paper on plain tensors, with and without masked attention."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_every_prediction_in_training_equals_the_second_implementation(
             assert _difference(found, ByHand(network, masked=masked, turned=True).predictions(normalized)) > 1e-4
 
 
-def test_single_precision_is_as_near_as_it_can_be(network: EoMT, images: Tensor) -> None:
+def test_single_precision_is_as_close_as_rounding_allows(network: EoMT, images: Tensor) -> None:
     with torch.no_grad():
         (expected,) = network.mask_predictions(images)
         (found,) = network.float().mask_predictions(images)
@@ -198,7 +198,7 @@ def test_scoring_attends_everywhere_and_gives_one_prediction(network: EoMT, imag
         assert _difference(found, ByHand(network).predictions(network.normalize(images))[-1:]) < 1e-10
 
 
-def test_masked_attention_is_drawn_per_query_with_the_probability_of_the_block() -> None:
+def test_masked_attention_is_random_per_query_with_the_probability_of_the_block() -> None:
     network = EoMT(2, encoder="test_vit", pretrained=False, num_queries=400)
     mask = network._attention_mask(torch.full((1, 400, 4, 4), -1.0), torch.zeros(1, 3, 16, 16), 0.25)
     assert mask.shape == (1, 1, 402, 402)
@@ -244,9 +244,9 @@ def test_parameter_counts(encoder: str, width: int, backbone: int) -> None:
         ({"num_blocks": 7}, "num_blocks must be 1 to 6 for encoder 'test_vit', found 7"),
         ({"num_blocks": 0}, "found 0"),
         ({"num_queries": 0}, "num_queries must be at least 1, found 0"),
-        ({"encoder": "resnet18"}, "is no plain ViT"),
+        ({"encoder": "resnet18"}, "is not a plain ViT"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         EoMT(2, **{"encoder": "test_vit", "pretrained": False, **arguments})

@@ -1,4 +1,4 @@
-"""The contract of ``Network``, held by every entry of ``imageseg.MODELS``: a newcomer is swept in by its line there."""
+"""The contract of ``Network``, tested on every entry of ``imageseg.MODELS``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import imageseg
-from imageseg.inference.fold_batchnorm import folded
+from imageseg.inference.fold_batchnorm import fold_batchnorm
 from imageseg.models.base import Network
 from imageseg.models.layers.blocks import PooledBatchNorm
 from imageseg.registry import parameters_of
@@ -27,7 +27,7 @@ CLASSES = 5
 ENCODERS: dict[str, tuple[str, ...]] = {
     "DeConvNet": ("vgg11_bn",),
     "EfficientViT": ("resnet18", "efficientvit_b0"),
-    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learnt positions
+    "EoMT": ("vit_tiny_patch16_dinov3_qkvb", "test_vit"),  # rotary and learned positions
     "FCN": ("vgg11", "resnet18"),
     "FCN caffe": ("vgg11",),
     "FCN d6": ("resnet18",),
@@ -41,8 +41,10 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 }
 """Encoders to test a network on, where resnet18 and mobilenetv3_small_050 do not suit it."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "DeConvNet": {"bottleneck": "lite"},  # with the paper's it has 200 million parameters, and takes 224 x 224 or more
-    "DeepLabV3": {"output_stride": 8, "channels": 64},  # at 16, 64 x 64 pictures would come to 4 x 4 logits
+    "DeConvNet": {
+        "bottleneck": "lite"
+    },  # with the paper's it has 200 million parameters, and needs images of 224 x 224 or more
+    "DeepLabV3": {"output_stride": 8, "channels": 64},  # at 16, logits of 64 x 64 images would be 4 x 4
     "EoMT": {"num_queries": 12},
     "FCN": {"channels": 64},
     "PSPNet": {"channels": 64},
@@ -56,24 +58,24 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "FCN dilated": ("FCN", {"variant": "dilated", "aux": True}),
     "FCN d6": ("FCN", {"variant": "d6"}),
 }
-"""Further forms of a network that differ enough to be tested as one of their own: the network and its arguments."""
+"""Variants of a network that are tested like a network of their own: the network and its arguments."""
 MOVABLE: dict[str, dict[str, Any]] = {"PSPNet": {"bins": (1,)}, "UPerNet": {"bins": (1,)}}
-"""Arguments without which logits would not move along with a picture: means over fixed cells of it do not."""
+"""Arguments that make a network translation equivariant, which means over fixed cells are not."""
 BFLOAT16_ERROR = {
-    # A pool of nearly equal values takes another one in bfloat16, and unpooling then puts it one pixel aside.
+    # Pooling of nearly equal values may select another one in bfloat16, which is then unpooled one pixel off.
     "SegNet": 0.3,
     "DeConvNet": 0.3,
 }
-"""The relative error of logits in bfloat16 that is inherent to a network, where it may exceed 0.1."""
+"""Relative error of bfloat16 logits that is inherent to a network, if it may exceed 0.1."""
 WITHOUT_TRANSLATION = {
-    "ViTLinear": "a ViT sees a patch's position in the picture",
-    "EoMT": "a ViT sees a patch's position in the picture",
+    "ViTLinear": "a ViT uses the position of a patch in the image",
+    "EoMT": "a ViT uses the position of a patch in the image",
 }
-"""Networks whose logits do not move along with the picture, and why."""
-LEARNT_TO = {"ViTLinear": 0.88}
-"""The mIoU that is enough on two pictures learnt by heart, not 0.95: 4 x 4 logits, enlarged 16 times, miss some of the borders."""
-WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalises every token by itself, so a single value is enough"}
-"""Networks that train on a picture of any size, and why."""
+"""Networks that are not translation equivariant, and why."""
+OVERFITTED_MIOU = {"ViTLinear": 0.88}
+"""Sufficient mIoU on two overfitted images instead of 0.95: 4 x 4 logits, resized by 16, miss some of the borders."""
+WITHOUT_BATCH_STATISTICS = {"EoMT": "it normalizes every token by itself, so a single value is enough"}
+"""Networks that train on an image of any size, and why."""
 
 
 def _encoders(model: str) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ def _built(model: str, encoder: str, **further: Any) -> Network:
     takes = parameters_of(imageseg.MODELS[name])
     chosen = {"encoder": encoder, "pretrained": False, **arguments, **further}
     network = imageseg.build_model(name, CLASSES, **{name: value for name, value in chosen.items() if name in takes})
-    for layer in network.modules():  # FCN's score layers start at zero, through which nothing would be seen
+    for layer in network.modules():  # FCN's score layers are initialized with zero, which would hide everything
         if isinstance(layer, nn.Conv2d) and not layer.weight.any():
             nn.init.normal_(layer.weight, std=0.01)
     return network
@@ -103,13 +105,13 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture
 def fresh(case: tuple[str, str]) -> Network:
-    """As a run begins with it."""
+    """The network as initialized."""
     return copy.deepcopy(_built(*case))
 
 
 @pytest.fixture
 def network(fresh: Network, randomize: Callable[[nn.Module], nn.Module]) -> Network:
-    """With normalisations that are not the identity and a classifier whose logits are not all small; for prediction."""
+    """The network in evaluation mode, with normalizations that are not the identity."""
     randomize(fresh)
     return fresh.eval()
 
@@ -127,17 +129,17 @@ def _images(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(97, 131), (33, 65), (64, 32)])
-def test_logits_have_the_size_of_the_pictures(network: Network, size: tuple[int, int]) -> None:
+def test_logits_have_the_size_of_the_images(network: Network, size: tuple[int, int]) -> None:
     with torch.no_grad():
         logits = network(_images(2, *size))
     assert logits.shape == (2, CLASSES, *size)
     assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
-    assert (logits.flatten(2).std(dim=2) > 0).all(), "a map without any variation is no answer to a random picture"
+    assert (logits.flatten(2).std(dim=2) > 0).all(), "a constant map is not a plausible result for a random image"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5)])
-def test_a_tiny_picture_is_predicted_or_refused_with_the_size_that_is_enough(
+def test_a_tiny_image_is_predicted_or_refused_with_the_size_that_is_enough(
     network: Network, size: tuple[int, int]
 ) -> None:
     try:
@@ -150,20 +152,20 @@ def test_a_tiny_picture_is_predicted_or_refused_with_the_size_that_is_enough(
         assert torch.isfinite(logits).all()
 
 
-def test_uint8_and_floating_point_pictures_give_the_same(network: Network) -> None:
+def test_uint8_and_floating_point_images_give_the_same(network: Network) -> None:
     images = _images(1, 40, 56)
     with torch.no_grad():
         assert torch.equal(network(images), network(images.float()))
 
 
-def test_pictures_of_one_batch_do_not_influence_each_other(network: Network) -> None:
+def test_images_of_one_batch_do_not_influence_each_other(network: Network) -> None:
     images = _images(2, 40, 56)
     with torch.no_grad():
         together, alone = network(images), network(images[1:])
     assert relative(together[1:], alone) < 1e-5
 
 
-def test_normalisation_is_that_of_the_encoders_weights(network: Network, case: tuple[str, str]) -> None:
+def test_normalization_is_that_of_the_encoders_weights(network: Network, case: tuple[str, str]) -> None:
     images = _images(1, 40, 56)
     config = timm.get_pretrained_cfg(case[1])
     mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (config.mean, config.std))
@@ -171,8 +173,8 @@ def test_normalisation_is_that_of_the_encoders_weights(network: Network, case: t
     with torch.no_grad():
         expected = F.interpolate(network.coarse_logits(by_hand), size=(40, 56), mode="bilinear", align_corners=False)
         assert relative(network(images), expected) < 1e-4
-        unnormalised = F.interpolate(network.coarse_logits(images.float()), size=(40, 56), mode="bilinear")
-        assert relative(network(images), unnormalised) > 0.1
+        unnormalized = F.interpolate(network.coarse_logits(images.float()), size=(40, 56), mode="bilinear")
+        assert relative(network(images), unnormalized) > 0.1
 
 
 def test_predicted_classes_are_the_largest_logits(network: Network) -> None:
@@ -209,7 +211,7 @@ def test_a_state_dict_carries_everything_over(network: Network, case: tuple[str,
     other = copy.deepcopy(_built(*case)).eval()
     images = _images(1, 40, 56)
     with torch.no_grad():
-        for parameter in network.parameters():  # a VGG has no normalisation that would tell both apart
+        for parameter in network.parameters():  # a VGG has no normalization that would tell both apart
             parameter.mul_(1.1)
         expected = network(images)
         assert not torch.equal(other(images), expected)
@@ -226,7 +228,7 @@ def test_memory_order_does_not_matter(network: Network) -> None:
     assert relative(found, expected) < 1e-4
 
 
-def test_bfloat16_agrees_where_the_network_is_sure(network: Network, case: tuple[str, str]) -> None:
+def test_bfloat16_agrees_where_the_network_is_confident(network: Network, case: tuple[str, str]) -> None:
     images = _images(2, 64, 64)
     with torch.no_grad():
         expected = network(images)
@@ -259,10 +261,10 @@ def test_a_compiled_network_agrees(model: str, randomize: Callable[[nn.Module], 
 
 
 def test_a_folded_network_agrees(network: Network, case: tuple[str, str]) -> None:
-    quick = folded(network)
+    quick = fold_batchnorm(network)
     in_use = [layer for name, layer in quick.named_modules() if not name.startswith("auxiliary")]
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in in_use)
-    assert norms == (case[0] == "ViTLinear"), "only ViTLinear normalises what no convolution made"
+    assert norms == (case[0] == "ViTLinear"), "only ViTLinear normalizes what no convolution made"
     images = _images(2, 97, 65)
     with torch.no_grad():
         assert relative(quick(images), network(images)) < 1e-4
@@ -270,18 +272,18 @@ def test_a_folded_network_agrees(network: Network, case: tuple[str, str]) -> Non
 
 @pytest.mark.parametrize("in_channels", [1, 5])
 @pytest.mark.parametrize("model", [*imageseg.MODELS, *FORMS])
-def test_pictures_may_have_any_number_of_channels(model: str, in_channels: int) -> None:
+def test_images_may_have_any_number_of_channels(model: str, in_channels: int) -> None:
     network = _built(model, _encoders(model)[-1], in_channels=in_channels).eval()
     images = torch.randint(0, 256, (1, in_channels, 64, 65), dtype=torch.uint8)
     with torch.no_grad():
         logits = network(images)
         images[:, -1] = 255 - images[:, -1]
-        assert not torch.equal(network(images), logits), "the last channel went unseen"
+        assert not torch.equal(network(images), logits), "the last channel has no effect"
     assert logits.shape == (1, CLASSES, 64, 65)
 
 
-def test_a_moved_picture_moves_the_logits(case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A patch moved by 32 pixels on an empty canvas: maps that leave the pixel grid would not move along exactly."""
+def test_a_moved_image_moves_the_logits(case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patch moved by 32 pixels on an empty canvas: maps that are not aligned with the pixel grid would not move exactly."""
     if case[0] in WITHOUT_TRANSLATION:
         pytest.skip(WITHOUT_TRANSLATION[case[0]])
     fresh = copy.deepcopy(_built(*case, **MOVABLE.get(case[0], {})))
@@ -354,15 +356,15 @@ def test_a_batch_of_one_trains_and_warns_at_most_once(fresh: Network) -> None:
     assert all(torch.isfinite(value).all() for value in fresh.state_dict().values())
 
 
-def test_a_single_picture_too_small_to_train_on_is_refused_with_the_size_that_is_enough(
+def test_a_single_image_too_small_to_train_on_is_refused_with_the_size_that_is_enough(
     fresh: Network, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if case[0] in WITHOUT_BATCH_STATISTICS:
         pytest.skip(WITHOUT_BATCH_STATISTICS[case[0]])
     monkeypatch.setattr(PooledBatchNorm, "_warned", True)
-    with pytest.raises(ValueError, match=r"8 x 8.*take pictures of (\d+) x \1 or more") as refused:
+    with pytest.raises(ValueError, match=r"8 x 8.*use images of (\d+) x \1 or more") as refused:
         fresh.train()(_images(1, 8, 8))
-    named = re.search(r"pictures of (\d+) x", str(refused.value))
+    named = re.search(r"images of (\d+) x", str(refused.value))
     assert named is not None
     side = int(named.group(1))
     assert fresh(_images(1, side, side)).shape == (1, CLASSES, side, side)
@@ -381,7 +383,7 @@ def test_training_is_deterministic(fresh: Network) -> None:
 
 
 @pytest.mark.parametrize("model", imageseg.MODELS)
-def test_two_pictures_are_learnt_by_heart(model: str) -> None:
+def test_two_images_can_be_overfitted(model: str) -> None:
     network = copy.deepcopy(_built(model, _encoders(model)[-1]))
     mask = torch.randint(0, CLASSES, (2, 4, 4), generator=torch.Generator().manual_seed(4))
     mask = mask.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)  # (2, 64, 64)
@@ -390,7 +392,7 @@ def test_two_pictures_are_learnt_by_heart(model: str) -> None:
     images = (colors[mask].permute(0, 3, 1, 2) + noise).to(torch.uint8)
     assert _miou(network, images, mask) < 0.5
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    losses, miou, enough = [np.inf], 0.0, LEARNT_TO.get(model, 0.95)
+    losses, miou, enough = [np.inf], 0.0, OVERFITTED_MIOU.get(model, 0.95)
     while (miou <= enough or losses[-1] >= 0.3 * losses[1]) and len(losses) <= 100:
         for _ in range(10):
             loss = F.cross_entropy(network.train()(images), mask)

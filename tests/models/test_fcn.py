@@ -1,4 +1,4 @@
-"""FCN: the authors' networks in functions alone, torchvision's, and what the variants are made of."""
+"""FCN equals the authors' networks, written with torch's functions, and torchvision's; the layers of its variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imageseg.models.fcn import FCN, bilinear_kernel
 
 Randomize = Callable[[nn.Module], nn.Module]
 CONVS = {"vgg11": (1, 1, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3)}
-"""Convolutions before each pool."""
+"""Number of convolutions before each pooling."""
 
 
 def _images(dtype: torch.dtype, height: int, width: int) -> Tensor:
@@ -34,7 +34,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _scored(network: FCN) -> FCN:
-    """Without the zeros that its score layers start from."""
+    """Replace the zeros that score layers are initialized with."""
     assert isinstance(network.head, fcn.FCNSkipHead)
     for score in network.head.scores:
         nn.init.normal_(score.weight, std=0.1)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def _scored(network: FCN) -> FCN:
 
 
 def _plain(network: FCN) -> FCN:
-    """Takes pictures that are normalised already."""
+    """A reference network for images that are already normalized."""
     network.mean.zero_()
     network.std.fill_(1)
     return network
@@ -103,7 +103,7 @@ def _caffe(
 
 
 def _same(state: dict[str, Tensor], images: Tensor, encoder: str, *, align_corners: bool) -> Tensor:
-    """FCN-8s on the picture's own grid."""
+    """FCN-8s on the image's own grid."""
 
     def resized(maps: Tensor, like: Tensor) -> Tensor:
         return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
@@ -163,7 +163,7 @@ def test_at_once_scales_the_finer_maps() -> None:
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (64, 96)])
-def test_the_pictures_own_grid_is_kept(height: int, width: int, *, align_corners: bool) -> None:
+def test_the_images_own_grid_is_kept(height: int, width: int, *, align_corners: bool) -> None:
     network = _skip_network(align_corners=align_corners).double()
     images = _images(torch.float64, height, width)
     with torch.no_grad():
@@ -174,7 +174,7 @@ def test_the_pictures_own_grid_is_kept(height: int, width: int, *, align_corners
 
 
 @pytest.mark.parametrize("pad", ["same", "caffe"])
-def test_gradients_are_those_of_the_functions(pad: str) -> None:
+def test_gradients_equal_those_of_the_functions(pad: str) -> None:
     network = _skip_network(pad=pad).double()
     images = _images(torch.float64, 33, 47)
     state = {name: value.clone().requires_grad_() for name, value in network.state_dict().items()}
@@ -206,7 +206,7 @@ def test_the_fixed_kernels_are_neither_trained_nor_saved() -> None:
     assert not any("kernel" in name for name, _ in network.named_parameters())
 
 
-def test_score_layers_start_at_zero() -> None:
+def test_score_layers_are_initialized_with_zero() -> None:
     network = FCN(5, encoder="vgg11", pretrained=False, channels=24).eval()
     with torch.no_grad():
         assert not network(_images(torch.float32, 40, 56)).any()
@@ -214,7 +214,7 @@ def test_score_layers_start_at_zero() -> None:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vgg11_bn"])
 @pytest.mark.parametrize(("variant", "stride"), [("32s", 32), ("16s", 16), ("8s", 8)])
-def test_other_encoders_give_skips_of_the_same_strides(encoder: str, variant: str, stride: int) -> None:
+def test_other_encoders_have_skip_connections_at_the_same_strides(encoder: str, variant: str, stride: int) -> None:
     network = _scored(FCN(5, variant=variant, encoder=encoder, pretrained=False, channels=24))  # type: ignore[arg-type]
     images = _images(torch.float32, 64, 96)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_other_encoders_give_skips_of_the_same_strides(encoder: str, variant: st
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_logits_are_torchvisions_to_the_bit(name: str, randomize: Randomize) -> None:
+def test_logits_equal_torchvisions_bit_for_bit(name: str, randomize: Randomize) -> None:
     ours, theirs = _torchvision_pair(name, randomize)
     images = _images(torch.float32, 97, 129)
     with torch.no_grad():
@@ -241,7 +241,7 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
         assert relative(ours.eval()(images), theirs.eval()(images)["out"]) > 1e-3
 
 
-def test_gradients_are_torchvisions(randomize: Randomize) -> None:
+def test_gradients_equal_torchvisions(randomize: Randomize) -> None:
     ours, theirs = _torchvision_pair("resnet50", randomize)
     for network in (ours, theirs):
         network.double().train()
@@ -350,7 +350,7 @@ def test_fully_connected_layers_take_the_weights_of_vggs_classifier() -> None:
         ("resnet18", 4096, True, False),
     ],
 )
-def test_they_are_taken_where_they_fit(
+def test_shifted_convolutions_are_used_where_they_are_faster(
     encoder: str, channels: int, pretrained: bool, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def untrained(name: str, *, pretrained: bool, **arguments: Any) -> Encoder:
@@ -383,20 +383,20 @@ def test_they_are_taken_where_they_fit(
         ({"pad": "caffe", "variant": "d6"}, "on a VGG, found variant 'd6' on encoder 'resnet50'"),
         (
             {"aux": True},
-            "variant '8s' does not take aux; leave it out, or take variant dilated or d6",
+            "variant '8s' does not take aux; leave it out, or use variant dilated or d6",
         ),
         ({"output_stride": 16}, "variant '8s' does not take output_stride"),
         ({"first_block": "full"}, "variant '8s' does not take first_block"),
         (
             {"variant": "d6", "at_once": True},
-            "variant 'd6' does not take at_once; leave it out, or take variant 32s or 16s or 8s",
+            "variant 'd6' does not take at_once; leave it out, or use variant 32s or 16s or 8s",
         ),
         ({"variant": "dilated", "channels": 64}, "variant 'dilated' does not take channels"),
         ({"variant": "dilated", "encoder": "vgg16"}, "encoder 'vgg16' cannot dilate to output_stride 8"),
     ],
     ids=str,
 )
-def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_incompatible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         imageseg.build_model("FCN", 3, pretrained=False, **arguments)
     assert "\n" not in refused.value.line()

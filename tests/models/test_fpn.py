@@ -53,24 +53,24 @@ def _pair(encoder: str, randomize: Randomize, *, merge: str = "add", **arguments
 
 
 @pytest.fixture
-def normalised(monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """Pictures as theirs takes them; ours is told to leave them so."""
+def normalized(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Normalized images as the reference expects them; our own normalization is turned off."""
     monkeypatch.setattr(FPN, "normalize", lambda _, images: images)
     return torch.randn(2, 3, 96, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize(("encoder", "merge"), [("resnet18", "add"), ("resnet18", "cat"), ("resnet50", "add")])
-def test_logits_equal_the_references(encoder: str, merge: str, randomize: Randomize, normalised: Tensor) -> None:
+def test_logits_equal_the_references(encoder: str, merge: str, randomize: Randomize, normalized: Tensor) -> None:
     ours, theirs = _pair(encoder, randomize, merge=merge)
     with torch.no_grad():
-        assert relative(ours(normalised), theirs(normalised)) < 1e-10
-        assert relative(ours.float()(normalised.float()), theirs.float()(normalised.float())) < 1e-5
+        assert relative(ours(normalized), theirs(normalized)) < 1e-10
+        assert relative(ours.float()(normalized.float()), theirs.float()(normalized.float())) < 1e-5
 
 
-def test_gradients_equal_the_references(randomize: Randomize, normalised: Tensor) -> None:
+def test_gradients_equal_the_references(randomize: Randomize, normalized: Tensor) -> None:
     ours, theirs = _pair("resnet18", randomize)
-    ours(normalised).square().mean().backward()
-    theirs(normalised).square().mean().backward()
+    ours(normalized).square().mean().backward()
+    theirs(normalized).square().mean().backward()
     gradients = {_our_name(name): parameter.grad for name, parameter in theirs.named_parameters()}
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
@@ -78,17 +78,17 @@ def test_gradients_equal_the_references(randomize: Randomize, normalised: Tensor
         assert relative(parameter.grad, gradients[name]) < 1e-9, name
 
 
-def test_the_comparison_notices_corners_that_are_not_aligned(randomize: Randomize, normalised: Tensor) -> None:
+def test_the_comparison_notices_corners_that_are_not_aligned(randomize: Randomize, normalized: Tensor) -> None:
     ours, theirs = _pair("resnet18", randomize, align_corners=False)
     with torch.no_grad():
-        assert relative(ours(normalised), theirs(normalised)) > 1e-2
+        assert relative(ours(normalized), theirs(normalized)) > 1e-2
 
 
-def test_the_comparison_notices_swapped_branches(randomize: Randomize, normalised: Tensor) -> None:
+def test_the_comparison_notices_swapped_branches(randomize: Randomize, normalized: Tensor) -> None:
     ours, theirs = _pair("resnet18", randomize)
     ours.branches[1], ours.branches[0] = ours.branches[0], ours.branches[1]
     with torch.no_grad():
-        assert relative(ours(normalised), theirs(normalised)) > 1e-2
+        assert relative(ours(normalized), theirs(normalized)) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_smoothing_convolves_each_level_after_merging(randomize: Randomize) -> N
 
 
 @pytest.mark.parametrize(("norm", "kind"), [("gn", nn.GroupNorm), ("bn", nn.BatchNorm2d)])
-def test_the_normalisation_may_be_chosen(norm: Any, kind: type[nn.Module]) -> None:
+def test_the_normalization_may_be_chosen(norm: Any, kind: type[nn.Module]) -> None:
     network = FPN(3, encoder="mobilenetv3_small_050", pretrained=False, norm=norm, segmentation_channels=64)
     norms = [layer for layer in network.branches.modules() if isinstance(layer, nn.GroupNorm | nn.BatchNorm2d)]
     assert len(norms) == 1 + 1 + 2 + 3
@@ -150,7 +150,7 @@ def test_encoders_of_other_families(encoder: str) -> None:
         assert network.coarse_logits(torch.zeros(1, 3, 96, 128)).shape == (1, 3, 24, 32)
 
 
-def test_whole_channels_are_dropped_in_training_only() -> None:
+def test_complete_channels_are_dropped_in_training_only() -> None:
     network = FPN(3, encoder="resnet18", pretrained=False, dropout=0.5)
     dropped: list[Tensor] = []
     network.dropout.register_forward_hook(lambda _, __, found: dropped.append(found))

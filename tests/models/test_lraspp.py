@@ -24,7 +24,7 @@ HEAD = {
 
 
 def _translated(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's in their order, the head's by name."""
+    """A state dict for our network: the encoder's tensors by their order, the head's by name."""
     of_encoder = [value for name, value in theirs.items() if name.startswith("backbone.")]
     names = [name for name in ours if name.startswith("encoder.")]
     assert len(of_encoder) == len(names) == 308
@@ -69,7 +69,7 @@ def _contracted(network: LRASPP) -> None:
 
 
 def _tapped_last(network: LRASPP) -> None:
-    network.encoder._first_only = ""  # type: ignore[assignment]
+    network.encoder._first_block_only = ""  # type: ignore[assignment]
 
 
 def _other_epsilon(network: LRASPP) -> None:
@@ -108,7 +108,7 @@ def test_parameter_count() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_221_538
 
 
-def test_the_epsilon_of_normalisation_is_timms_unless_given() -> None:
+def test_the_epsilon_of_normalization_is_timms_unless_given() -> None:
     def epsilons(network: LRASPP) -> set[float]:
         return {layer.eps for layer in network.encoder.modules() if isinstance(layer, nn.BatchNorm2d)}
 
@@ -119,7 +119,7 @@ def test_the_epsilon_of_normalisation_is_timms_unless_given() -> None:
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050"])
-def test_details_are_of_stride_8_and_the_gated_map_of_the_output_stride(encoder: str, output_stride: int) -> None:
+def test_details_have_stride_8_and_the_gated_map_has_the_output_stride(encoder: str, output_stride: int) -> None:
     network = LRASPP(3, encoder=encoder, pretrained=False, output_stride=output_stride).eval()
     with torch.no_grad():
         features = network.encoder(torch.zeros(1, 3, 64, 128))
@@ -137,7 +137,7 @@ def test_maps_other_than_that_of_stride_8_are_timms() -> None:
     assert different == [False, False, True, False, False]
 
 
-def test_the_gate_is_the_mean_of_the_whole_map() -> None:
+def test_the_gate_uses_the_mean_of_the_complete_map() -> None:
     network = LRASPP(3, encoder="mobilenetv3_small_050", pretrained=False).eval()
     without = copy.deepcopy(network)
     nn.init.zeros_(without.gate[0].weight)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""PSPNet equals a second implementation, with torch's own adaptive pooling, and its pyramid is that pooling."""
+"""PSPNet equals a second implementation with torch's own adaptive pooling."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _our_name(theirs: str) -> str:
     part, _, rest = theirs.partition(".")
     if part == "layer0":
         index, _, kind = rest.partition(".")
-        # timm: the stem is conv1.0 to conv1.6, of which the last normalisation is bn1.
+        # timm: the stem is conv1.0 to conv1.6, of which the last normalization is bn1.
         return f"encoder.network.bn1.{kind}" if index == "7" else f"encoder.network.conv1.{rest}"
     if part.startswith("layer"):
         return f"encoder.network.{theirs}"
@@ -103,7 +103,7 @@ def _pair(randomize: Randomize, dtype: torch.dtype, **arguments: Any) -> tuple[P
     randomize(theirs)
     ours = PSPNet(7, encoder="resnet50s", pretrained=False, **{**AUTHORS, **arguments}).to(dtype).eval()
     ours.load_state_dict({_our_name(name): value for name, value in theirs.state_dict().items()})
-    ours.mean.zero_()  # theirs takes pictures that are normalised already
+    ours.mean.zero_()  # the reference expects normalized images
     ours.std.fill_(1)
     return ours, theirs
 
@@ -113,7 +113,7 @@ def _images(dtype: torch.dtype, height: int = 97, width: int = 129) -> Tensor:
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_logits_are_the_references(dtype: torch.dtype, limit: float, randomize: Randomize) -> None:
+def test_logits_equal_the_references(dtype: torch.dtype, limit: float, randomize: Randomize) -> None:
     ours, theirs = _pair(randomize, dtype)
     images = _images(dtype)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_the_comparison_notices_another_policy(other: dict[str, Any], randomize:
         assert relative(ours(images), theirs(images)[0]) > 1e-3
 
 
-def test_gradients_are_the_references(randomize: Randomize) -> None:
+def test_gradients_equal_the_references(randomize: Randomize) -> None:
     ours, theirs = _pair(randomize, torch.float64)
     for network in (ours, theirs):
         network.train()
@@ -175,7 +175,7 @@ def test_the_reference_has_the_authors_count() -> None:
         assert sum(parameter.numel() for parameter in _Reference(19).parameters()) == 49_080_038
 
 
-def test_the_grids_share_the_channels_of_the_map_that_they_join() -> None:
+def test_the_grids_share_the_channels_of_the_map() -> None:
     with torch.device("meta"):
         network = PSPNet(19, encoder="resnet50", pretrained=False)
         wide = PSPNet(19, encoder="resnet18", pretrained=False, bins=(1, 4), pyramid_channels=96, channels=64)
@@ -191,6 +191,6 @@ def test_the_auxiliary_head_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("bins", [(), (0, 2)])
-def test_bins_that_are_none_are_refused(bins: tuple[int, ...]) -> None:
+def test_invalid_bins_are_refused(bins: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="bins must be"):
         imageseg.build_model("PSPNet", 3, encoder="resnet18", pretrained=False, bins=bins)

@@ -81,10 +81,10 @@ def test_logits_equal_the_references(pair: tuple[SegFormer, nn.Module], images: 
 
 def test_every_map_of_the_encoder_equals_the_references(pair: tuple[SegFormer, nn.Module], images: Tensor) -> None:
     ours, theirs = (network.float() for network in pair)
-    normalised = ours.normalize(images.float())
+    normalized = ours.normalize(images.float())
     with torch.no_grad():
-        expected = [maps for maps in theirs.encoder(normalised)[1:] if maps.shape[1]]  # type: ignore[operator]
-        found = ours.encoder(normalised)
+        expected = [maps for maps in theirs.encoder(normalized)[1:] if maps.shape[1]]  # type: ignore[operator]
+        found = ours.encoder(normalized)
     assert len(found) == len(expected) == 4
     assert max(map(relative, found, expected)) < 1e-5
 

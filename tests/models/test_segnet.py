@@ -1,4 +1,4 @@
-"""SegNet equals its authors' layer list, run with torch's functions alone."""
+"""SegNet equals its authors' layer list, run with torch's functions only."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_comparison_notices_forgotten_indices_and_swapped_layers(network: Se
         assert relative(found, run_table(TABLE, state, swapped, images)) > 1e-2
 
 
-def test_without_indices_the_logits_are_others(network: SegNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_change_without_pooling_indices(network: SegNet, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         found = network.coarse_logits(images)
@@ -117,7 +117,7 @@ def test_without_indices_the_logits_are_others(network: SegNet, monkeypatch: pyt
 
 
 class _Operations(TorchDispatchMode):
-    """Counts what torch is really asked to do."""
+    """Counts the calls of torch's functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def test_parameter_counts(num_classes: int, count: int) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
-def test_the_sizes_of_camvid_come_back_through_odd_maps(network: SegNet) -> None:
+def test_images_of_camvid_keep_their_size_through_odd_maps(network: SegNet) -> None:
     """360 x 480 is 45 x 60 and 23 x 30 before the last pools in the paper, which rounds up; here maps round down."""
     with torch.no_grad():
         _, pools = SegNet(2, encoder="vgg11_bn", pretrained=False).eval().encoder(torch.zeros(1, 3, 360, 480))

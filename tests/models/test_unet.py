@@ -84,7 +84,7 @@ def test_the_comparison_notices_another_interpolation(
         assert relative(ours.coarse_logits(images), expected) > 1e-3
 
 
-def test_the_comparison_notices_a_missing_normalisation(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
+def test_the_comparison_notices_a_missing_normalization(pair: tuple[UNet, nn.Module], images: Tensor) -> None:
     ours, theirs = pair
     ours.blocks[2][1][1] = nn.Identity()  # type: ignore[index]
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_other_numbers_of_channels() -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    with pytest.raises(InputError, match="attention must be 'scse' or none, found 'cbam'"):
+    with pytest.raises(InputError, match="attention must be 'scse' or null, found 'cbam'"):
         UNet(3, encoder="resnet18", pretrained=False, attention="cbam")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="upsample must be 'nearest' or 'bilinear', found 'cubic'"):
         UNet(3, encoder="resnet18", pretrained=False, upsample="cubic")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""UNetClassic equals figure 1 of the paper, run with torch's functions alone, from a state dict named as milesial's port has it."""
+"""UNetClassic equals figure 1 of the paper, run with torch's functions only, from a state dict named as milesial's port has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imageseg.models.unet_classic import UNetClassic
 
 Randomize = Callable[[nn.Module], nn.Module]
 
-# The operation, its name, channels before and after. "convs" is two 3x3 convolutions, each with normalisation and ReLU.
+# The operation, its name, channels before and after. "convs" is two 3x3 convolutions, each with normalization and ReLU.
 TABLE = [
     ("convs", "inc", 3, 64),
     ("pool", "", 64, 64),
@@ -60,11 +60,11 @@ BILINEAR = [
     ("score", "outc", 64, 4),
 ]
 MIDDLE = {"up1": 512, "up2": 256, "up3": 128}
-"""The channels between both convolutions of the bilinear form; elsewhere those after them."""
+"""Number of channels between both convolutions of the bilinear variant; the others have the number of channels after them."""
 
 
 def _our_name(theirs: str) -> str:
-    """Prefix rules alone."""
+    """Rename keys by their prefixes only."""
     theirs = re.sub(r"^inc\.double_conv\.", "encoder.0.", theirs)
     theirs = re.sub(r"^down(\d)\.maxpool_conv\.1\.double_conv\.", r"encoder.\1.", theirs)
     theirs = re.sub(r"^up(\d)\.up\.", lambda found: f"ups.{int(found[1]) - 1}.", theirs)
@@ -100,7 +100,7 @@ def _double_conv(name: str) -> str:
 def _paper(
     table: list[tuple[str, str, int, int]], state: Mapping[str, Tensor], images: Tensor, *, align_corners: bool = False
 ) -> Tensor:
-    """Logits from a state dict with their names."""
+    """Logits from a state dict with the names of milesial's port."""
     maps, skips = images, []
     for operation, name, before, after in table:
         assert maps.shape[1] == before, name
@@ -167,7 +167,7 @@ def test_logits_equal_the_papers(network: UNetClassic, size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(64, 96), (97, 131)])
-def test_logits_of_the_bilinear_form(bilinear: UNetClassic, size: tuple[int, int], *, align_corners: bool) -> None:
+def test_logits_of_the_bilinear_variant(bilinear: UNetClassic, size: tuple[int, int], *, align_corners: bool) -> None:
     bilinear.align_corners = align_corners
     images = torch.randn(1, 3, *size)
     with torch.no_grad():
@@ -189,7 +189,7 @@ def test_logits_and_gradients_equal_in_double_precision(up: str, request: pytest
     assert max(relative(*pair) for pair in zip(*gradients, strict=True)) < 1e-9
 
 
-def test_the_comparison_notices_the_other_order_of_joining(network: UNetClassic) -> None:
+def test_the_comparison_notices_another_order_of_concatenation(network: UNetClassic) -> None:
     state = _theirs(network, TABLE)
     weight = state["up4.conv.double_conv.0.weight"]
     swapped = state | {"up4.conv.double_conv.0.weight": torch.cat([weight[:, 64:], weight[:, :64]], dim=1)}
@@ -215,16 +215,16 @@ def test_other_widths_and_depths(up: str, channels: tuple[int, ...]) -> None:
         assert network(torch.zeros(1, 4, 37, 29)).shape == (1, 3, 37, 29)
 
 
-def test_a_picture_too_small_is_refused_with_the_size_that_is_enough() -> None:
+def test_an_image_too_small_is_refused_with_the_size_that_is_enough() -> None:
     network = UNetClassic(2, channels=(4, 4, 4, 4, 4)).eval()
     for size in ((15, 90), (90, 15), (1, 1)):
-        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} picture; 16 x 16 is enough"):
+        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 16 x 16 is enough"):
             network(torch.zeros(1, 3, *size))
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 2, 16, 16)
     network.train()
-    with pytest.raises(InputError, match=r"single 31 x 16 picture cannot train.*take pictures of 32 x 32 or more"):
+    with pytest.raises(InputError, match=r"single 31 x 16 image cannot train.*use images of 32 x 32 or more"):
         network(torch.zeros(1, 3, 31, 16))
-    with pytest.raises(InputError, match="cannot take a 8 x 8 picture; 16 x 16 is enough"):
+    with pytest.raises(InputError, match="cannot take a 8 x 8 image; 16 x 16 is enough"):
         network(torch.zeros(2, 3, 8, 8))
     assert network(torch.zeros(1, 3, 32, 16)).shape == (1, 2, 32, 16)
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 2, 16, 16)
@@ -236,7 +236,7 @@ def test_wrong_widths_are_refused(channels: tuple[int, ...]) -> None:
         UNetClassic(2, channels=channels)
 
 
-def test_an_unknown_way_up_is_refused() -> None:
+def test_an_unknown_upsampling_is_refused() -> None:
     with pytest.raises(InputError, match="up must be 'deconv' or 'bilinear', found 'nearest'"):
         imageseg.build_model("UNetClassic", 2, up="nearest")
 

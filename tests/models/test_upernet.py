@@ -74,7 +74,7 @@ def test_logits_equal_the_references(pair: tuple[UPerNet, nn.Module], images: Te
         assert relative(ours(images), expected) > 1e-3, "another grid of the last step went unnoticed"
         ours.align_corners = True
         ours.norms[1] = nn.Identity()
-        assert relative(ours(images), expected) > 1e-3, "a missing normalisation went unnoticed"
+        assert relative(ours(images), expected) > 1e-3, "a missing normalization went unnoticed"
 
 
 def test_single_precision_logits_equal_the_references(pair: tuple[UPerNet, nn.Module], images: Tensor) -> None:
@@ -110,7 +110,7 @@ def test_parameter_counts(encoder_name: str, count: int) -> None:
     ("name", "normed"),
     [("resnet18", False), ("convnext_atto", True), ("pvt_v2_b0", False), ("resnetv2_18", True), ("vgg11_bn", False)],
 )
-def test_maps_that_an_encoder_leaves_unnormalised_are_normalised(name: str, normed: bool) -> None:
+def test_maps_that_an_encoder_leaves_unnormalized_are_normalized(name: str, normed: bool) -> None:
     with torch.device("meta"):
         network = UPerNet(3, encoder=name, pretrained=False, channels=8)
     assert len(network.norms) == 4

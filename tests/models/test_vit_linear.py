@@ -1,4 +1,4 @@
-"""ViTLinear against the sentence that defines it, and its sizes."""
+"""ViTLinear equals batch normalization and one matrix on timm's features; its sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Randomize = Callable[[nn.Module], nn.Module]
 
 
 @pytest.mark.parametrize("layers", [1, 4, (0, 3)])
-def test_equals_batch_normalisation_and_one_matrix_on_timms_features(
+def test_equals_batch_normalization_and_one_matrix_on_timms_features(
     layers: int | tuple[int, ...], randomize: Randomize
 ) -> None:
     network = ViTLinear(3, encoder="vit_tiny_patch16_dinov3_qkvb", pretrained=False, layers=layers)
@@ -42,7 +42,7 @@ def test_equals_batch_normalisation_and_one_matrix_on_timms_features(
 @pytest.mark.parametrize(
     ("encoder", "layers", "parameters"),
     [
-        # timm's encoder, then 2 per channel of the normalisation and a matrix with bias to 19 classes.
+        # timm's encoder, then 2 per channel of the normalization and a matrix with bias to 19 classes.
         ("vit_small_patch16_dinov3", 1, 21_586_944 + 2 * 384 + 384 * 19 + 19),
         ("vit_small_patch14_dinov2", 4, 22_056_192 + 2 * 1536 + 1536 * 19 + 19),
     ],
@@ -53,7 +53,7 @@ def test_parameter_counts(encoder: str, layers: int, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
-def test_only_the_head_learns_unless_told_otherwise() -> None:
+def test_only_the_head_is_trained_by_default() -> None:
     images, mask = torch.randint(0, 256, (2, 3, 32, 48)), torch.randint(0, 3, (2, 32, 48))
     for frozen in (True, False):
         network = ViTLinear(3, encoder="test_vit", pretrained=False, frozen=frozen).train()

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from whole_pair import WholePair
 
 from imageseg.batch import Sample, stack
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
-from imageseg.pipeline.stream import AugmentedSamples, Draw
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.epoch_order import Draw
+from imageseg.pipeline.stream import AugmentedSamples
 
 Array = npt.NDArray[np.uint8]
 PADDING = [124, 116, 104]
@@ -362,13 +363,13 @@ def test_sizes_may_be_lists_as_yaml_gives_them() -> None:
     [
         ({"crop_size": (0, 4)}, r"crop_size must be two sizes.*found \(0, 4\)"),
         ({"crop_size": (4, 4, 4)}, r"found \(4, 4, 4\)"),
-        ({"scale": (0, 1)}, "two rising factors"),
-        ({"scale": (2.0, 1.0)}, "two rising factors"),
-        ({"flip": 1.5}, "flip and color_jitter must lie between 0 and 1, found 1.5 and 0.3"),
+        ({"scale": (0, 1)}, "two increasing factors"),
+        ({"scale": (2.0, 1.0)}, "two increasing factors"),
+        ({"flip": 1.5}, "flip and color_jitter must be between 0 and 1, found 1.5 and 0.3"),
         ({"color_jitter": -0.1}, "found 0.5 and -0.1"),
         ({"rotate": -1}, "rotate must be 0 to 180 degrees and shear 0 to 60, found -1 and 0"),
         ({"shear": 90}, "found 0.0 and 90"),
-        ({"cat_max_ratio": 0}, "cat_max_ratio must lie above 0 and be at most 1, found 0"),
+        ({"cat_max_ratio": 0}, "cat_max_ratio must be above 0 and at most 1, found 0"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -9,10 +9,10 @@ import albumentations as A
 import numpy as np
 import numpy.typing as npt
 import pytest
+from whole_pair import WholePair
 
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import PRESETS, Augmentation
-from imageseg.pipeline.whole import WholePair
 
 Array = npt.NDArray[np.uint8]
 
@@ -107,23 +107,26 @@ def test_presets_are_lists_of_steps(preset: str) -> None:
     [
         (
             {"augment": "lihgt"},
-            r"no preset is called 'lihgt' \(did you mean 'light'\?\); there are light, street, strong",
+            r"there is no preset 'lihgt' \(did you mean 'light'\?\); choose light, street, strong",
         ),
         ({"augment": [{"ToGrey": {"p": 0.1}}]}, r"no step 'ToGrey' \(did you mean 'ToGray'\?\)"),
         ({"augment": [{"BasicTransform": None}]}, "no step 'BasicTransform'"),
         ({"augment": [{"os.system": {"command": "ls"}}]}, "no step 'os.system'"),
         ({"augment": [{"ToGray": {"q": 0.1}}]}, "ToGray has no argument 'q'.*it has num_output_channels, method, p"),
         ({"augment": [{"ToGray": {"p": 3}}]}, "augment: ToGray: p Input should be less than or equal to 1$"),
-        ({"augment": [{"ToGray": 3}]}, r"ToGray's arguments must be names and values, \{p: 0.1\}, found 3"),
-        ({"augment": [{"ToGray": None, "Blur": None}]}, "a step is one name and its arguments"),
-        ({"augment": [3]}, "a step is one name and its arguments.*found 3"),
-        ({"augment": [{"Affine": {"fill_mask": 0}}]}, "Affine is given fill_mask 0; masks are read as nearest"),
+        ({"augment": [{"ToGray": 3}]}, r"ToGray must have arguments as names and values, \{p: 0.1\}, found 3"),
+        ({"augment": [{"ToGray": None, "Blur": None}]}, "a step must be one name with its arguments"),
+        ({"augment": [3]}, "a step must be one name with its arguments.*found 3"),
+        (
+            {"augment": [{"Affine": {"fill_mask": 0}}]},
+            "Affine is given fill_mask 0; leave it out: masks are always interpolated by nearest",
+        ),
         ({"augment": [{"Rotate": {"mask_interpolation": 1}}]}, "Rotate is given mask_interpolation 1"),
         ({"augment": [{"RandomCrop": {"height": 64, "width": 64}}]}, "RandomCrop: changes the size of crops"),
         ({"augment": [{"Resize": {"height": 512, "width": 512}}]}, "Resize: changes the size of crops"),
         ({"augment": ["RandomRotate90"], "crop_size": (32, 64)}, "RandomRotate90: changes the size of crops"),
-        ({"augment": ["Normalize"]}, "Normalize: makes float32 of uint8"),
-        ({"augment": ["BBoxSafeRandomCrop"]}, "needs 'bboxes' beside a picture and its mask"),
+        ({"augment": ["Normalize"]}, "Normalize: converts uint8 to float32"),
+        ({"augment": ["BBoxSafeRandomCrop"]}, "needs 'bboxes' besides an image and its mask"),
         ({"augment": ["ShiftScaleRotate"]}, "ShiftScaleRotate: .*use Affine"),
         ({"augment": [{"GaussNoise": {"std_range": "much"}}]}, "GaussNoise: std_range Input should be a valid tuple$"),
     ],

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from whole_pair import WholePair
 
-from imageseg.pipeline.crop import PADDING, Window
-from imageseg.pipeline.regions import Box
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.crop import PADDING, Box, Window
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -64,17 +63,17 @@ class _Watched(WholePair):
 
 def test_a_window_inside_is_seen_as_a_whole() -> None:
     window = Window(box=Box(10, 20, 30, 60), crop_size=(40, 80))
-    assert window.seen((100, 100)) == (Box(10, 20, 30, 60), Box(0, 0, 40, 80))
+    assert window.visible((100, 100)) == (Box(10, 20, 30, 60), Box(0, 0, 40, 80))
 
 
 def test_a_window_beyond_the_picture_sees_all_of_it_where_it_lies() -> None:
     window = Window(box=Box(-5, -10, 15, 30), crop_size=(40, 20))
-    assert window.seen((10, 20)) == (Box(0, 0, 10, 20), Box(10, 5, 30, 15))
+    assert window.visible((10, 20)) == (Box(0, 0, 10, 20), Box(10, 5, 30, 15))
 
 
 def test_of_a_picture_that_shrinks_to_nothing_a_pixel_is_left() -> None:
     window = Window(box=Box(0, -999, 1000, 1), crop_size=(10, 10))
-    assert window.seen((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
+    assert window.visible((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
     image, mask = window.cut(WholePair(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
     assert mask[0, 9] == 3
     assert (mask != 255).sum() == 1
@@ -99,7 +98,7 @@ sides = st.integers(1, 40)
 
 @st.composite
 def windows(draw: st.DrawFn, size: tuple[int, int], **further: Any) -> Window:
-    """Boxes as WindowDraw places them: inside the picture, or around all of it, on each axis."""
+    """Boxes as RandomWindow places them: inside the picture, or around all of it, on each axis."""
     starts, box = [], []
     for length in size:
         side = draw(st.integers(1, 90))
@@ -145,7 +144,7 @@ def test_pixels_come_from_under_the_window(data: st.DataObject, height: int, wid
     assert mask.flags.c_contiguous
     if window.flip:
         image, mask = image[:, ::-1], mask[:, ::-1]
-    seen, place = window.seen(pair.size)
+    seen, place = window.visible(pair.size)
     here = np.s_[place.top : place.bottom, place.left : place.right]
     outside = np.ones(mask.shape, bool)
     outside[here] = False
@@ -201,7 +200,7 @@ def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
 
 def _turned_positions(window: Window, size: tuple[int, int]) -> tuple[Floats, Floats]:
     """Rows and columns of the picture for each pixel of the crop, worked out with complex numbers."""
-    seen, place = window.seen(size)
+    seen, place = window.visible(size)
     per_row = (window.box.bottom - window.box.top) / window.crop_size[0]
     per_column = (window.box.right - window.box.left) / window.crop_size[1]
     rows, columns = np.mgrid[: window.crop_size[0], : window.crop_size[1]] + 0.5
@@ -291,7 +290,7 @@ def test_only_what_lies_under_the_window_is_read(data: st.DataObject, height: in
     window = data.draw(windows((height, width), rotate=rotate))
     window.cut(pair)
     assert [kind for kind, _, _ in pair.read] == ["image", "mask"]
-    seen, _ = window.seen(pair.size)
+    seen, _ = window.visible(pair.size)
     for _, box, _ in pair.read:
         assert 0 <= box.top < box.bottom <= height
         assert 0 <= box.left < box.right <= width

@@ -13,10 +13,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_pair import WholePair
 
-from imageseg.pipeline.crop import WindowDraw
-from imageseg.pipeline.regions import Box
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.crop import Box, RandomWindow
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -42,8 +41,8 @@ DRAWS = 2000
 LIMIT = 1.95 * math.sqrt(2 / DRAWS)  # Kolmogorov and Smirnov's, for two samples of this size, at a thousandth
 
 
-def _draw(**arguments: Any) -> WindowDraw:
-    return WindowDraw(**{"crop_size": (64, 96), "scale": (0.25, 1.5), "flip": 0.5, **arguments})
+def _draw(**arguments: Any) -> RandomWindow:
+    return RandomWindow(**{"crop_size": (64, 96), "scale": (0.25, 1.5), "flip": 0.5, **arguments})
 
 
 def _facts(image: Array, mask: Array) -> list[float]:
@@ -159,11 +158,11 @@ def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float)
 
 def test_a_scale_of_a_half_never_shrinks_by_more_than_two() -> None:
     pair = WholePair(np.zeros((101, 121, 3), np.uint8), np.zeros((101, 121), np.uint8))
-    draw = WindowDraw(crop_size=(100, 100), scale=(0.5, 0.5), flip=0.0)
+    draw = RandomWindow(crop_size=(100, 100), scale=(0.5, 0.5), flip=0.0)
     windows = [draw(pair, np.random.default_rng(seed)) for seed in range(100)]
     assert {window.shrink for window in windows} == {2.0}
     # Though what is seen of the small picture has 50 pixels of the crop for 101 of its own here and there.
-    assert any(place.bottom - place.top == 50 for _, place in (window.seen(pair.size) for window in windows))
+    assert any(place.bottom - place.top == 50 for _, place in (window.visible(pair.size) for window in windows))
 
 
 def test_turning_and_leaning_are_even_either_way() -> None:
@@ -235,7 +234,7 @@ def test_a_focused_window_holds_a_pixel_of_its_class(
     pair = WholePair(np.zeros((height, width, 3), np.uint8), mask)
     draw = _draw(crop_size=(12, 17), scale=(scale, scale), cat_max_ratio=ratio)
     window = draw(pair, np.random.default_rng(seed), focus=7)
-    assert 7 in pair.mask(window.seen(pair.size)[0])
+    assert 7 in pair.mask(window.visible(pair.size)[0])
     for start, end, size in ((window.box.top, window.box.bottom, height), (window.box.left, window.box.right, width)):
         assert min(0, size - (end - start)) <= start <= max(0, size - (end - start)), "where any window may lie"
 

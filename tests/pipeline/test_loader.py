@@ -11,16 +11,16 @@ import pytest
 import torch
 from fakes import write_folder
 from torch.utils.data import DataLoader, Dataset
+from whole_pair import WholePair
 
 from imageseg.batch import Sample, make_sample
 from imageseg.datasets import build_dataset
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
-from imageseg.pipeline.balance import RareClasses
+from imageseg.pipeline.balance import RareClassOrder
+from imageseg.pipeline.crop import Box, OpenPair
 from imageseg.pipeline.loader import Loading, evaluation_loader, single_threaded, training_loader
-from imageseg.pipeline.regions import Box, OpenPair
 from imageseg.pipeline.stream import StreamBatches
-from imageseg.pipeline.whole import WholePair
 
 
 class _Counted(Dataset[Sample]):
@@ -84,7 +84,7 @@ def test_training_batches_are_those_of_the_stream_with_any_number_of_workers(num
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_balanced_order_is_loaded_with_any_number_of_workers(num_workers: int) -> None:
     pixels = np.array([[90, 10 * (index == 3)] for index in range(6)])
-    order = RareClasses(pixels, seed=5)
+    order = RareClassOrder(pixels, seed=5)
 
     def transform(pair: OpenPair, *, seed: int, focus: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         image, mask = _unchanged(pair, seed=seed)
@@ -151,7 +151,7 @@ def test_a_fault_in_a_worker_keeps_its_one_line(num_workers: int, tmp_path: Path
         seed=0,
     )
     for faulty in (loader, evaluation_loader(samples, len(samples), num_workers=num_workers)):
-        assert _fault(faulty) == f"{pair.mask}: is not a picture in a known format"
+        assert _fault(faulty) == f"{pair.mask}: is not an image in a known format"
 
 
 def _fault(loader: DataLoader[Sample]) -> str:
@@ -186,8 +186,13 @@ def test_workers_unless_set_are_half_of_the_processors(
 
 
 def test_a_wrong_balance_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no balance is called 'repaet' \(did you mean 'repeat'\?\)"):
-        Loading(balance="repaet")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"no balance is called 'rsc' \(did you mean 'rcs'\?\)"):
+        Loading(balance="rsc")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("balance", ["repeat", "focus", "auto"])
+def test_a_checkpoint_with_a_removed_balance_can_still_be_evaluated(balance: str) -> None:
+    assert Loading(balance=balance, num_workers=3).workers == 3  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_pair import WholePair
 
-from imageseg.pipeline.regions import Box, OpenPair
-from imageseg.pipeline.stream import AugmentedSamples, Draw, StreamBatches, counted_seed
-from imageseg.pipeline.whole import WholePair
+from imageseg.pipeline.crop import Box, OpenPair
+from imageseg.pipeline.epoch_order import Draw, counted_seed
+from imageseg.pipeline.stream import AugmentedSamples, StreamBatches
 
 sizes = st.integers(1, 12)
 

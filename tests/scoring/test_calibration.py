@@ -366,13 +366,18 @@ def test_plain_values_carry_the_class_names() -> None:
 @pytest.mark.parametrize(
     ("confidence", "classes", "mask", "message"),
     [
-        (CONFIDENCE.T, CLASSES, MASK, r"alike, found \(3, 2\), \(2, 3\) and \(2, 3\)"),
-        (CONFIDENCE[None], CLASSES[None], MASK[None], r"must be \(H, W\) alike"),
+        (CONFIDENCE.T, CLASSES, MASK, r"same shape \(H, W\), found \(3, 2\), \(2, 3\) and \(2, 3\)"),
+        (CONFIDENCE[None], CLASSES[None], MASK[None], r"must have the same shape \(H, W\)"),
         (CONFIDENCE + 0.1, CLASSES, MASK, "1 probabilities are NaN or outside 0 to 1"),
         (np.where(CONFIDENCE > 0.8, np.nan, CONFIDENCE), CLASSES, MASK, "2 probabilities are NaN"),
         (CONFIDENCE - 0.5, CLASSES, MASK, "3 probabilities are NaN or outside"),
         (CONFIDENCE.astype(int), CLASSES, MASK, "must be floats or uint8, found int64"),
-        (CONFIDENCE, CLASSES, MASK + np.uint8(MASK == 2), r"the truth holds 3, which is neither a class \(0 to 2\)"),
+        (
+            CONFIDENCE,
+            CLASSES,
+            MASK + np.uint8(MASK == 2),
+            r"the ground truth contains 3, which is neither a class \(0 to 2\)",
+        ),
     ],
 )
 def test_wrong_pictures_are_refused(confidence: Any, classes: Any, mask: Any, message: str) -> None:
@@ -386,7 +391,7 @@ def test_wrong_pictures_are_refused(confidence: Any, classes: Any, mask: Any, me
     ("probabilities", "message"),
     [
         (np.full((2, 2, 3), 0.5), r"must be \(3, H, W\) and mask \(H, W\), found \(2, 2, 3\)"),
-        (np.full((3, 2, 3), 0.5), "of 5 pixels the probabilities do not sum to 1; take logits.softmax"),
+        (np.full((3, 2, 3), 0.5), "the probabilities of 5 pixels do not sum to 1; apply logits.softmax"),
         (np.full((3, 2, 3), -0.5), "5 probabilities are NaN or outside 0 to 1"),
         (np.full((3, 2, 3), np.nan), "5 probabilities are NaN"),
     ],

@@ -247,9 +247,11 @@ def test_another_index_may_be_ignored() -> None:
 
 def test_a_truth_that_is_no_class_is_refused_and_not_counted() -> None:
     confusion = ConfusionMatrix(3)
-    with pytest.raises(ValueError, match=r"the truth holds 3, which is neither a class \(0 to 2\) nor ignored"):
+    with pytest.raises(
+        ValueError, match=r"the ground truth contains 3, which is neither a class \(0 to 2\) nor ignored"
+    ):
         confusion.update(np.zeros((1, 2), np.uint8), np.array([[0, 3]], np.uint8))
-    with pytest.raises(ValueError, match="the truth holds -1"):
+    with pytest.raises(ValueError, match="the ground truth contains -1"):
         confusion.update(np.zeros((1, 2), np.uint8), np.array([[0, -1]]))
     assert confusion.matrix.sum() == 0
     assert confusion.images == 0
@@ -257,9 +259,9 @@ def test_a_truth_that_is_no_class_is_refused_and_not_counted() -> None:
 
 def test_probabilities_and_other_shapes_are_refused() -> None:
     confusion = ConfusionMatrix(3)
-    with pytest.raises(ValueError, match=r"must be integers; take logits.argmax\(1\) first"):
+    with pytest.raises(ValueError, match=r"must be integers; apply logits.argmax\(1\) first"):
         confusion.update(np.zeros((2, 2)), np.zeros((2, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"prediction \(2, 3\) and truth \(3, 2\) differ in shape"):
+    with pytest.raises(ValueError, match=r"prediction \(2, 3\) and ground truth \(3, 2\) differ in shape"):
         confusion.update(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
 
 
@@ -277,7 +279,7 @@ def test_the_largest_number_of_classes() -> None:
 
 def test_only_matrices_of_the_same_classes_merge() -> None:
     for other in (ConfusionMatrix(4), ConfusionMatrix(3, ignore_index=254)):
-        with pytest.raises(ValueError, match="same classes"):
+        with pytest.raises(ValueError, match="same num_classes"):
             ConfusionMatrix(3).merge(other)
 
 

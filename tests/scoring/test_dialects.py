@@ -190,8 +190,8 @@ def test_the_mean_over_pictures_does_not_depend_on_their_order_or_on_who_counted
     moved = ConfusionMatrix(num_classes)
     moved.load_tensor(forwards.to_tensor())
     for other in (backwards, merged, moved):
-        assert other.counts().picture_miou == forwards.counts().picture_miou or math.isnan(
-            forwards.counts().picture_miou
+        assert other.counts().per_image_miou == forwards.counts().per_image_miou or math.isnan(
+            forwards.counts().per_image_miou
         )
 
 
@@ -210,11 +210,12 @@ def test_many_counts_at_once_give_the_same_means_as_one_by_one(case: tuple[int, 
 def test_the_explanation_names_what_is_there() -> None:
     reasons = "\n".join(explain(toy().counts(), ["road", "car", "cat", "dog", "bus"]))
     assert (
-        "dog is neither in the truth nor in the prediction: camvid, ade20k, paddleseg and ultralytics count" in reasons
+        "dog is neither in the ground truth nor in the prediction: camvid, ade20k, paddleseg and ultralytics count"
+        in reasons
     )
-    assert "cat is not in the truth and predicted on 4 pixels: bdd100k leaves it out" in reasons
+    assert "cat is not in the ground truth but predicted on 4 pixels: bdd100k leaves it out" in reasons
     assert "12 valid pixels (12.00%) have a prediction that is no class" in reasons
-    assert "mean of precision (" in reasons
+    assert "mean precision (" in reasons
 
 
 def test_nothing_to_explain_where_nothing_differs() -> None:

@@ -276,7 +276,7 @@ def test_a_plan_refuses_what_no_server_would_understand(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the split has no pictures"):
         plan_submission(FORMATS[C], LABELS[C], [])
     images[1].write_bytes(b"no picture")
-    with pytest.raises(InputError, match="is not a picture in a known format"):
+    with pytest.raises(InputError, match="is not an image in a known format"):
         plan_submission(FORMATS[C], LABELS[C], images)
 
 

@@ -2,7 +2,10 @@
 
 import functools
 import json
+import logging
+import os
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +77,17 @@ def run(scenes: str, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
         trained = train(recipe(scenes, tmp_path_factory.mktemp("runs"), "whole"))
     shutil.copytree(kept, trained.folder / "kept")
     return trained
+
+
+def test_the_process_is_as_it_was_before(scenes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A script that calls train keeps its environment variables, warning filters and log levels."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "imageseg")]
+    before = dict(os.environ), list(warnings.filters), [logger.level for logger in loggers]
+    train(recipe(scenes, tmp_path, "quiet", max_steps=1, val_every=1))
+    assert (dict(os.environ), list(warnings.filters), [logger.level for logger in loggers]) == before
+    with pytest.raises(InputError):
+        train(recipe(scenes, tmp_path, "quiet"))
+    assert (dict(os.environ), list(warnings.filters), [logger.level for logger in loggers]) == before
 
 
 def test_a_run_leaves_what_it_promises(run: TrainedRun) -> None:
@@ -187,13 +201,13 @@ def test_a_run_may_be_named_when_it_goes_on(run: TrainedRun, scenes: str, tmp_pa
 
 def test_a_checkpoint_outside_a_run_needs_a_name(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     loose = shutil.copy(run.folder / "kept" / "step3.ckpt", tmp_path / "loose.ckpt")
-    with pytest.raises(InputError, match=r"loose.ckpt: lies in no run's folder; pass --trainer.name"):
+    with pytest.raises(InputError, match=r"loose.ckpt: is not in the folder of a run; pass --trainer.name"):
         train(recipe(scenes, tmp_path, None, resume=str(loose)))
     assert [path.name for path in tmp_path.iterdir()] == ["loose.ckpt"]
 
 
 def test_a_finished_run_has_nothing_left_to_train(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"step6\.ckpt: nothing is left to train; pass a larger --trainer\.max_steps"):
+    with pytest.raises(InputError, match=r"step6\.ckpt: no steps are left; pass a larger --trainer\.max_steps"):
         train(recipe(scenes, tmp_path, "new", resume=str(run.folder / "kept" / "step6.ckpt")))
 
 
@@ -302,13 +316,13 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"trainer": {"devices": "foo"}}, "trainer.devices must be a number above 0"),
         ({"trainer": {"devices": 0}}, "trainer.devices must be a number above 0"),
         ({"trainer": {"num_nodes": 0}}, "trainer.num_nodes must be 1 or more"),
-        ({"trainer": {"devices": 4}}, "there are 4 processes and fewer pictures to score"),
+        ({"trainer": {"devices": 4}}, "there are 4 processes and fewer images to score"),
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
-        ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be 0 or more"),
+        ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be at least 0"),
         ({"network": {"encoder": "resnet10t", "pretrained": False, "dropout": 2.0}}, "DeepLabv3_plus: dropout"),
         (
             {"network": {"encoder": "resnet10t", "in_channels": 4}},
-            "network.in_channels is 4, and all pictures here have 3",
+            "network.in_channels is 4, but all images here have 3 channels",
         ),
     ],
 )
@@ -323,12 +337,12 @@ def test_wrong_recipes_are_refused_before_anything_is_written(
 
 
 def test_a_run_is_never_written_over(run: TrainedRun, scenes: str) -> None:
-    with pytest.raises(InputError, match=r"already holds a run; pass another --trainer\.name"):
+    with pytest.raises(InputError, match=r"already contains a run; pass another --trainer\.name"):
         train(recipe(scenes, run.folder.parent, "whole"))
 
 
 def test_a_diverged_run_says_so(scenes: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"val/loss is nan: the training has diverged; lower --task\.lr"):
+    with pytest.raises(InputError, match=r"val/loss is nan: training has diverged; lower --task\.lr"):
         train(recipe(scenes, tmp_path, "diverged", task={"lr": 1e30, "warmup_steps": 0}))
 
 
@@ -336,7 +350,7 @@ def test_resuming_another_network_is_refused(run: TrainedRun, scenes: str, tmp_p
     values = recipe(scenes, tmp_path, "other", resume=str(run.folder / "kept" / "step3.ckpt")).to_dict()
     values |= {"model": "UNet", "network": {"encoder": "resnet10t", "pretrained": False}}
     with pytest.raises(
-        InputError, match=r"was trained with model DeepLabv3_plus, this run has UNet; a run goes on with its own config"
+        InputError, match=r"was trained with model DeepLabv3_plus, this run has UNet; resume a run with its own config"
     ):
         train(Recipe.from_dict(values))
 
@@ -349,7 +363,7 @@ def test_an_interrupted_run_says_how_to_go_on(scenes: str, tmp_path: Path, monke
 
     save = AtomicCheckpoints.save_checkpoint
     monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"go on with --config .*config\.yaml --trainer\.resume .*last\.ckpt"):
+    with pytest.raises(KeyboardInterrupt, match=r"resume with --config .*config\.yaml --trainer\.resume .*last\.ckpt"):
         train(recipe(scenes, tmp_path, "stopped"))
 
 
@@ -361,7 +375,7 @@ def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> N
     (root / "labels.yaml").write_text("labels: [{name: road, color: [1, 2, 3], values: [0]}]")
     values = recipe(str(root), tmp_path, "run", max_steps=1, val_every=1).to_dict()
     data = {key: value for key, value in values["data"].items() if key not in ("size", "counts")}
-    with pytest.raises(InputError, match="val: none of its 1 pictures has a pixel that is not ignored"):
+    with pytest.raises(InputError, match="val: all pixels of its 1 images are ignored"):
         train(Recipe.from_dict(values | {"use": "Folder", "data": data}))
 
 
@@ -370,7 +384,7 @@ def test_a_run_makes_no_masks_that_it_does_not_need(tmp_path: Path, monkeypatch:
     asked: list[set[str]] = []
     monkeypatch.setattr(VOC, "prepare", lambda self, *, splits=None, **_: asked.append(set(splits)))
     monkeypatch.setattr(
-        "imageseg.training.fit.StreamData", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
+        "imageseg.training.data._with_masks", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
     )
     root = write_fake("VOC", tmp_path)["root"]
     with pytest.raises(InputError, match="enough"):
@@ -425,16 +439,17 @@ def test_runs_of_networks_on_plain_vits_repeat(
 
 
 def test_a_precision_that_is_left_open_is_settled_kept_and_resumed(
-    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda _: True)
     monkeypatch.setattr(precision, "seconds_per_step", lambda *_, **__: (2.0, 1.0))
-    run = train(recipe(scenes, tmp_path, "open", precision="auto", max_steps=3))
-    assert "imageseg: precision: bf16-mixed (2.0x as fast as float32 here" in capsys.readouterr().err
+    with caplog.at_level("INFO", logger="imageseg"):
+        run = train(recipe(scenes, tmp_path, "open", precision="auto", max_steps=3))
+    assert "precision: bf16-mixed (2.0x the speed of float32 here" in caplog.text
     assert Recipe.from_yaml(run.folder / "config.yaml").trainer["precision"] == "bf16-mixed"
     last = run.folder / "checkpoints" / "last.ckpt"
     assert read_record(last)[0].trainer["precision"] == "bf16-mixed"
-    # Going on takes what the run had, whatever would be measured now.
+    # A resumed run keeps the precision, whatever would be measured now.
     monkeypatch.setattr(precision, "seconds_per_step", lambda *_, **__: (1.0, 2.0))
     resumed = train(recipe(scenes, tmp_path, None, precision="auto", max_steps=6, resume=str(last)))
     assert Recipe.from_yaml(resumed.folder / "config.yaml").trainer["precision"] == "bf16-mixed"

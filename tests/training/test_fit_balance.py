@@ -15,9 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import imageseg
 from imageseg import InputError, Recipe
 from imageseg.checkpoint import RUN_KEY, read_checkpoint, write_checkpoint
-from imageseg.datasets.statistics.counts import count_pictures
 from imageseg.images import write_image
-from imageseg.pipeline.balance import Repeats
 from imageseg.training.callbacks.checkpoints import AtomicCheckpoints
 from imageseg.training.fit import TrainedRun, train
 
@@ -52,7 +50,7 @@ def recipe(scenes: str, output: Path, name: str | None, *, data: dict[str, Any],
             "accelerator": "cpu",
             "precision": "32-true",
         }
-        | {"log_every_n_steps": 1, "progress_bar": False, "pictures": 1}
+        | {"log_every_n_steps": 1, "progress_bar": False, "images": 1}
         | trainer,
     )
 
@@ -122,20 +120,25 @@ def test_tensorboard_has_what_was_seen_and_the_speed(run: TrainedRun) -> None:
     assert scalars["speed/waiting"] == scalars["speed/images_per_second"] == {2, 3, 4, 5, 6}
 
 
-def test_an_epoch_of_repeats_is_as_long_as_its_draws(scenes: str, tmp_path: Path) -> None:
-    dataset = imageseg.build_dataset("ToyScenes", scenes, size=(64, 64), counts=(8, 2, 2))
-    order = Repeats(count_pictures(dataset, dataset.pairs("train"), split="train", workers=1).pixels, seed=0)
-    data = {"balance": "repeat", "batch_size": 2}
-    trained = train(recipe(scenes, tmp_path, "repeats", data=data, max_steps=None, val_every=None, max_epochs=1))
-    assert len(order) == 9
-    assert last(trained)["global_step"] == 5  # four would do for the 8 pictures
+@pytest.mark.parametrize("balance", ["repeat", "focus", "auto"])
+def test_a_removed_balance_is_refused_before_anything_is_written(scenes: str, tmp_path: Path, balance: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.balance '{balance}' was removed.*; use rcs"):
+        train(recipe(scenes, tmp_path, "old", data={"balance": balance}))
+    assert not (tmp_path / "old").exists()
 
 
-def test_auto_says_what_it_chose(scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(recipe(scenes, tmp_path, "auto", data={"balance": "auto"}, max_steps=1, val_every=1))
-    captured = capsys.readouterr()
-    assert captured.err.startswith("imageseg: balance: ")
-    assert captured.out == ""
+@pytest.mark.parametrize("balance", ["repeat", "focus", "auto"])
+def test_a_checkpoint_that_was_trained_with_a_removed_balance_still_predicts_and_is_evaluated(
+    run: TrainedRun, tmp_path: Path, balance: str
+) -> None:
+    tree = read_checkpoint(run.checkpoint)
+    tree[RUN_KEY]["recipe"]["data"]["balance"] = balance
+    write_checkpoint(tree, tmp_path / "old.ckpt")
+    image = np.zeros((64, 64, 3), np.uint8)
+    one, other = (imageseg.Predictor.from_checkpoint(path)(image) for path in (run.checkpoint, tmp_path / "old.ckpt"))
+    np.testing.assert_array_equal(one.classes, other.classes)
+    old = Recipe.from_dict(tree[RUN_KEY]["recipe"])
+    assert imageseg.evaluate(old, tmp_path / "old.ckpt").miou == run.scores.miou
 
 
 def test_a_run_does_not_go_on_with_another_balance(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
@@ -152,8 +155,8 @@ def test_a_checkpoint_that_is_older_than_the_option_goes_on(scenes: str, tmp_pat
     path = plain.folder / "checkpoints" / "last.ckpt"
     write_checkpoint(tree, path)
     train(recipe(scenes, tmp_path, None, data={}, max_steps=2, val_every=1, resume=str(path)))
-    with pytest.raises(InputError, match=r"was trained with data\.balance none, this run has focus"):
-        train(recipe(scenes, tmp_path, None, data={"balance": "focus"}, max_steps=3, val_every=1, resume=str(path)))
+    with pytest.raises(InputError, match=r"was trained with data\.balance none, this run has rcs"):
+        train(recipe(scenes, tmp_path, None, data={"balance": "rcs"}, max_steps=3, val_every=1, resume=str(path)))
 
 
 def test_masks_of_void_alone_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Runs that begin with a file of weights: their settings go into what the run writes down, the file need not stay."""
+"""Training runs that start from a weights file: the run records the implied arguments and needs the file no more."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 import imageseg
-from imageseg import Predictor, Recipe
+from imageseg import Predictor, Recipe, weight_files
 from imageseg.checkpoint import read_checkpoint, read_record
 from imageseg.cli import main
 from imageseg.training.fit import train
@@ -27,8 +28,21 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return how often weights files have been read."""
+    read, paths = weight_files._read_pickle, []
+
+    def counting(path: Path) -> Any:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(weight_files, "_read_pickle", counting)
+    return lambda: len(paths)
+
+
+@pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """Of SMP's Unet on two classes."""
+    """Weights of SMP's Unet for two classes."""
     torch.manual_seed(0)
     network = smp.Unet("tu-resnet10t", encoder_weights=None, classes=2, decoder_channels=SMALL["decoder_channels"])
     torch.save(network.state_dict(), tmp_path / "smp.pth")
@@ -42,21 +56,27 @@ def _recipe(scenes: str, output: Path, network: dict[str, Any], **trainer: Any) 
         data={"root": scenes, "size": (64, 64), "counts": (4, 2, 2), "crop_size": (32, 32), "batch_size": 2}
         | {"num_workers": 0},
         network=network,
-        # Too slow to leave the weights: what is found at the end is what was loaded.
+        # A learning rate so small that the weights stay as they were loaded.
         task={"lr": 1e-12},
         trainer={"max_steps": 2, "val_every": 2, "output": str(output), "name": "run", "accelerator": "cpu"}
         | {"precision": "32-true"}
-        | {"progress_bar": False, "pictures": 1}
+        | {"progress_bar": False, "images": 1}
         | trainer,
     )
 
 
-def test_a_run_begins_with_the_files_weights_and_ends_without_the_file(
-    scenes: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_starts_from_the_weights_file_and_resumes_without_it(
+    scenes: str,
+    weights: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    count_reads: Callable[[], int],
 ) -> None:
-    run = train(_recipe(scenes, tmp_path / "runs", {**SMALL, "weights": str(weights)}))
-    told = capsys.readouterr().err
-    assert "smp.pth: SMP's Unet; 120 of 122 tensors loaded (encoder 70 of 70); classifier made anew" in told
+    with caplog.at_level("INFO", logger="imageseg"):
+        run = train(_recipe(scenes, tmp_path / "runs", {**SMALL, "weights": str(weights)}))
+    loaded = "smp.pth: SMP's Unet; 120 of 122 tensors loaded (encoder 70 of 70); classifier re-initialized"
+    assert len([line for line in caplog.messages if loaded in line]) == 1
+    assert count_reads() == 1
     expected = torch.load(weights, weights_only=True)["encoder.model.layer1.0.conv1.weight"]
     state = read_checkpoint(run.checkpoint)
     assert torch.allclose(state["state_dict"]["network.encoder.network.layer1.0.conv1.weight"], expected, atol=1e-6)
@@ -73,17 +93,18 @@ def test_a_run_begins_with_the_files_weights_and_ends_without_the_file(
     assert main([*again, "--trainer.max_steps", "4"]) == 0
 
 
-def test_settings_of_weights_are_in_the_checkpoint_and_the_recipe(
-    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_implied_arguments_are_in_the_checkpoint_and_the_recipe(
+    scenes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.save(smp.Unet("resnet18", encoder_weights=None, classes=2).state_dict(), tmp_path / "smp.pth")
-    run = train(_recipe(scenes, tmp_path / "runs", {"weights": str(tmp_path / "smp.pth")}))
-    assert "sets --network.encoder resnet18" in capsys.readouterr().err
+    with caplog.at_level("INFO", logger="imageseg"):
+        run = train(_recipe(scenes, tmp_path / "runs", {"weights": str(tmp_path / "smp.pth")}))
+    assert "sets --network.encoder resnet18" in caplog.text
     assert read_record(run.checkpoint)[0].network["encoder"] == "resnet18"
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["network"]["encoder"] == "resnet18"
 
 
-def test_the_two_flags_are_every_networks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_network_has_both_weights_flags(capsys: pytest.CaptureFixture[str]) -> None:
     for model in imageseg.MODELS:
         with pytest.raises(SystemExit):
             main(["train", "--use", "ToyScenes", "--model", model, "--help"])
@@ -92,11 +113,11 @@ def test_the_two_flags_are_every_networks(capsys: pytest.CaptureFixture[str]) ->
         assert "--network.encoder_weights" in text
 
 
-def test_a_file_that_is_none_is_one_line_before_anything_is_made(
+def test_a_missing_weights_file_is_a_one_line_error_before_anything_is_written(
     scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--use", "ToyScenes", "--model", "UNet", "--network.weights", "nowhere.pth"]
     assert main([*arguments, "--data.root", scenes]) == 2
-    assert capsys.readouterr().err.splitlines() == ["imageseg: error: nowhere.pth: no such file of weights"]
+    assert capsys.readouterr().err.splitlines() == ["imageseg: error: nowhere.pth: no such weights file"]
     assert not list(tmp_path.iterdir())

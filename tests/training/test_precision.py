@@ -1,6 +1,8 @@
-"""The precision of a run that leaves it open: who decides, what is said, and that the trial leaves no trace."""
+"""The precision of a run that leaves it open: who decides, what is logged, and that the measurement leaves no trace."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from imageseg.models.base import Network
 from imageseg.training import precision as module
 from imageseg.training.precision import chosen_precision, seconds_per_step
 
+Logged = Callable[[], list[str]]
+
 
 def a_network() -> Network:
     return build_model("DeepLabV3", 3, encoder="resnet10t", pretrained=False, channels=8, aux=True, dropout=0.5)
@@ -18,16 +22,15 @@ def a_network() -> Network:
 
 def chosen(
     device: str, *, fast: bool, seconds: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch, processes: int = 1
-) -> tuple[str, list[str]]:
+) -> str:
     monkeypatch.setattr(module, "has_fast_bfloat16", lambda _: fast)
-    lines: list[str] = []
 
     def measured(*_: object, **__: object) -> tuple[float, float]:
         assert seconds is not None, "nothing is to be measured"
         return seconds
 
     monkeypatch.setattr(module, "seconds_per_step", measured)
-    found = chosen_precision(
+    return chosen_precision(
         a_network(),
         described=["DeepLabV3", seconds],
         device=torch.device(device),
@@ -35,9 +38,7 @@ def chosen(
         crop_size=(64, 64),
         batch_size=2,
         channels_last=True,
-        say=lines.append,
     )
-    return found, lines
 
 
 @pytest.mark.parametrize(
@@ -49,14 +50,21 @@ def chosen(
             (1.9, 1.0),
             1,
             "bf16-mixed",
-            "1.9x as fast as float32 here; --trainer.precision 32-true switches",
+            "1.9x the speed of float32 here; disable it with --trainer.precision 32-true",
         ),
-        ("cpu", True, (1.05, 1.0), 1, "32-true", "1.1x as fast as float32 here; --trainer.precision bf16-mixed takes"),
-        ("cpu", True, (0.5, 1.0), 1, "32-true", "0.5x as fast"),
-        ("cpu", True, None, 2, "32-true", "2 processes"),
+        (
+            "cpu",
+            True,
+            (1.05, 1.0),
+            1,
+            "32-true",
+            "1.1x the speed of float32 here; enable it with --trainer.precision bf16-mixed",
+        ),
+        ("cpu", True, (0.5, 1.0), 1, "32-true", "0.5x the speed"),
+        ("cpu", True, None, 2, "32-true", "2 CPU processes"),
         ("cpu", False, None, 1, "32-true", ""),
         ("mps", True, None, 1, "32-true", ""),
-        ("cuda", True, None, 4, "bf16-mixed", "bfloat16 is hardware here"),
+        ("cuda", True, None, 4, "bf16-mixed", "this GPU supports bfloat16"),
         ("cuda", False, None, 1, "32-true", ""),
     ],
 )
@@ -69,11 +77,12 @@ def test_the_device_and_the_measurement_decide(
     expected: str,
     said: str,
     monkeypatch: pytest.MonkeyPatch,
+    logged: Logged,
 ) -> None:
-    found, lines = chosen(device, fast=fast, seconds=seconds, processes=processes, monkeypatch=monkeypatch)
+    found = chosen(device, fast=fast, seconds=seconds, processes=processes, monkeypatch=monkeypatch)
     assert found == expected
-    assert len(lines) == bool(said)
-    assert said in "".join(lines)
+    assert len(logged()) == bool(said)
+    assert said in "".join(logged())
 
 
 def test_the_same_run_decides_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +92,7 @@ def test_the_same_run_decides_the_same_again(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, "has_fast_bfloat16", lambda _: True)
         monkeypatch.setattr(module, "seconds_per_step", lambda *_, **__: next(times))
         device = torch.device("cpu")
-        options = {"crop_size": (64, 64), "batch_size": 2, "channels_last": True, "say": lambda line: None}
+        options = {"crop_size": (64, 64), "batch_size": 2, "channels_last": True}
         return chosen_precision(a_network(), described=described, device=device, processes=1, **options)
 
     assert again(["UNet", {"encoder": "resnet10t"}]) == "bf16-mixed"

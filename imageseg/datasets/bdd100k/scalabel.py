@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.bdd100k.labels import TRAIN_ID_OF
-from imageseg.datasets.json_files import read_json
 from imageseg.datasets.masks.cache import Painted, is_plain_name
 from imageseg.datasets.masks.rle import ends_of, paint_runs
+from imageseg.datasets.text_files import read_json
 from imageseg.errors import InputError, did_you_mean
 from imageseg.images import MAX_PIXELS
 from imageseg.labels import IGNORE

@@ -15,10 +15,10 @@ from imageseg.datasets.camvid.labels import (
     ids_of_colors,
     segnet_split,
 )
-from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.pairs import Listing, Pair
+from imageseg.datasets.text_files import read_names
 from imageseg.errors import InputError
-from imageseg.images import is_picture, read_mask
+from imageseg.images import is_image, read_mask
 from imageseg.labels import LabelSpace
 
 _SPLITS = ("train", "val", "test")
@@ -116,7 +116,7 @@ class CamVid(SegmentationDataset):
         """Split -> its frames, for those that have any."""
         lists = {split: original.base / f"{split}.txt" for split in _SPLITS}
         if any(path.is_file() for path in lists.values()):
-            return {split: names_in(path) for split, path in lists.items() if path.is_file()}
+            return {split: read_names(path) for split, path in lists.items() if path.is_file()}
         found: dict[str, list[str]] = {split: [] for split in _SPLITS}
         for name in sorted({*original.pictures, *original.masks}):
             split = segnet_split(name)
@@ -148,7 +148,7 @@ class _Original(NamedTuple):
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.iterdir()) if is_picture(path)}
+    return {path.stem: path for path in sorted(folder.iterdir()) if is_image(path)}
 
 
 def _masks(folder: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from imageseg.datasets.cityscapes.labels import IDS, TRAIN_IDS
 from imageseg.datasets.cityscapes.polygons import POLYGONS, labels_beside, write_label_ids
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
-from imageseg.images import is_picture, read_mask
+from imageseg.images import is_image, read_mask
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes
 
@@ -179,7 +179,7 @@ def _frames(folder: Path | None, kind: str, *, suffixes: tuple[str, ...] = ()) -
     """City, sequence and frame, as the file names have them -> file, for the files of one kind."""
     found: dict[str, Path] = {}
     for path in _files(folder, "") if folder else ():
-        if path.stem.endswith(f"_{kind}") and (path.suffix in suffixes if suffixes else is_picture(path)):
+        if path.stem.endswith(f"_{kind}") and (path.suffix in suffixes if suffixes else is_image(path)):
             name = path.stem.removesuffix(f"_{kind}")
             if name in found:
                 raise InputError(f"{found[name]} and {path} are the same frame; keep one of them")

@@ -11,10 +11,9 @@ from PIL import Image, ImageDraw
 
 from imageseg.atomic_files import replacing
 from imageseg.datasets.cityscapes.labels import ID_OF, LICENSE_PLATE
-from imageseg.datasets.json_files import read_json
-from imageseg.datasets.masks.png import encode_mask
+from imageseg.datasets.text_files import read_json
 from imageseg.errors import InputError, did_you_mean
-from imageseg.images import MAX_PIXELS
+from imageseg.images import MAX_PIXELS, encode_mask
 
 POLYGONS, LABEL_IDS = "_polygons.json", "_labelIds.png"
 

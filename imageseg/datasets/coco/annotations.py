@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from imageseg.datasets.json_files import read_json
 from imageseg.datasets.masks.cache import is_plain_name
+from imageseg.datasets.text_files import read_json
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
 
@@ -35,7 +35,7 @@ class Annotation(NamedTuple):
     """A list of polygons [x, y, x, y, ...], or {"counts": ..., "size": [height, width]}; not checked yet."""
 
 
-class Picture(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """One picture of the file, and its annotations of our classes in the file's order."""
 
     name: str
@@ -44,7 +44,7 @@ class Picture(NamedTuple):
     annotations: tuple[Annotation, ...]
 
 
-def read_instances(path: Path) -> list[Picture]:
+def read_instances(path: Path) -> list[AnnotatedImage]:
     """The pictures of a file, in its order, those without annotation too.
 
     Raises:
@@ -61,7 +61,7 @@ def read_instances(path: Path) -> list[Picture]:
     found: dict[int, list[Annotation]] = {id_: [] for id_ in sizes}
     for place, entry in enumerate(content["annotations"]):
         _add(path, place, entry, found)
-    return [Picture(*sizes[id_], tuple(annotations)) for id_, annotations in found.items()]
+    return [AnnotatedImage(*sizes[id_], tuple(annotations)) for id_, annotations in found.items()]
 
 
 @contextlib.contextmanager

@@ -12,11 +12,11 @@ from typing import Literal
 from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.coco.annotations import read_instances
 from imageseg.datasets.coco.masks import Crowd, Overlap, paint
-from imageseg.datasets.masks.cache import MaskCache, Record
+from imageseg.datasets.masks.cache import MadeMask, MaskCache
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError, command, counted
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.parallel import Progress
 
 _SPLITS = ("train", "val")
@@ -157,7 +157,7 @@ class COCO(SegmentationDataset):
                 return None if record is None else record.objects
         return None
 
-    def _is_wanted(self, split: str, record: Record) -> bool:
+    def _is_wanted(self, split: str, record: MadeMask) -> bool:
         return (split != "train" and not self.filter_val) or record.labelled > self.min_pixels
 
     def _cache(self, split: str) -> MaskCache:
@@ -204,4 +204,4 @@ class COCO(SegmentationDataset):
 def _names(folder: Path) -> set[str]:
     with os.scandir(folder) as entries:
         files: Iterable[str] = [entry.name for entry in entries]
-    return {name for name in files if is_picture(Path(name))}
+    return {name for name in files if is_image(Path(name))}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from imageseg.datasets.coco.annotations import Annotation, Picture
+from imageseg.datasets.coco.annotations import AnnotatedImage, Annotation
 from imageseg.datasets.masks.cache import Painted
 from imageseg.datasets.masks.rle import ends_of, ends_of_strings, paint_runs
 from imageseg.errors import InputError
@@ -27,7 +27,7 @@ Runs = list[int]
 """Where the runs of an object end, background first, in the order of the pixels column by column."""
 
 
-def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> Painted:
+def paint(picture: AnnotatedImage, *, overlap: Overlap, crowd: Crowd, source: Path) -> Painted:
     """The mask of one picture.
 
     Objects are drawn as pycocotools draws them (COCO's maskApi), each only where it is: as runs of a picture that lies
@@ -68,7 +68,7 @@ def paint(picture: Picture, *, overlap: Overlap, crowd: Crowd, source: Path) -> 
     return Painted(mask.astype(np.uint8, copy=False), labelled, objects)
 
 
-def _parts(picture: Picture, annotations: Sequence[Annotation], source: Path) -> list[list[Runs]]:
+def _parts(picture: AnnotatedImage, annotations: Sequence[Annotation], source: Path) -> list[list[Runs]]:
     """The runs of every part of every annotation."""
     pixels = picture.height * picture.width
     parts: list[list[Runs]] = []
@@ -111,7 +111,7 @@ def _checked(polygons: Sequence[Sequence[float]]) -> list[npt.NDArray[np.float64
     return arrays
 
 
-def _encoded(picture: Picture, annotation: Annotation, source: Path) -> Runs:
+def _encoded(picture: AnnotatedImage, annotation: Annotation, source: Path) -> Runs:
     size = annotation.segmentation.get("size")
     if size != [picture.height, picture.width]:
         found = f"the run lengths are for a size of {size}, the picture has {[picture.height, picture.width]}"
@@ -151,5 +151,5 @@ def _shows(runs: Runs) -> bool:
     return any(start < stop for start, stop in _object_runs(runs))
 
 
-def _fault(source: Path, picture: Picture, annotation: Annotation, what: str) -> InputError:
+def _fault(source: Path, picture: AnnotatedImage, annotation: Annotation, what: str) -> InputError:
     return InputError(f"{source}: annotation {annotation.id} of {picture.name}: {what}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from imageseg.atomic_files import alone, flush_all, replacing
+from imageseg.atomic_files import file_lock, flush_all, replacing
 from imageseg.datasets.download.unpack import unpack
 from imageseg.datasets.pairs import Archive
 from imageseg.errors import InputError
@@ -54,7 +54,7 @@ def fetch(
     root.mkdir(parents=True, exist_ok=True)
     for archive, place in zip(archives, places, strict=True):
         folder = root / archive.folder
-        with alone(place.lock):  # a second command waits, then finds the work done
+        with file_lock(place.lock):  # a second command waits, then finds the work done
             if _is_unpacked(archive, place, folder):
                 continue
             _download(archive, place, progress)

@@ -1,10 +1,8 @@
-"""unpack: an archive into a folder, whole or not at all, and never anywhere else."""
+"""Unpacking of zip and tar archives into a folder: all of it or nothing, and never outside the folder."""
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
 import lzma
 import os
 import shutil
@@ -13,27 +11,20 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, NamedTuple, cast
+from pathlib import Path, PureWindowsPath
+from typing import IO
 
 from imageseg.errors import InputError
 from imageseg.parallel import Progress
 
 MAX_FILES = 2_000_000
 MAX_RATIO = 100
-"""Unpacked bytes per byte of the archive. Pictures pack to about 1, JSON to about 10; a zip bomb to 1000 and more."""
+"""Unpacked bytes per byte of the archive. Images compress by a factor of about 1, JSON of about 10, a zip bomb of 1000 and more."""
 SMALL = 64 * 2**20
 """Archives that unpack to no more than this many bytes may have any ratio."""
 
-_BLOCK = 2**20
-_COMPRESSED: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
-# What zipfile, tarfile and the decompressors raise for damaged archives; RuntimeError: an encrypted zip; the last three:
-# a file and a folder of one name.
+# Raised by zipfile, tarfile and the decompressors for damaged archives; RuntimeError: an encrypted zip archive; the last
+# three: a file and a folder of the same name.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, RuntimeError, ValueError, OverflowError),
@@ -42,150 +33,106 @@ _DAMAGE = (
 
 
 def unpack(archive: Path, folder: Path, *, progress: Progress | None = None) -> list[str]:
-    """Unpacks a zip or tar archive (compressed or not, its content decides) into ``folder``.
+    """Unpack a zip or tar archive into ``folder``. The content, not the suffix, decides which of the two it is.
 
-    Everything is first unpacked into a hidden folder inside ``folder`` and then renamed into place: a folder that was not
-    there as a whole, into a folder that was there file by file. Files of the same name are replaced, others stay.
+    Everything is first unpacked into a hidden folder inside ``folder`` and then renamed into place. Existing files of the
+    same name are replaced; other files stay.
 
     Args:
-        archive: the file.
-        folder: where to; made when missing.
-        progress: called with (bytes of the archive that are done, its size).
+        archive: Archive file; a tar archive may be compressed with gzip, bzip2 or xz.
+        folder: Target folder, created if missing.
+        progress: Function called with (bytes of the archive read so far, size of the archive).
 
     Returns:
-        The names at the archive's top.
+        Names at the top level of the archive.
 
     Raises:
-        InputError: a damaged archive, or one with a name that leads out of the folder, a link, a device, or more files or
-            bytes than an honest one has. Nothing of it has been put in place then.
+        InputError: The archive is damaged, or has a name that leads out of the folder, a link, a device, or more files or
+            bytes than an honest archive has. Nothing has been put in place then.
     """
-    unfinished = folder / f".unpacking-{archive.name}"
-    _remove(unfinished)  # of a run that was killed
-    unfinished.mkdir(parents=True)
+    staging = folder / f".unpacking-{archive.name}"
+    _remove(staging)  # left by a run that was killed
+    staging.mkdir(parents=True)
     try:
-        size = archive.stat().st_size
-        budget = _Budget(archive, max(SMALL, MAX_RATIO * size))
         with archive.open("rb") as opened:
-            for count, member in enumerate(_members(archive, opened, budget), start=1):
-                if count > MAX_FILES:
-                    raise InputError(f"{archive}: holds more than {MAX_FILES} files; refused")
-                _write(member, unfinished.joinpath(*_safe_parts(member.name, archive)), budget)
-                if progress is not None:
-                    progress(min(opened.tell(), size), size)
-        top = sorted(path.name for path in unfinished.iterdir())
-        _move_into(folder, unfinished)
+            # SBD's benchmark.tgz is a plain tar archive: the suffix does not tell.
+            is_zip = opened.read(2) == b"PK"
+            opened.seek(0)
+            (_unpack_zip if is_zip else _unpack_tar)(archive, opened, staging, progress)
+        top = sorted(path.name for path in staging.iterdir())
+        _move_into(folder, staging)
         return top
     except InputError:
         raise
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # gzip's own, or a jump to where no file has bytes
+        if error.errno in (None, errno.EINVAL):  # from a decompressor, or a seek to an impossible position
             raise _damaged(archive, error) from error
         raise
     finally:
-        _remove(unfinished)
+        _remove(staging)
 
 
-class _Member(NamedTuple):
-    name: str
-    content: IO[bytes] | None
-    """None: a folder."""
-
-
-class _Budget:
-    """How many bytes an archive may still unpack to."""
-
-    def __init__(self, archive: Path, limit: int) -> None:
-        self.limit = limit
-        self._archive = archive
-        self._left = limit
-
-    def spend(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise InputError(
-                f"{self._archive}: unpacks to more than {self.limit} bytes, {MAX_RATIO} times its size; refused"
-            )
-
-
-class _Watched:
-    """A decompressed stream that never hands out more than the budget: a tar's own headers may be the bomb."""
-
-    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
-        self._stream = stream
-        self._budget = budget
-
-    def read(self, size: int) -> bytes:
-        block = self._stream.read(size)
-        self._budget.spend(len(block))
-        return block
-
-
-def _members(archive: Path, opened: IO[bytes], budget: _Budget) -> Iterator[_Member]:
-    start = opened.read(8)
-    opened.seek(0)
-    if start.startswith(b"PK"):
-        return _zip_members(archive, opened)
-    decompress = next((reader for magic, reader in _COMPRESSED if start.startswith(magic)), None)
-    # SBD's benchmark.tgz is no gzip file but a plain tar: the suffix says nothing.
-    return _tar_members(archive, opened if decompress is None else decompress(opened), budget)
-
-
-def _zip_members(archive: Path, opened: IO[bytes]) -> Iterator[_Member]:
+def _unpack_zip(archive: Path, opened: IO[bytes], staging: Path, progress: Progress | None) -> None:
+    size = archive.stat().st_size
     with zipfile.ZipFile(opened) as packed:
-        for info in packed.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise InputError(f"{archive}: '{info.filename}' is a link or a device; refused")
-            if info.is_dir():
-                yield _Member(info.filename, None)
-            else:
-                with packed.open(info) as content:
-                    yield _Member(info.filename, content)
+        members = packed.infolist()
+        # zipfile never writes more bytes than a member declares.
+        _check_limits(archive, files=len(members), unpacked=sum(member.file_size for member in members))
+        for member in members:
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            _check_member(archive, member.filename, is_plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            packed.extract(member, staging)
+            if progress is not None:
+                progress(min(opened.tell(), size), size)
 
 
-def _tar_members(archive: Path, stream: IO[bytes], budget: _Budget) -> Iterator[_Member]:
-    # Twice the budget: the stream is watched here, the files are counted again as they are written.
-    watched = cast(IO[bytes], _Watched(stream, _Budget(archive, 2 * budget.limit)))
+def _unpack_tar(archive: Path, opened: IO[bytes], staging: Path, progress: Progress | None) -> None:
+    size = archive.stat().st_size
     try:
-        packed = tarfile.open(fileobj=watched, mode="r|")  # noqa: SIM115 - closed below
+        packed = tarfile.open(fileobj=opened)  # noqa: SIM115 - closed below
     except tarfile.ReadError as error:
-        raise InputError(f"{archive}: is neither a zip nor a tar archive; delete it and fetch it again") from error
+        raise InputError(f"{archive}: is neither a zip nor a tar archive; delete it and download it again") from error
     with packed:
-        for info in packed:
-            if not (info.isfile() or info.isdir()):
-                raise InputError(f"{archive}: '{info.name}' is a link or a device; refused")
-            yield _Member(info.name, packed.extractfile(info) if info.isfile() else None)
+        for count, member in enumerate(packed, start=1):
+            _check_limits(archive, files=count, unpacked=packed.offset)
+            _check_member(archive, member.name, is_plain=member.isfile() or member.isdir())
+            # Not tarfile's extract: its filters need Python 3.11.4, and without them it sets the archive's modes and owners.
+            target = staging / member.name
+            content = packed.extractfile(member)
+            (target if content is None else target.parent).mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                with content, target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+            if progress is not None:
+                progress(min(opened.tell(), size), size)
 
 
-def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
-    """The parts of a member's path, whatever system packed it."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    # An anchor is a drive, a share, or a leading slash of either kind.
-    if PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
+def _check_limits(archive: Path, *, files: int, unpacked: int) -> None:
+    if files > MAX_FILES:
+        raise InputError(f"{archive}: contains more than {MAX_FILES} files; refused")
+    limit = max(SMALL, MAX_RATIO * archive.stat().st_size)
+    if unpacked > limit:
+        raise InputError(f"{archive}: unpacks to more than {limit} bytes, {MAX_RATIO} times its size; refused")
+
+
+def _check_member(archive: Path, name: str, *, is_plain: bool) -> None:
+    """Refuse everything but files and folders with relative paths, by the rules of every operating system."""
+    if not is_plain:
+        raise InputError(f"{archive}: '{name}' is a link or a device; refused")
+    path = PureWindowsPath(name)  # splits at both kinds of slashes; the anchor is a drive, a share or a leading slash
+    if path.anchor or ".." in path.parts or "\0" in name:
         raise InputError(f"{archive}: the name '{name}' leads out of the folder; refused")
-    return parts
-
-
-def _write(member: _Member, place: Path, budget: _Budget) -> None:
-    if member.content is None:
-        place.mkdir(parents=True, exist_ok=True)
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("wb") as file:
-        while block := member.content.read(_BLOCK):
-            budget.spend(len(block))
-            file.write(block)
 
 
 def _damaged(archive: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
-    return InputError(f"{archive}: is damaged ({reason}); delete it and fetch it again")
+    return InputError(f"{archive}: is damaged ({reason}); delete it and download it again")
 
 
 def _move_into(folder: Path, unpacked: Path) -> None:
-    """Renames what was unpacked into ``folder``; where a folder of that name is there, what is in it."""
+    """Rename what was unpacked into ``folder``, merging into folders that exist there."""
     for source in sorted(unpacked.iterdir()):
         target = folder / source.name
         if source.is_dir() and target.is_dir():
@@ -198,8 +145,8 @@ def _move_into(folder: Path, unpacked: Path) -> None:
             source.replace(target)
 
 
-def _remove(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    elif os.path.lexists(folder):
-        shutil.rmtree(folder)
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif os.path.lexists(path):
+        shutil.rmtree(path)

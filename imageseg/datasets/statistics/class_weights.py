@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Counts = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
 BETA = 0.9999
 
 
-def median_frequency(pixels: Counts, image_pixels: Counts) -> Weights:
+def median_frequency(pixels: IntArray, image_pixels: IntArray) -> Weights:
     """The median frequency over the class's own (Eigen and Fergus, arXiv:1411.4734; SegNet uses it).
 
     A class's frequency is its share of the valid pixels of those pictures in which it occurs.
@@ -29,7 +29,7 @@ def median_frequency(pixels: Counts, image_pixels: Counts) -> Weights:
     return weights
 
 
-def enet(pixels: Counts, *, c: float = 1.02) -> Weights:
+def enet(pixels: IntArray, *, c: float = 1.02) -> Weights:
     """1 / ln(c + p), p being the class's share of all valid pixels (ENet: Paszke et al., arXiv:1606.02147).
 
     With the paper's c, weights lie between 1.4 and 50.
@@ -42,7 +42,7 @@ def enet(pixels: Counts, *, c: float = 1.02) -> Weights:
     return weights
 
 
-def effective_number(images: Counts, *, beta: float = BETA) -> Weights:
+def effective_number(images: IntArray, *, beta: float = BETA) -> Weights:
     """(1 - beta) / (1 - beta^n), scaled to a mean of 1 (Cui et al., CVPR 2019, arXiv:1901.05555).
 
     n is the number of pictures in which the class occurs, not of its pixels: those of one picture say nearly the same, and for
@@ -63,7 +63,7 @@ def effective_number(images: Counts, *, beta: float = BETA) -> Weights:
     return weights
 
 
-def _ratio(part: Counts, whole: Counts) -> Weights:
+def _ratio(part: IntArray, whole: IntArray) -> Weights:
     ratio: Weights = np.full(part.shape, np.nan)
     occurs = part > 0
     ratio[occurs] = part[occurs] / whole[occurs]

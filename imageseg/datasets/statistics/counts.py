@@ -18,9 +18,9 @@ from imageseg.datasets.pairs import Pair
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.parallel import Progress, in_processes
-from imageseg.user_cache import fingerprint, kept, state_of
+from imageseg.user_cache import cached, content_key, file_states
 
-Counts = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Objects:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureCounts:
+class ImageCounts:
     """Of each mask of a split, in the order of its pairs."""
 
-    pixels: Counts
+    pixels: IntArray
     """(N, C) pixels of each class."""
-    ignored: Counts
+    ignored: IntArray
     """(N,) pixels that are ignored."""
 
     def in_sum(self) -> ClassCounts:
@@ -57,10 +57,10 @@ class PictureCounts:
 class ClassCounts:
     """Of the masks of a split; the arrays are (C,) int64."""
 
-    pixels: Counts
-    images: Counts
+    pixels: IntArray
+    images: IntArray
     """Pictures in which the class occurs."""
-    image_pixels: Counts
+    image_pixels: IntArray
     """Valid pixels of the pictures in which the class occurs."""
     ignored: int
     """Pixels that are ignored."""
@@ -81,11 +81,11 @@ def count_classes(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> ClassCounts:
-    """Counts the pixels of every class in all masks together; arguments and errors are those of ``count_pictures``."""
-    return count_pictures(dataset, pairs, split=split, workers=workers, progress=progress, cache=cache).in_sum()
+    """IntArray the pixels of every class in all masks together; arguments and errors are those of ``count_per_image``."""
+    return count_per_image(dataset, pairs, split=split, workers=workers, progress=progress, cache=cache).in_sum()
 
 
-def count_pictures(
+def count_per_image(
     dataset: SegmentationDataset,
     pairs: Sequence[Pair],
     *,
@@ -93,8 +93,8 @@ def count_pictures(
     workers: int | None = None,
     progress: Progress | None = None,
     cache: bool = True,
-) -> PictureCounts:
-    """Counts the pixels of every class in every mask.
+) -> ImageCounts:
+    """IntArray the pixels of every class in every mask.
 
     Args:
         dataset: whose pairs they are.
@@ -113,13 +113,13 @@ def count_pictures(
     def count() -> dict[str, Any]:
         return _as_lists(_counted(dataset, masks, workers=workers, progress=progress))
 
-    def read(values: dict[str, Any]) -> PictureCounts:
+    def read(values: dict[str, Any]) -> ImageCounts:
         return _from_lists(values, masks=len(masks), classes=classes)
 
     if not cache:
         return read(count())
-    seen = fingerprint(dataset.labels.to_dict(), state_of(masks))
-    return read(kept(_key(dataset, split, "classes"), seen, count, read))
+    seen = content_key(dataset.labels.to_dict(), file_states(masks))
+    return read(cached(_key(dataset, split, "classes"), seen, count, read))
 
 
 def count_objects(
@@ -155,14 +155,14 @@ def count_objects(
         return asdict(Objects(sum(found), len(found)))
 
     if cache:
-        seen = fingerprint([pair.name for pair in pairs], state_of(_around(pairs)))
-        objects = _objects(kept(_key(dataset, split, "objects"), seen, count, _objects))
+        seen = content_key([pair.name for pair in pairs], file_states(_around(pairs)))
+        objects = _objects(cached(_key(dataset, split, "objects"), seen, count, _objects))
     else:
         objects = _objects(count())
     return objects if objects.images else None
 
 
-def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpace, mask: Path) -> Counts:
+def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpace, mask: Path) -> IntArray:
     """Pixels per class of one mask: a histogram of what is stored, then one look-up per distinct value.
 
     Returns:
@@ -183,7 +183,7 @@ def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpa
     return np.append(by_class[: len(labels)], by_class[labels.ignore_index])
 
 
-def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts]:
+def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
     """The distinct values, as a mask of one row, and how many pixels have them."""
     if stored.ndim == 3:
         packed = stored.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
@@ -199,13 +199,13 @@ def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts]:
 
 def _counted(
     dataset: SegmentationDataset, masks: Sequence[Path], *, workers: int | None, progress: Progress | None
-) -> PictureCounts:
+) -> ImageCounts:
     labels = dataset.labels
     count = partial(count_mask, dataset.plain_reader, labels)
     counts = np.zeros((len(masks), len(labels) + 1), np.int64)
     for index, row in enumerate(in_processes(count, masks, workers=workers, progress=progress)):
         counts[index] = row
-    return PictureCounts(counts[:, :-1], counts[:, -1])
+    return ImageCounts(counts[:, :-1], counts[:, -1])
 
 
 def _around(pairs: Sequence[Pair]) -> list[Path]:
@@ -231,14 +231,14 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | tuple) or value is None
 
 
-def _as_lists(counts: PictureCounts) -> dict[str, Any]:
+def _as_lists(counts: ImageCounts) -> dict[str, Any]:
     """What is not 0: a picture holds few of a hundred classes."""
     picture, label = np.nonzero(counts.pixels)
     entries = {"picture": picture, "class": label, "pixels": counts.pixels[picture, label], "ignored": counts.ignored}
     return {name: values.tolist() for name, values in entries.items()}
 
 
-def _from_lists(values: dict[str, Any], *, masks: int, classes: int) -> PictureCounts:
+def _from_lists(values: dict[str, Any], *, masks: int, classes: int) -> ImageCounts:
     picture, label, pixels, ignored = (
         np.array(values[name], np.int64) for name in ("picture", "class", "pixels", "ignored")
     )
@@ -249,7 +249,7 @@ def _from_lists(values: dict[str, Any], *, masks: int, classes: int) -> PictureC
         counts[picture, label] = pixels
     except IndexError as error:
         raise ValueError("counts of other files") from error
-    return PictureCounts(counts, ignored)
+    return ImageCounts(counts, ignored)
 
 
 def _objects(values: dict[str, Any]) -> Objects:

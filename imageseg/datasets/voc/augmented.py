@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.base import listing_of
-from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.pairs import Listing, Pair
+from imageseg.datasets.text_files import read_names
 from imageseg.datasets.voc.sbd import Sbd, convert, find_sbd
 from imageseg.errors import InputError
 from imageseg.parallel import Progress
@@ -83,11 +83,11 @@ class AugmentedTrain:
     def _names(self, sbd: Sbd | None) -> set[str]:
         given = [path for path in sorted(self._lists.iterdir()) if path.name.lower() in _LISTS]
         if given:
-            names = set(names_in(given[0]))
+            names = set(read_names(given[0]))
         else:
-            names = set(names_in(self._lists / "train.txt")) | (_stems(self.masks) if sbd is None else sbd.names())
+            names = set(read_names(self._lists / "train.txt")) | (_stems(self.masks) if sbd is None else sbd.names())
         # SBD's own splits overlap VOC's val: a score on val would be of pictures that were trained on.
-        return names - set(names_in(self._lists / "val.txt"))
+        return names - set(read_names(self._lists / "val.txt"))
 
 
 def _stems(folder: Path) -> set[str]:

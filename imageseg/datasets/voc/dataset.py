@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from imageseg.datasets.base import SegmentationDataset, existing_folder, listing_by_stem, listing_of, require_split
-from imageseg.datasets.name_lists import names_in
 from imageseg.datasets.pairs import Archive, Listing, Pair
+from imageseg.datasets.text_files import read_names
 from imageseg.datasets.voc.augmented import AugmentedTrain
 from imageseg.errors import InputError
 from imageseg.images import read_mask
@@ -105,7 +105,7 @@ class VOC(SegmentationDataset):
                 f"VOC{self.year}: {base / 'ImageSets' / 'Segmentation'} holds no lists, so that there is no split '{split}'; "
                 f"take ImageSets from the devkit, or the split '{_UNLISTED}': every picture and mask by name"
             )
-        names = names_in(self._list(split))
+        names = read_names(self._list(split))
         pairs = [Pair(base / "JPEGImages" / f"{n}.jpg", base / "SegmentationClass" / f"{n}.png", n) for n in names]
         if split == "test" and not any(pair.mask and pair.mask.exists() for pair in pairs):
             pairs = [pair._replace(mask=None) for pair in pairs]

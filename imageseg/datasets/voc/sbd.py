@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.datasets.base import find_folder
-from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.text_files import read_names
 from imageseg.errors import InputError
 from imageseg.images import write_mask
 from imageseg.parallel import Progress, in_processes
@@ -38,7 +38,7 @@ class Sbd(NamedTuple):
         Raises:
             InputError: a list is missing or empty.
         """
-        return {name for split in ("train", "val") for name in names_in(self.folder / f"{split}.txt")}
+        return {name for split in ("train", "val") for name in read_names(self.folder / f"{split}.txt")}
 
     def image(self, name: str) -> Path:
         """Where its copy of a picture lies."""

@@ -1,1 +1,2 @@
-"""Encoders: timm networks, VGG and plain vision transformers behind one interface."""
+"""Encoders: ``timm_encoder`` (feature pyramids of timm networks), ``vgg`` (with pooling indices) and ``vit`` (plain vision
+transformers); ``families``, ``dilation`` and ``wheels`` hold the details of timm networks."""

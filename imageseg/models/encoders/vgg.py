@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556) that remembers where its pools took their values, and unpooling."""
+"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556) with pooling indices, and unpooling."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ _STRIDE = 32
 
 
 class Pooled(NamedTuple):
-    """What undoing a pool needs."""
+    """What unpooling needs to know about a pooling."""
 
     indices: Tensor
-    """(N, C, h, w) int64: where in its H * W map each maximum was."""
+    """(N, C, h, w) int64 position of each maximum in its H * W map."""
     size: tuple[int, int]
-    """H and W before the pool."""
+    """H and W before pooling."""
 
 
 class VGGEncoder(nn.Module):
-    """A timm VGG without its classifier: the coarsest map, and what undoes each of its five pools.
+    """A timm VGG without its classifier: the coarsest map, and the indices of each of its five poolings.
 
-    Its keys are those of torchvision and timm, ``features.<n>.weight`` and so on.
+    State dict keys are those of torchvision and timm, ``features.<n>.weight`` and so on.
 
     Args:
-        name: timm's name, for example "vgg16_bn".
-        pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
-        in_channels: of the pictures; timm spreads the weights of its first convolution over other numbers than 3.
-        fully_connected: go on with VGG's two fully connected layers, as a 7x7 and a 1x1 convolution to 4096 channels, each
-            with batch normalisation and ReLU.
+        name: timm name, for example "vgg16_bn".
+        pretrained: Whether to load timm's weights, from this machine's cache or by downloading them once.
+        in_channels: Number of image channels. If it is not 3, timm adapts the weights of the first convolution.
+        fully_connected: Whether VGG's two fully connected layers follow, as a 7x7 and a 1x1 convolution to 4096 channels, each
+            with batch normalization and ReLU.
 
     Attributes:
-        widths: of each stage, the channels before and after each of its convolutions, finest stage first:
+        widths: Number of channels before and after each convolution of each stage, finest stage first:
             ((3, 64, 64), (64, 128, 128), ...).
-        channels: of the coarsest map.
+        channels: Number of channels of the coarsest map.
+        mean: Mean per channel that the weights were trained with, on a scale of 0 to 1.
+        std: Standard deviation per channel that the weights were trained with, on the same scale.
+        pretrained: Whether timm's weights were loaded.
 
     Raises:
-        InputError: an encoder that is no VGG, weights that cannot be had.
+        InputError: The encoder is not a VGG, or its weights are unavailable.
     """
 
     def __init__(
@@ -54,12 +57,13 @@ class VGGEncoder(nn.Module):
         super().__init__()
         if name.partition(".")[0] not in _NAMES:
             raise InputError(
-                f"encoder '{name}' is no VGG, whose pools this network undoes; take one of {', '.join(_NAMES)}, or a network for "
-                "any encoder, as UNet"
+                f"encoder '{name}' is not a VGG, whose pooling this network undoes; use one of {', '.join(_NAMES)}, or a network "
+                "for any encoder, such as UNet"
             )
         self.name = name
+        self.pretrained = pretrained
         self.in_channels = in_channels
-        # Of VGG16's 138 million parameters 124 are the classifier's: where none of them is kept, it is made narrow.
+        # 124 of VGG16's 138 million parameters are in the classifier, so a narrow one is created if it is not used.
         narrow = {} if pretrained or fully_connected else {"mlp_ratio": 1 / 4096}
         network = timm_network(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **narrow)
         self.mean, self.std = normalization_of(network, in_channels)
@@ -76,19 +80,19 @@ class VGGEncoder(nn.Module):
             self.channels = fc7.out_channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Pooled]]:
-        """(N, in_channels, H, W) to the map after the last pool, (N, channels, H / 32, W / 32), and the pools, finest first.
+        """(N, in_channels, H, W) to the map after the last pooling, (N, channels, H / 32, W / 32), and all poolings, finest first.
 
         With ``fully_connected`` the map is smaller by 6 rows and columns.
 
         Raises:
-            InputError: pictures too small for five pools, or for batch statistics in training.
+            InputError: Images too small for five poolings, or for batch statistics in training.
         """
         count, _, height, width = images.shape
-        rows, columns = height // _STRIDE, width // _STRIDE  # each pool rounds down
+        rows, columns = height // _STRIDE, width // _STRIDE  # each pooling rounds down
         if self.training:
-            require_values(count * max(rows, 1) * max(columns, 1), images, name=self.name, stride=_STRIDE)
+            require_values(count * max(rows, 1) * max(columns, 1), (height, width), name=self.name, stride=_STRIDE)
         if min(rows, columns) < 1:
-            raise InputError(f"encoder '{self.name}' cannot take a {height} x {width} picture; 32 x 32 is enough")
+            raise InputError(f"encoder '{self.name}' cannot take a {height} x {width} image; 32 x 32 is enough")
         maps, pools = images, []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
@@ -103,13 +107,13 @@ class VGGEncoder(nn.Module):
 
 
 def unpool(maps: Tensor, pooled: Pooled) -> Tensor:
-    """(N, C, h, w) to (N, C, H, W) of before the pool: each value where its maximum was, zero elsewhere.
+    """(N, C, h, w) to (N, C, H, W), the size before pooling: each value at the position of its maximum, zero elsewhere.
 
-    The same as ``F.max_unpool2d``, which refuses to run where algorithms must be deterministic.
+    Equal to ``F.max_unpool2d``, which torch refuses to run when deterministic algorithms are required.
     """
     (count, channels), (height, width) = maps.shape[:2], pooled.size
     if maps.is_contiguous(memory_format=torch.channels_last):
-        # The same in the memory's own order: without three copies, unpooling and the next convolution take half the time.
+        # The same in this memory format. This avoids three copies and halves the time of unpooling and the next convolution.
         indices, values = (tensor.permute(0, 2, 3, 1).flatten(1, 2) for tensor in (pooled.indices, maps))
         rows = maps.new_zeros((count, height * width, channels)).scatter(1, indices, values)
         return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
@@ -130,6 +134,6 @@ def _widths(features: nn.Sequential) -> tuple[tuple[int, ...], ...]:
 
 
 def mirrored(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """The channels before and after each convolution of a stage that undoes a stage of those ``widths``."""
+    """Number of channels before and after each convolution of the decoder stage that mirrors an encoder stage of ``widths``."""
     back = list(reversed(widths))
     return list(itertools.pairwise(back))

@@ -1,4 +1,4 @@
-"""ViTEncoder: a plain vision transformer of timm, block by block, for pictures of any size."""
+"""ViTEncoder: a plain vision transformer in timm, block by block, for images of any size."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from imageseg.models.base import resize
 from imageseg.models.encoders.timm_encoder import normalization_of, require_known, timm_network
 
 _FAMILIES = ["vision_transformer", "deit", "eva"]
-"""timm's files whose networks keep one row of tokens from the first block to the last."""
+"""timm modules whose networks keep one sequence of tokens from the first block to the last."""
 
 
 class ViTEncoder(nn.Module):
-    """A plain ViT of timm without its classifier: DINOv2, DINOv3, DeiT, EVA-02, ViT.
+    """A plain ViT in timm without its classifier: DINOv2, DINOv3, DeiT, EVA-02, ViT.
 
-    A picture is padded at its right and lower edge to whole patches, with the mean colour, and ``unpad`` takes the padding
-    off the logits. Position embeddings are interpolated to the size of the picture.
+    Images are padded at the right and lower edge to complete patches, with the mean color; ``unpad`` removes the padding from
+    the logits. Position embeddings are interpolated to the size of the image.
 
     Args:
-        name: timm's name, for example "vit_small_patch14_reg4_dinov2".
-        pretrained: load the weights that timm names; they come from this machine's cache or are fetched once.
-        in_channels: of the pictures; timm spreads the weights of its first convolution over other numbers than 3.
-        frozen: keep the weights as they are: they have no gradient, and the encoder stays in evaluation mode, also when
-            the network around it trains.
-        layers: whose maps ``forward`` gives: the last so many, or indices from 0. Blocks after the last of them are
-            left out.
+        name: timm name, for example "vit_small_patch14_reg4_dinov2".
+        pretrained: Whether to load timm's weights, from this machine's cache or by downloading them once.
+        in_channels: Number of image channels. If it is not 3, timm adapts the weights of the first convolution.
+        frozen: Whether the weights stay fixed: they have no gradient, and the encoder remains in evaluation mode when the
+            network around it trains.
+        layers: Layers whose maps ``forward`` returns: the number of last layers, or their indices from 0. Blocks after the last
+            of these layers are omitted.
 
     Attributes:
-        patch: side of a patch in pixels; the stride of the maps.
-        channels: of every map.
-        depth: how many blocks there are.
+        patch: Side of a patch in pixels, which is the stride of the maps.
+        channels: Number of channels of every map.
+        depth: Number of blocks.
+        prefix_tokens: Number of tokens before those of the patches: the class token and registers.
+        mean: Mean per channel that the weights were trained with, on a scale of 0 to 1.
+        std: Standard deviation per channel that the weights were trained with, on the same scale.
+        pretrained: Whether timm's weights were loaded.
 
     Raises:
-        InputError: unknown name, an encoder that is no plain ViT, weights that cannot be had, layers that it lacks.
+        InputError: Unknown name, an encoder that is not a plain ViT, unavailable weights, or layers that do not exist.
     """
 
     def __init__(
@@ -54,8 +58,8 @@ class ViTEncoder(nn.Module):
         require_known(name)
         if not timm.models.is_model_in_modules(name, _FAMILIES):
             raise InputError(
-                f"encoder '{name}' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, "
-                "or a network for other encoders, as UPerNet or SegFormer"
+                f"encoder '{name}' is not a plain ViT; use one, such as vit_small_patch14_reg4_dinov2, "
+                "or a network for other encoders, such as UPerNet or SegFormer"
             )
         self.name = name
         network: Any = timm_network(
@@ -65,27 +69,27 @@ class ViTEncoder(nn.Module):
         self.depth = max(self.layers) + 1
         network.blocks = network.blocks[: self.depth]
         if isinstance(network.norm, nn.Identity):
-            # Made to be pooled, its normalisation comes after that.
+            # In networks made for pooling, the normalization comes after it.
             network.norm, network.fc_norm = network.fc_norm, nn.Identity()
-        network.reset_classifier(0, "")  # of which attention pooling is a part
+        network.reset_classifier(0, "")  # also removes attention pooling
         self.network: Any = network.requires_grad_(not frozen)
+        self.pretrained = pretrained
         self.in_channels = in_channels
         self.mean, self.std = normalization_of(network, in_channels)
         self.frozen = frozen
         self.patch = int(network.patch_embed.patch_size[0])
         self.channels = int(network.embed_dim)
         self.prefix_tokens = int(network.num_prefix_tokens)
-        """Tokens in front of those of the patches: the class token and registers."""
         self._rotary = isinstance(network, timm.models.Eva)
         self._rotary_per_block = self._rotary and bool(network.rope_mixed)
         self.train()
 
     def train(self, mode: bool = True) -> ViTEncoder:
-        """As any module, but a frozen encoder stays in evaluation mode: no dropped paths, no dropout."""
+        """Set the training mode; a frozen encoder remains in evaluation mode, without stochastic depth and dropout."""
         return super().train(mode and not self.frozen)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) to the normalised maps of ``layers``, each (N, channels, ceil(H / patch), ceil(W / patch))."""
+        """(N, in_channels, H, W) to the normalized maps of ``layers``, each (N, channels, ceil(H / patch), ceil(W / patch))."""
         grid = self.grid(images.shape[-2:])
         tokens, rotation = self.embed(images)
         maps = {}
@@ -97,31 +101,31 @@ class ViTEncoder(nn.Module):
         return [maps[index] for index in self.layers]
 
     def grid(self, size: Sequence[int]) -> tuple[int, int]:
-        """Rows and columns of patches that cover H and W."""
+        """Number of rows and columns of patches that cover an image of H and W."""
         return -(-size[0] // self.patch), -(-size[1] // self.patch)
 
     def padded(self, size: Sequence[int]) -> tuple[int, int]:
-        """H and W of the patches that cover a picture."""
+        """H and W of an image of ``size`` after padding to complete patches."""
         rows, columns = self.grid(size)
         return rows * self.patch, columns * self.patch
 
     def embed(self, images: Tensor) -> tuple[Tensor, Any]:
-        """(N, in_channels, H, W) to (N, prefix_tokens + patches, channels) tokens, and the rotation of their positions if any."""
+        """(N, in_channels, H, W) to (N, prefix_tokens + patches, channels) tokens, and their rotary position embedding if any."""
         (height, width), (rows, columns) = images.shape[-2:], self.padded(images.shape[-2:])
-        # Pictures are normalised: zero is the mean.
+        # Images are normalized: zero is the mean color.
         patches = self.network.patch_embed(F.pad(images, (0, columns - width, 0, rows - height)))
         embedded = self.network._pos_embed(patches)
         tokens, rotation = embedded if self._rotary else (embedded, None)
         return self.network.norm_pre(tokens), rotation
 
     def block(self, index: int, tokens: Tensor, rotation: Any, *, mask: Tensor | None = None) -> Tensor:
-        """Tokens through one block.
+        """Process tokens in one block.
 
         Args:
-            index: of the block, from 0.
+            index: Index of the block, from 0.
             tokens: (N, T, channels).
-            rotation: as ``embed`` gives it.
-            mask: (N, 1, T, T) bool, True where a token of the row may attend to one of the column; None for everywhere.
+            rotation: Rotary position embedding from ``embed``.
+            mask: (N, 1, T, T) bool, True if the token of the row may attend to the token of the column. None allows all.
         """
         block = self.network.blocks[index]
         if not self._rotary:
@@ -130,21 +134,21 @@ class ViTEncoder(nn.Module):
             joined = block(tokens, rope=rotation[index] if self._rotary_per_block else rotation, attn_mask=mask)
         return joined
 
-    def make_room(self, count: int, *, blocks: int) -> None:
-        """Lets so many more tokens come first in the last ``blocks`` blocks: rotary positions pass them over."""
+    def add_prefix_tokens(self, count: int, *, blocks: int) -> None:
+        """Prepare the last ``blocks`` blocks for ``count`` more tokens at the front, which have no rotary position."""
         if self._rotary:
             for block in self.network.blocks[-blocks:]:
                 block.attn.num_prefix_tokens += count
 
     def unpad(self, logits: Tensor, size: Sequence[int]) -> Tensor:
-        """Takes the padding off.
+        """Remove the padding.
 
         Args:
-            logits: (N, C, h, w) of the padded picture, at any fraction of its size.
-            size: H and W of the picture.
+            logits: (N, C, h, w) of the padded image, at any fraction of its size.
+            size: H and W of the image.
 
         Returns:
-            The same where nothing was padded, else (N, C, H, W): what is left of a coarse map has no whole pixels.
+            The same logits if nothing was padded. Otherwise (N, C, H, W), because the padding may end inside a coarse pixel.
         """
         padded = self.padded(size)
         if padded == tuple(size):
@@ -153,7 +157,7 @@ class ViTEncoder(nn.Module):
 
 
 def on_grid(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(N, rows * columns, C) tokens of patches to a map (N, C, rows, columns)."""
+    """(N, rows * columns, C) patch tokens to a map (N, C, rows, columns)."""
     return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *grid)
 
 
@@ -161,6 +165,6 @@ def _indices(layers: int | Sequence[int], depth: int, name: str) -> list[int]:
     indices = list(range(depth - layers, depth)) if isinstance(layers, int) else list(layers)
     if not indices or len(set(indices)) < len(indices) or not all(0 <= index < depth for index in indices):
         raise InputError(
-            f"layers must be 1 to {depth} or different indices of 0 to {depth - 1} for encoder '{name}', found {layers}"
+            f"layers must be 1 to {depth} or different indices from 0 to {depth - 1} for encoder '{name}', found {layers}"
         )
     return indices

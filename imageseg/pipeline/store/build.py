@@ -1,9 +1,10 @@
-"""pack: decodes the pairs of a split once into a folder, from which windows are read. No torch, so that processes start fast."""
+"""Building the packed store: the pairs of a split are decoded once into a folder. No torch, so that worker processes start fast."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,48 +12,72 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from imageseg.atomic_files import TEMPORARY, alone
+from imageseg.atomic_files import TEMPORARY, file_lock
 from imageseg.datasets.base import SegmentationDataset
-from imageseg.datasets.pairs import Pair
-from imageseg.datasets.reading import OpenFiles, ReadStored
+from imageseg.datasets.pairs import OpenFiles, Pair, ReadStored
 from imageseg.errors import InputError, counted
 from imageseg.images import image_size
 from imageseg.labels import LabelSpace
+from imageseg.ledger import Ledger, content_hash, size_and_time
 from imageseg.parallel import Progress, in_processes, require_main_guard
-from imageseg.pipeline.store.ledger import LEDGER, SUFFIX, Ledger, Record, current_records, files_of, state_of
 from imageseg.pipeline.store.pair_file import DamagedPairError, PairFile, bytes_of, write_pair
-from imageseg.user_cache import cache_folder, fingerprint
+from imageseg.user_cache import cache_folder, content_key
 
+STORE_LEDGER = "pairs.jsonl"
+
+_SUFFIX = ".pair"
 _FORMAT = 1
-"""Raised when files would be read to other pixels or class indices than before, so that stores are packed anew."""
+"""Increased when files are read to other pixels or class indices than before, so that stores are built again."""
 _BLOCK = 4096
 
 
 class StoreError(InputError):
-    """There is no room for the store, or it may not be written; whoever wanted it can read the files themselves."""
+    """The disk has no room for the store, or its folder is not writable; the original files can still be read."""
 
 
-class Packed(NamedTuple):
-    """What lies in a store."""
+class StoreSummary(NamedTuple):
+    """The contents of a store."""
 
     folder: Path
-    pictures: int
+    images: int
     done: int
-    """How many of them were packed now."""
+    """Number of images that were packed now."""
     bytes: int
 
 
+class StoredPair(NamedTuple):
+    """A line of the ledger: two files in the state in which they were packed, and the packed file."""
+
+    image: str
+    mask: str
+    state: list[int]
+    """Size and modification time (ns) of the image, then of the mask."""
+    key: str
+    height: int
+    width: int
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Paths of image and mask."""
+        return self.image, self.mask
+
+    @property
+    def bytes(self) -> int:
+        """Size of the packed file."""
+        return bytes_of((self.height, self.width))
+
+
 def store_folder(dataset: SegmentationDataset, split: str, chosen: str | Path | None = None) -> Path:
-    """Where the store of a split lies.
+    """Folder of the store of a split.
 
     Args:
-        dataset: its class and its plain arguments name the folder, with its root where that is not above it.
-        split: of the dataset.
-        chosen: the folder of all stores. Unset, ``.imageseg/packed`` in the dataset's root; where the root may not be
-            written and holds no store, ``packed`` in the user's cache folder.
+        dataset: Dataset, whose class and plain arguments determine the folder's name, and its root if the folder is outside it.
+        split: Split of the dataset.
+        chosen: Folder of all stores. If not set, ``.imageseg/packed`` in the dataset's root; if the root is not writable and has
+            no store, ``packed`` in the user's cache folder.
 
     Raises:
-        StoreError: the root may not be written, and the user has no cache folder.
+        StoreError: The root is not writable, and the user has no cache folder.
     """
     arguments = {
         name: str(value)
@@ -60,17 +85,17 @@ def store_folder(dataset: SegmentationDataset, split: str, chosen: str | Path | 
         if isinstance(value, str | int | float | tuple | None)
     }
     name, root = type(dataset).__name__, dataset.root.resolve()
-    beside = root / ".imageseg" / "packed" / f"{name}-{fingerprint(arguments)[:12]}" / split
+    in_root = root / ".imageseg" / "packed" / f"{name}-{content_key(arguments)[:12]}" / split
     if chosen is None:
-        if os.access(root, os.W_OK) or (beside / LEDGER).is_file():
-            return beside
+        if os.access(root, os.W_OK) or (in_root / STORE_LEDGER).is_file():
+            return in_root
         if (cache := cache_folder()) is None:
-            raise StoreError(f"{root}: may not be written, and there is no home for a cache; name a pack_folder")
+            raise StoreError(f"{root}: is not writable, and there is no home folder for a cache; pass a pack_folder")
         chosen = cache / "packed"
-    return Path(chosen).absolute() / f"{name}-{fingerprint(str(root), arguments)[:12]}" / split
+    return Path(chosen).absolute() / f"{name}-{content_key(str(root), arguments)[:12]}" / split
 
 
-def pack(
+def build_store(
     folder: Path,
     pairs: Sequence[Pair],
     labels: LabelSpace,
@@ -78,183 +103,218 @@ def pack(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Packed:
-    """Packs what is not packed yet, and removes what no pair needs any more.
+) -> StoreSummary:
+    """Pack what is not packed yet, and delete what no pair needs.
 
-    A packed file is named by a hash of what it was made from: of both files' bytes and the label table. Files whose size
-    and time are those of the ledger are not opened; touched ones are hashed, changed ones are packed anew. A pair enters
-    the ledger when it has reached the disk, so a killed packing goes on where it was; a packed file that was written to
-    after that is checked, and packed anew if it is damaged. One process packs at a time.
+    A packed file is named by a hash of the bytes of both files and the label table. Files whose size and time equal those in the
+    ledger are not opened; touched files are hashed, changed ones are packed again. A pair enters the ledger once it is on the disk,
+    so that an interrupted run can be continued. A packed file that was written to after the ledger is checked, and packed again if
+    it is damaged. Only one process packs at a time.
 
     Args:
-        folder: of this split alone.
-        pairs: of the split; those without a mask are an error.
-        labels: turns stored values into class indices.
-        read_stored: reads a mask file as ``labels`` takes it. It must be picklable.
-        workers: processes; unset, one per processor.
-        progress: called with (pairs packed, pairs in all).
+        folder: Folder of this split alone.
+        pairs: Pairs of the split; a pair without a mask is an error.
+        labels: Label table that converts stored values to class indices.
+        read_stored: Picklable function that reads a mask file as ``labels`` expects it.
+        workers: Number of processes (default: number of CPU cores).
+        progress: Called with (number of packed pairs, number of all pairs).
 
     Raises:
-        StoreError: too little room, or the folder may not be written.
-        InputError: a file that cannot be read, as when reading it.
+        StoreError: The disk has too little room, or the folder is not writable.
+        InputError: A file cannot be read.
     """
-    require_main_guard()  # before the lock, for which a worker would wait for ever
+    require_main_guard()  # before the lock, for which a worker would wait forever
     made_by = _made_by(labels)
-    ledger = Ledger(folder, made_by)
-    if (whole := _whole(ledger, pairs)) is not None:
-        return whole
-    with _writing(folder), alone(folder / ".lock"):
-        if (whole := _whole(ledger, pairs)) is not None:  # another process was faster
-            return whole
+    ledger = _ledger(folder, made_by)
+    if (complete := _complete(ledger, pairs)) is not None:
+        return complete
+    with _writing(folder), file_lock(folder / ".lock"):
+        if (complete := _complete(ledger, pairs)) is not None:  # another process was faster
+            return complete
         there = _begin(ledger)
-        records = {record.files: record for record in there}
-        current = {record.files for record in current_records(there, pairs) if record is not None}
+        stored = {entry.files: entry for entry in there}
+        current = {entry.files for entry in _current(there, pairs) if entry is not None}
         sizes = _sizes(_packed_files(folder))
         todo = [
             pair
             for pair in pairs
-            if files_of(pair) not in current or sizes.get(records[files_of(pair)].key) != records[files_of(pair)].bytes
+            if _files_of(pair) not in current or sizes.get(stored[_files_of(pair)].key) != stored[_files_of(pair)].bytes
         ]
-        _require_room(folder, todo, records, sizes)
+        _require_room(folder, todo, stored, sizes)
         done = len(pairs) - len(todo)
         shown = None if progress is None else lambda made, _: progress(done + made, len(pairs))
-        trusted = frozenset(record.key for record in there)
+        trusted = frozenset(entry.key for entry in there)
         one = partial(
-            _pack_one, folder=folder, labels=labels, read_stored=read_stored, made_by=made_by, trusted=trusted
+            _pack_pair, folder=folder, labels=labels, read_stored=read_stored, made_by=made_by, trusted=trusted
         )
         try:
-            for record in ledger.entered(in_processes(one, todo, workers=workers, progress=shown)):
-                records[record.files] = record
+            made = ledger.append(in_processes(one, todo, workers=workers, progress=shown))
         except KeyboardInterrupt:
-            made = f"{len(ledger.records())} of {len(pairs)} pairs in {folder} are packed"
-            raise KeyboardInterrupt(f"{made}; the same command goes on from there") from None
-        kept = [records[files_of(pair)] for pair in pairs]
-        ledger.write(kept)
-        _remove_others(folder, kept)
-        return Packed(folder, len(pairs), len(todo), _bytes_of(kept))
+            state = f"{len(ledger.entries())} of {len(pairs)} pairs in {folder} are packed"
+            raise KeyboardInterrupt(f"{state}; run the same command again to continue") from None
+        stored |= {entry.files: entry for entry in made}
+        kept = [stored[_files_of(pair)] for pair in pairs]
+        ledger.replace(kept)
+        _delete_others(folder, kept)
+        return StoreSummary(folder, len(pairs), len(todo), _bytes_of(kept))
 
 
-def packed_records(folder: Path, pairs: Sequence[Pair], labels: LabelSpace) -> list[Record | None]:
-    """The ledger's record of each pair; None where a file is not packed, or was written since."""
-    return current_records(Ledger(folder, _made_by(labels)).records(), pairs)
+def stored_pairs(folder: Path, pairs: Sequence[Pair], labels: LabelSpace) -> list[StoredPair | None]:
+    """The ledger's entry of each pair; None if a file is not packed, or changed since."""
+    return _current(_ledger(folder, _made_by(labels)).entries(), pairs)
 
 
 def path_of(folder: Path, key: str) -> str:
-    """The packed file of a record's key."""
-    return f"{folder}{os.sep}{key}{SUFFIX}"  # pathlib would take as long as opening it
+    """Path of a packed file."""
+    return f"{folder}{os.sep}{key}{_SUFFIX}"  # pathlib would take as long as opening it
 
 
-def _whole(ledger: Ledger, pairs: Sequence[Pair]) -> Packed | None:
-    """What lies in the folder, if nothing is to do."""
-    current = current_records(ledger.records(), pairs)
-    records = [record for record in current if record is not None]
-    if len(records) < len(pairs):
+def _ledger(folder: Path, made_by: str) -> Ledger[StoredPair]:
+    return Ledger(
+        folder / STORE_LEDGER,
+        to_line=json.dumps,
+        from_line=lambda line: StoredPair(*json.loads(line)),
+        file_of=lambda stored: folder / f"{stored.key}{_SUFFIX}",
+        header={"made_by": made_by},
+    )
+
+
+def _complete(ledger: Ledger[StoredPair], pairs: Sequence[Pair]) -> StoreSummary | None:
+    """The contents of the store, if nothing has to be done."""
+    stored = [entry for entry in _current(ledger.entries(), pairs) if entry is not None]
+    if len(stored) < len(pairs):
         return None
-    files = _packed_files(ledger.folder)
-    if _sizes(files) != {record.key: record.bytes for record in records} or _written_since(ledger, files):
+    folder = ledger.path.parent
+    files = _packed_files(folder)
+    if _sizes(files) != {entry.key: entry.bytes for entry in stored} or _written_since(ledger, files):
         return None
-    return Packed(ledger.folder, len(pairs), 0, _bytes_of(records))
+    return StoreSummary(folder, len(pairs), 0, _bytes_of(stored))
 
 
-def _begin(ledger: Ledger) -> list[Record]:
-    """What is packed already. Files of another label table are of no use, and would take room meanwhile."""
-    for leftover in ledger.folder.glob(f"{TEMPORARY}*"):
+def _begin(ledger: Ledger[StoredPair]) -> list[StoredPair]:
+    """The pairs that are packed already. Files of another label table are deleted first, because they take up room."""
+    folder = ledger.path.parent
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         leftover.unlink()
-    if ledger.is_of_something_else():
-        ledger.write([])
-        _remove_others(ledger.folder, [])
-    doubtful = _written_since(ledger, _packed_files(ledger.folder))
-    records = [record for record in ledger.records() if record.key not in doubtful]
-    ledger.write(records)  # without a last line that a kill cut short
-    return records
+    if ledger.has_other_header():
+        ledger.replace([])
+        _delete_others(folder, [])
+    doubtful = _written_since(ledger, _packed_files(folder))
+    entries = [entry for entry in ledger.entries() if entry.key not in doubtful]
+    ledger.replace(entries)  # without a last line that a kill cut short
+    return entries
+
+
+def _current(entries: Sequence[StoredPair], pairs: Sequence[Pair]) -> list[StoredPair | None]:
+    """The entry of each pair whose files still have the same sizes and times."""
+    by_files = {entry.files: entry for entry in entries}
+    found = []
+    for pair in pairs:
+        entry = by_files.get(_files_of(pair))
+        found.append(entry if entry is not None and entry.state == _state_of(pair) else None)
+    return found
+
+
+def _files_of(pair: Pair) -> tuple[str, str]:
+    """Like ``StoredPair.files``."""
+    return str(pair.image), str(pair.mask)
+
+
+def _state_of(pair: Pair) -> list[int]:
+    """Like ``StoredPair.state``; empty if a file is missing."""
+    try:
+        return [*size_and_time(pair.image), *size_and_time(pair.mask or "")]
+    except OSError:
+        return []
 
 
 def _require_room(
-    folder: Path, todo: Sequence[Pair], records: Mapping[tuple[str, str], Record], sizes: Mapping[str, int]
+    folder: Path, todo: Sequence[Pair], stored: Mapping[tuple[str, str], StoredPair], sizes: Mapping[str, int]
 ) -> None:
-    """Raises:
-    StoreError: the pairs would not fit on the disk, as their headers tell.
+    """Check that the pairs fit on the disk, by their headers.
+
+    Raises:
+        StoreError: They do not.
     """
     needed = 0
     for pair in todo:
-        record = records.get(files_of(pair))
-        if record is None or record.key not in sizes:  # else it is probably only touched
+        entry = stored.get(_files_of(pair))
+        if entry is None or entry.key not in sizes:  # otherwise the file is probably touched only
             needed += -(-bytes_of(image_size(pair.image)) // _BLOCK) * _BLOCK
     free = shutil.disk_usage(folder).free
     if needed > free:
-        pictures = counted(len(todo), "picture", "pictures")
+        images = counted(len(todo), "image", "images")
         raise StoreError(
-            f"{folder}: packing {pictures} needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there; make room, or "
-            "name a pack_folder on another disk"
+            f"{folder}: packing {images} needs {needed / 1e6:,.1f} MB, but only {free / 1e6:,.1f} MB are free; free some space, or "
+            "pass a pack_folder on another disk"
         )
 
 
-def _pack_one(
+def _pack_pair(
     pair: Pair, *, folder: Path, labels: LabelSpace, read_stored: ReadStored, made_by: str, trusted: frozenset[str]
-) -> Record:
-    """Runs in other processes."""
+) -> StoredPair:
+    """Pack a pair; runs in other processes."""
     if pair.mask is None:
         raise InputError(f"{pair.image}: this split has no masks; it cannot be packed")
-    state = state_of(pair)
+    state = _state_of(pair)
     opened = OpenFiles(pair, labels, read_stored)
-    key = hashlib.sha256(f"{made_by} {_sha256(pair.image)} {_sha256(pair.mask)}".encode()).hexdigest()[:32]
-    path = folder / f"{key}{SUFFIX}"
+    key = hashlib.sha256(f"{made_by} {_hash_of(pair.image)} {_hash_of(pair.mask)}".encode()).hexdigest()[:32]
+    path = folder / f"{key}{_SUFFIX}"
     try:
         there = PairFile(path)
-        # What the ledger does not name may not have reached the disk before a power cut.
+        # A file that is not in the ledger may not have reached the disk before a power cut
         if key in trusted or there.is_intact():
-            return Record(*files_of(pair), state, key, *there.size)
+            return StoredPair(*_files_of(pair), state, key, *there.size)
     except DamagedPairError:
         pass
-    image, mask = opened.whole()
-    if state_of(pair) != state:
-        raise InputError(f"{pair.image}: it or its mask was written while it was packed; pack again when that is done")
+    image, mask = opened.read()
+    if _state_of(pair) != state:
+        raise InputError(f"{pair.image}: it or its mask was modified during packing; pack again when that is finished")
     with _writing(folder):
         write_pair(path, image, mask)
-    return Record(*files_of(pair), state, key, *opened.size)
+    return StoredPair(*_files_of(pair), state, key, *opened.size)
 
 
-def _sha256(path: Path) -> str:
+def _hash_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:  # of the data, not of the store
+        return content_hash(path)
+    except OSError as error:  # a fault of the dataset, not of the store
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _packed_files(folder: Path) -> dict[str, os.stat_result]:
-    """Key -> state of every packed file that is there."""
+    """Key -> status of every packed file in the folder."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name.removesuffix(SUFFIX): entry.stat() for entry in entries if entry.name.endswith(SUFFIX)}
+            return {entry.name.removesuffix(_SUFFIX): entry.stat() for entry in entries if entry.name.endswith(_SUFFIX)}
     except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
 def _sizes(files: Mapping[str, os.stat_result]) -> dict[str, int]:
-    return {key: state.st_size for key, state in files.items()}
+    return {key: status.st_size for key, status in files.items()}
 
 
-def _written_since(ledger: Ledger, files: Mapping[str, os.stat_result]) -> set[str]:
-    """The packed files that somebody has written to after the ledger was: by whatever, they may be damaged."""
-    written = ledger.written
-    return {key for key, state in files.items() if state.st_mtime_ns > written}
+def _written_since(ledger: Ledger[StoredPair], files: Mapping[str, os.stat_result]) -> set[str]:
+    """The packed files that were written to after the ledger, and may therefore be damaged."""
+    written = ledger.written_ns
+    return {key for key, status in files.items() if status.st_mtime_ns > written}
 
 
-def _remove_others(folder: Path, kept: Sequence[Record]) -> None:
-    wanted = {record.key for record in kept}
+def _delete_others(folder: Path, kept: Sequence[StoredPair]) -> None:
+    wanted = {entry.key for entry in kept}
     for key in _packed_files(folder):
         if key not in wanted:
-            (folder / f"{key}{SUFFIX}").unlink(missing_ok=True)
+            (folder / f"{key}{_SUFFIX}").unlink(missing_ok=True)
 
 
 def _made_by(labels: LabelSpace) -> str:
-    """What a packed file depends on besides its two files."""
-    return fingerprint(_FORMAT, labels.to_dict())
+    """A hash of what a packed file depends on besides its two files."""
+    return content_key(_FORMAT, labels.to_dict())
 
 
-def _bytes_of(records: Sequence[Record]) -> int:
-    return sum({record.key: record.bytes for record in records}.values())
+def _bytes_of(stored: Sequence[StoredPair]) -> int:
+    return sum({entry.key: entry.bytes for entry in stored}.values())
 
 
 @contextlib.contextmanager
@@ -264,5 +324,5 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{folder}: cannot be written ({error.strerror or error}); name another pack_folder"
+            f"{folder}: cannot be written ({error.strerror or error}); pass another pack_folder"
         ) from error

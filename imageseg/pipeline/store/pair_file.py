@@ -1,4 +1,4 @@
-"""PairFile: a decoded picture and its class indices in one file, mapped into memory. No torch, so that processes start fast."""
+"""PairFile: a decoded image and its class indices in one memory-mapped file. No torch, so that worker processes start fast."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ import numpy.typing as npt
 
 from imageseg.atomic_files import write_unflushed
 from imageseg.errors import InputError
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 
-# Magic and version, height, width, checksum of the pixels; then a checksum of these.
+# Magic number with version, height, width, checksum of the pixels; followed by a checksum of these
 _HEADER = struct.Struct("<8sIII")
 _MAGIC = b"imgseg-1"
 _START = 64
 """Bytes before the pixels: (H, W, 3) RGB, then (H, W) class indices, rows from the top."""
 _POPULATE_READ = 22
-"""Linux 5.14 and later: maps pages in one call, and fails where reading them would end the process (SIGBUS)."""
+"""Linux 5.14 and later: maps pages in one call, and fails where reading them would kill the process (SIGBUS)."""
 
 
 class DamagedPairError(Exception):
-    """A file that is cut off, or none of ours."""
+    """The file is missing, truncated or not a packed pair."""
 
 
 class PairFile:
-    """A picture and its mask that need no decoding: a window costs the bytes of its rows.
+    """An image and its mask that need no decoding: reading a window costs the bytes of its rows only.
 
-    What it returns are views into the file's pages, not to be written to; they stay valid after the file is deleted. The
-    file itself is open only while it is mapped.
+    The arrays that it returns are read-only views into the file's pages; they stay valid after the file is deleted.
+
+    Args:
+        path: Path of the packed file, which is open only while it is mapped.
 
     Raises:
-        DamagedPairError: the file is missing, short, or its header is not one of ours.
+        DamagedPairError: The file is missing, truncated, or has another header.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,12 +52,12 @@ class PairFile:
         self.path = path
         header = self._map[:_START]
         magic, height, width, checksum = _HEADER.unpack_from(header.ljust(_START, b"\0"))
-        if magic != _MAGIC or header[_HEADER.size :] != _sealed(header[: _HEADER.size]):
-            raise DamagedPairError(f"{path}: is no packed pair")
+        if magic != _MAGIC or header[_HEADER.size :] != _with_checksum(header[: _HEADER.size]):
+            raise DamagedPairError(f"{path}: is not a packed pair")
         self.size = (int(height), int(width))
         self._checksum = int(checksum)
         if len(self._map) != bytes_of(self.size):
-            raise DamagedPairError(f"{path}: has {len(self._map)} bytes, not {bytes_of(self.size)}")
+            raise DamagedPairError(f"{path}: has {len(self._map)} bytes instead of {bytes_of(self.size)}")
 
     def mask(self, box: Box) -> npt.NDArray[np.uint8]:
         """(bottom - top, right - left) uint8 class indices."""
@@ -64,13 +66,13 @@ class PairFile:
         return self._mask[box.top : box.bottom, box.left : box.right]
 
     def image(self, box: Box, *, shrink: float = 1.0) -> npt.NDArray[np.uint8]:
-        """(bottom - top, right - left, 3) uint8 RGB: there is no decoding that ``shrink`` could spare."""
+        """(bottom - top, right - left, 3) uint8 RGB; ``shrink`` has no effect, because nothing is decoded."""
         width = self.size[1]
         self._fetch(3 * box.top * width, 3 * (box.bottom - box.top) * width)
         return self._image[box.top : box.bottom, box.left : box.right]
 
     def is_intact(self) -> bool:
-        """Whether every byte is as it was written."""
+        """Whether the pixels match their checksum."""
         self._fetch(0, len(self._map) - _START)
         return zlib.crc32(memoryview(self._map)[_START:]) == self._checksum
 
@@ -85,7 +87,7 @@ class PairFile:
         return np.frombuffer(self._map, np.uint8, height * width, _START + 3 * height * width).reshape(height, width)
 
     def _fetch(self, start: int, count: int) -> None:
-        """Reads these bytes of the pixels ahead and maps them, where the system can: two calls, not a fault per few pages."""
+        """Read these bytes of the pixels ahead and map them, on Linux: two calls instead of a page fault per few pages."""
         if sys.platform != "linux":
             return
         first = (_START + start) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -96,21 +98,21 @@ class PairFile:
         except OSError as error:
             if error.errno != errno.EINVAL:  # an older Linux
                 raise InputError(
-                    f"{self.path}: cannot be read ({error.strerror}); delete it, and packing makes it again"
+                    f"{self.path}: cannot be read ({error.strerror}); delete it, then it is packed again"
                 ) from error
 
 
 def write_pair(path: Path, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
-    """Writes (H, W, 3) and (H, W), whole or not at all; ``files.flush`` brings it to the disk."""
+    """Write an (H, W, 3) image and (H, W) mask atomically; ``atomic_files.flush`` flushes the file to the disk."""
     pixels = np.ascontiguousarray(image).tobytes() + np.ascontiguousarray(mask).tobytes()
     header = _HEADER.pack(_MAGIC, *mask.shape, zlib.crc32(pixels))
-    write_unflushed(os.fspath(path), header + _sealed(header) + pixels)
+    write_unflushed(os.fspath(path), header + _with_checksum(header) + pixels)
 
 
 def bytes_of(size: tuple[int, int]) -> int:
-    """What the file of an (H, W) picture has."""
+    """Size of the packed file of an (H, W) image in bytes."""
     return _START + 4 * size[0] * size[1]
 
 
-def _sealed(header: bytes) -> bytes:
+def _with_checksum(header: bytes) -> bytes:
     return zlib.crc32(header).to_bytes(4, "little").ljust(_START - _HEADER.size, b"\0")

@@ -1,8 +1,8 @@
-"""Scores of boundaries: boundary IoU, the trimap curve, and the boundary F-score.
+"""Boundary IoU and the trimap curve, and all boundary metrics together.
 
-In boundary IoU and the F-score an ignored pixel belongs to no class, neither in the truth nor in the prediction, and nor
-does anything outside the picture. So the edge of an ignored region and the picture's border count as boundary, for both
-sides alike: whatever is predicted below ignored pixels changes nothing, and a perfect prediction scores 1.
+In boundary IoU and the F-score, ignored pixels and everything outside the image belong to no class in both maps. The edge
+of an ignored region and the image border therefore count as boundary in both: predictions on ignored pixels change
+nothing, and a perfect prediction scores 1.
 """
 
 from __future__ import annotations
@@ -13,59 +13,57 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imageseg.scoring.boundary.f_score import BoundaryF
 from imageseg.scoring.boundary.maps import (
     NO_CLASS,
     Map,
+    PixelCounts,
     by_name,
-    cut,
-    highest_around,
-    lowest_around,
+    local_maximum,
+    local_minimum,
     require_classes,
     require_same,
     square_window,
+    validated_maps,
 )
-from imageseg.scoring.counting import fold, joint_histogram
+from imageseg.scoring.counts import joint_histogram, sum_columns_by_class
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.scores import Figures, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, mean, plain, ratio
 
 RADII = (1, 2, 4, 8, 16, 32)
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class BoundaryIoUScores:
-    """Boundary IoU over a whole split.
+    """Boundary IoU over a complete split.
 
     Attributes:
-        iou: (C,) float64; NaN for a class in neither truth nor prediction.
-        miou: the mean over the classes that have one; NaN when none has.
-        images: how many pictures were scored.
+        iou: (C,) float64 boundary IoU; NaN for a class in neither ground truth nor prediction.
+        miou: Mean over the classes that have a boundary IoU; NaN if none has.
+        images: Number of images.
     """
 
-    iou: Figures
+    iou: FloatArray
     miou: float
     images: int
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON: undefined figures are None, IoU is by class name."""
+        """Return the scores for JSON: undefined values are None, IoU is keyed by class name."""
         return {"miou": plain(self.miou), "iou": by_name(names, self.iou), "images": self.images}
 
 
 class BoundaryIoU:
-    """IoU of the masks' inner bands alone: Cheng et al., CVPR 2021 (arXiv:2103.16562).
+    """IoU of the inner boundary bands of the masks: Cheng et al., CVPR 2021 (arXiv:2103.16562).
 
-    The band of a class is what erosion takes from its mask: its pixels that have a pixel of no or another class within
-    ``d`` rows and ``d`` columns. The paper erodes ``d`` times by 3 x 3 with zeros around the picture; that is the same.
-    Intersections and unions of bands are summed over the split before they are divided.
+    The band of a class is what erosion removes from its mask: its pixels with a pixel of no class or another class within
+    ``d`` rows and ``d`` columns. This equals the paper's ``d`` erosions by 3 x 3 with zeros around the image.
+    Intersections and unions of bands are summed over the split before division.
 
     Args:
-        num_classes: the number of classes, 1 to 255.
-        share: ``d`` as a share of the picture's diagonal, rounded, at least 1; the paper's is 0.02.
-        pixels: ``d`` itself, the same for pictures of any size; unset, it follows from ``share``.
+        num_classes: Number of classes, 1 to 255.
+        share: ``d`` as a share of the image diagonal, rounded, at least 1 (0.02 in the paper).
+        pixels: ``d`` in pixels, the same for every image size. If not set, it follows from ``share``.
     """
 
     def __init__(self, num_classes: int, *, share: float = 0.02, pixels: int | None = None) -> None:
@@ -76,20 +74,20 @@ class BoundaryIoU:
         self.share = share
         self.pixels = pixels
         self.images = 0
-        # Rows: pixels in both bands, in the truth's, in the prediction's.
+        # Rows: pixels in both bands, in the ground truth band, in the predicted band.
         self._counts = np.zeros((3, num_classes), np.int64)
 
     def update(self, classes: Map, mask: Map) -> None:
-        """Adds one picture.
+        """Add one image.
 
         Args:
-            classes: (H, W) uint8 class indices, the prediction; any other value is no class.
-            mask: (H, W) uint8 class indices, the truth; 255 is ignored.
+            classes: (H, W) uint8 predicted class indices; any other value is no class.
+            mask: (H, W) uint8 true class indices; 255 is ignored.
 
         Raises:
-            ValueError: shapes or types are others, or the truth holds an index that is no class.
+            ValueError: A shape or dtype is wrong, or the ground truth contains an invalid class index.
         """
-        true, predicted = cut(classes, mask, self.num_classes)
+        true, predicted = validated_maps(classes, mask, self.num_classes)
         width = max(1, round(self.share * math.hypot(*mask.shape))) if self.pixels is None else self.pixels
         pairs = joint_histogram(_band(true, width), _band(predicted, width))
         counts = np.stack([np.diag(pairs), pairs.sum(axis=1), pairs.sum(axis=0)])
@@ -97,14 +95,14 @@ class BoundaryIoU:
         self.images += 1
 
     def merge(self, other: BoundaryIoU) -> BoundaryIoU:
-        """Adds the counts of another to this one, and returns this one."""
+        """Add the counts of another accumulator in place and return this one."""
         require_same(self, other, "num_classes", "share", "pixels")
         self._counts += other._counts
         self.images += other.images
         return self
 
     def scores(self) -> BoundaryIoUScores:
-        """The figures of everything counted so far."""
+        """Compute the scores of everything counted so far."""
         both, true, predicted = self._counts
         iou = ratio(both, true + predicted - both)
         return BoundaryIoUScores(iou, mean(iou), self.images)
@@ -112,26 +110,26 @@ class BoundaryIoU:
 
 @dataclass(frozen=True)
 class TrimapScores:
-    """Scores near the truth's boundaries, by distance; the last radius is the widest band.
+    """Scores near the true boundaries, by distance.
 
     Attributes:
-        radii: (R,) pixels, rising.
-        miou: (R,) float64 mIoU over the pixels within each radius; NaN where there are none.
-        pixel_accuracy: (R,) float64 correct over all pixels within each radius.
-        iou: (R, C) float64.
-        pixels: (R,) int64 pixels within each radius.
-        images: how many pictures were scored.
+        radii: (R,) radii in pixels, ascending.
+        miou: (R,) float64 mIoU over the pixels within each radius; NaN if there are none.
+        pixel_accuracy: (R,) float64 share of correct pixels within each radius.
+        iou: (R, C) float64 IoU per class within each radius.
+        pixels: (R,) int64 number of pixels within each radius.
+        images: Number of images.
     """
 
     radii: tuple[int, ...]
-    miou: Figures
-    pixel_accuracy: Figures
-    iou: Figures
-    pixels: Counts
+    miou: FloatArray
+    pixel_accuracy: FloatArray
+    iou: FloatArray
+    pixels: PixelCounts
     images: int
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON: one entry per radius; undefined figures are None, IoU is by class name."""
+        """Return one entry per radius for JSON: undefined values are None, IoU is keyed by class name."""
         curve = [
             {
                 "radius": radius,
@@ -146,16 +144,16 @@ class TrimapScores:
 
 
 class TrimapCurve:
-    """mIoU and pixel accuracy within r pixels of the truth's boundaries (Kohli et al., IJCV 2009).
+    """mIoU and pixel accuracy within r pixels of the true boundaries (Kohli et al., IJCV 2009).
 
-    A pixel is within r when a valid pixel of another class lies within r rows and r columns of it: with r = 1, both sides
-    of every boundary. Distances are measured across ignored pixels, because VOC draws a ring of them around each object;
-    the edge of an ignored region is itself no boundary, and nor is the picture's border. DeepLab's curves (Chen et al.,
-    arXiv:1412.7062) take any void pixel for a boundary, which only VOC's masks allow.
+    A pixel is within r if a valid pixel of another class is within r rows and r columns of it; r = 1 includes both sides of
+    every boundary. Distances are measured across ignored pixels, because VOC draws a ring of them around each object. The
+    edge of an ignored region and the image border are no boundaries. DeepLab's curves (Chen et al., arXiv:1412.7062) count
+    every void pixel as a boundary, which works only for VOC's masks.
 
     Args:
-        num_classes: the number of classes, 1 to 255.
-        radii: in pixels, each at least 1; sorted, and counted once.
+        num_classes: Number of classes, 1 to 255.
+        radii: Radii in pixels, each at least 1; sorted, without duplicates.
     """
 
     def __init__(self, num_classes: int, *, radii: Sequence[int] = RADII) -> None:
@@ -165,35 +163,35 @@ class TrimapCurve:
         self.num_classes = num_classes
         self.radii = tuple(sorted(set(map(int, radii))))
         self.images = 0
-        # (R, C, C + 1): pixels whose smallest radius it is; rows are the truth, the last column is for no class.
+        # (R, C, C + 1): pixels by their smallest radius and true class; the last column counts predictions of no class.
         self._rings = np.zeros((len(self.radii), num_classes, num_classes + 1), np.int64)
 
     def update(self, classes: Map, mask: Map) -> None:
-        """Adds one picture; arguments and errors are those of ``BoundaryIoU.update``."""
-        true, predicted = cut(classes, mask, self.num_classes)
-        # The smallest and the largest valid class around each pixel; of ignored ones, 255 and 0 change neither.
+        """Add one image; see ``BoundaryIoU.update`` for arguments and errors."""
+        true, predicted = validated_maps(classes, mask, self.num_classes)
+        # Smallest and largest valid class around each pixel; ignored pixels hold 255 and 0, which change neither.
         smallest, largest = true, np.where(true == NO_CLASS, np.uint8(0), true)
-        far, reached = true, 0  # ``far`` holds the truth where no smaller radius reaches, 255 elsewhere
+        far, reached = true, 0  # ``far`` holds the true class beyond all smaller radii, 255 elsewhere
         for ring, radius in enumerate(self.radii):
             window = square_window(radius - reached, true)
-            smallest, largest = lowest_around(smallest, window), highest_around(largest, window, beyond=0)
+            smallest, largest = local_minimum(smallest, window), local_maximum(largest, window, beyond=0)
             alike = smallest == largest
             near = np.where(alike, np.uint8(NO_CLASS), far)
             pairs = joint_histogram(near, predicted)
-            self._rings[ring] += fold(pairs[: self.num_classes], np.arange(256), self.num_classes)
+            self._rings[ring] += sum_columns_by_class(pairs[: self.num_classes], np.arange(256), self.num_classes)
             far = np.where(alike, far, np.uint8(NO_CLASS))
             reached = radius
         self.images += 1
 
     def merge(self, other: TrimapCurve) -> TrimapCurve:
-        """Adds the counts of another to this one, and returns this one."""
+        """Add the counts of another accumulator in place and return this one."""
         require_same(self, other, "num_classes", "radii")
         self._rings += other._rings
         self.images += other.images
         return self
 
     def scores(self) -> TrimapScores:
-        """The figures of everything counted so far."""
+        """Compute the scores of everything counted so far."""
         within = self._rings.cumsum(axis=0)
         correct = np.diagonal(within, axis1=1, axis2=2)
         true, predicted = within.sum(axis=2), within[:, :, :-1].sum(axis=1)
@@ -209,11 +207,11 @@ class TrimapCurve:
 
 
 class Boundary:
-    """All three at their papers' settings.
+    """Boundary IoU, trimap curve and boundary F-score with the settings of their papers.
 
     Args:
-        num_classes: the number of classes, 1 to 255.
-        tolerance: of the F-score, in pixels; unset, the paper's share of the diagonal.
+        num_classes: Number of classes, 1 to 255.
+        tolerance: Tolerance of the F-score in pixels (default: 0.75 % of the image diagonal, as in the paper).
     """
 
     def __init__(self, num_classes: int, *, tolerance: float | None = None) -> None:
@@ -222,20 +220,20 @@ class Boundary:
         self.f = BoundaryF(num_classes, pixels=tolerance)
 
     def update(self, classes: Map, mask: Map) -> None:
-        """Adds one picture; arguments and errors are those of ``BoundaryIoU.update``."""
+        """Add one image; see ``BoundaryIoU.update`` for arguments and errors."""
         self.iou.update(classes, mask)
         self.trimap.update(classes, mask)
         self.f.update(classes, mask)
 
     def merge(self, other: Boundary) -> Boundary:
-        """Adds the counts of another to this one, and returns this one."""
+        """Add the counts of another accumulator in place and return this one."""
         self.iou.merge(other.iou)
         self.trimap.merge(other.trimap)
         self.f.merge(other.f)
         return self
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON, by the name of each part."""
+        """Return the scores for JSON, keyed by metric."""
         return {
             "boundary_iou": self.iou.scores().to_dict(names),
             "trimap": self.trimap.scores().to_dict(names),
@@ -244,7 +242,7 @@ class Boundary:
 
 
 def _band(labels: Map, width: int) -> Map:
-    """The labels within ``width`` of the edge of their own class, 255 elsewhere; all classes at once."""
+    """Return the labels within ``width`` of the edge of their class, 255 elsewhere, for all classes at once."""
     square = square_window(width, labels)
-    inside = lowest_around(labels, square) == highest_around(labels, square, beyond=NO_CLASS)
+    inside = local_minimum(labels, square) == local_maximum(labels, square, beyond=NO_CLASS)
     return np.where(inside, np.uint8(NO_CLASS), labels)

@@ -1,1 +1,1 @@
-"""Scoring folders of predictions."""
+"""Scoring of prediction folders: benchmarks.py (rules), pairing.py (files that belong together), score_files.py."""

@@ -1,4 +1,4 @@
-"""What each dataset's own benchmark does: its dialect, and how it pairs predictions with the truth."""
+"""Rules of each dataset's own benchmark: metric protocol, and pairing of predictions with ground truth."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 from imageseg.errors import InputError
 from imageseg.images import read_mask
-from imageseg.scoring.folders.pairing import Key, ScoredPair, Truth, frame_of, paired, stem_of, truth_files
+from imageseg.scoring.folders.pairing import GroundTruth, Key, ScoredPair, frame_of, paired, stem_of, truth_files
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Rules beside those of counting.
+    """Rules of one benchmark.
 
     Attributes:
-        dialect: the key of ``DIALECTS`` whose figures its evaluator prints.
-        key: which files belong together.
-        endings: of the truth's file names, where not every picture in its folder is a mask; the first that is there.
-        missing_allowed: a picture without prediction is scored as all misses; elsewhere it is refused.
-        instances: replaces the first text by the second in a mask's name to get the file of its instances.
+        dialect: Metric protocol of its evaluator; a key of ``DIALECTS``.
+        key: Function from a path to the name that a mask and its prediction share.
+        endings: Endings of ground truth file names if not every file in the folder is a mask; the first found is used.
+        missing_allowed: Score an image without prediction as all misses instead of raising an error.
+        instances: Pair (old, new) that turns the name of a mask into the name of its instance map.
     """
 
     dialect: str = "default"
@@ -32,35 +32,35 @@ class Benchmark:
     missing_allowed: bool = False
     instances: tuple[str, str] | None = None
 
-    def truth_in(self, folder: Path) -> list[Truth]:
-        """The masks below a folder, sorted; their names are those of the files.
+    def truth_in(self, folder: Path) -> list[GroundTruth]:
+        """List the masks below a folder, sorted.
 
         Raises:
-            InputError: no such folder, or no mask in it.
+            InputError: The folder does not exist or contains no mask.
         """
-        return [Truth(path, self.key(path)) for path in truth_files(folder, self.endings)]
+        return [GroundTruth(path, self.key(path)) for path in truth_files(folder, self.endings)]
 
-    def pairs(self, truth: Iterable[Truth], predictions: Path) -> list[ScoredPair]:
-        """Masks and their predictions.
+    def pairs(self, truth: Iterable[GroundTruth], predictions: Path) -> list[ScoredPair]:
+        """Pair masks with their predictions.
 
         Args:
-            truth: the masks, and what pictures they are of.
-            predictions: a folder.
+            truth: Masks and the names of their predictions.
+            predictions: Folder of predictions.
 
         Raises:
-            InputError: a folder that is not there, a mask without prediction or with several.
+            InputError: The folder does not exist, or a mask has no prediction or several.
         """
         return paired(truth, predictions, key=self.key, missing_allowed=self.missing_allowed)
 
     def read_instances(self, mask: Path, size: tuple[int, ...]) -> npt.NDArray[Any] | None:
-        """The file of instances beside a mask, if there is one.
+        """Read the instance map next to a mask; None if there is none.
 
         Args:
-            mask: the file.
-            size: (H, W) that it must have.
+            mask: Path of the mask.
+            size: Expected (H, W) of the instance map.
 
         Raises:
-            InputError: it cannot be read or is of another size.
+            InputError: The file cannot be read or has another size.
         """
         if self.instances is None:
             return None
@@ -69,7 +69,7 @@ class Benchmark:
             return None
         instances = read_mask(path)
         if instances.shape != size:
-            raise InputError(f"{path}: is no map of instances of the size of {mask.name}")
+            raise InputError(f"{path}: is not an instance map of the same size as {mask.name}")
         return instances
 
 
@@ -89,5 +89,5 @@ _BENCHMARKS = {
 
 
 def benchmark_of(dataset: str) -> Benchmark:
-    """By the dataset's name in ``DATASETS``; the default rules where nobody else has any."""
+    """Return the benchmark of a dataset by its name in ``DATASETS``, or default rules if it has no benchmark."""
     return _BENCHMARKS.get(dataset, Benchmark())

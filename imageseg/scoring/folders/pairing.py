@@ -1,4 +1,4 @@
-"""Pairing: which prediction belongs to which mask of the truth, by each benchmark's own rule."""
+"""Pairing of predictions with ground truth masks, by the rule of each benchmark."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imageseg.errors import InputError
-from imageseg.images import is_picture
+from imageseg.images import is_image
 from imageseg.prediction import COMPANIONS
 
 
 class ScoredPair(NamedTuple):
-    """A mask of the truth and its prediction; None where there is none and the benchmark lets that pass."""
+    """Ground truth mask and its prediction, which is None if it is missing and the benchmark allows that."""
 
     truth: Path
     prediction: Path | None
@@ -23,78 +23,78 @@ Key = Callable[[Path], str]
 
 
 def stem_of(path: Path) -> str:
-    """Files belong together that have one name, suffix aside, wherever they lie."""
+    """Match files by name without suffix, in any folder."""
     return path.stem
 
 
 def frame_of(path: Path) -> str:
-    """Cityscapes: files belong together whose names begin with one city, sequence and frame."""
+    """Match files by city, sequence and frame, with which Cityscapes' file names begin."""
     return "_".join(path.stem.split("_")[:3])
 
 
 def truth_files(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
-    """The masks below a folder, sorted.
+    """List the masks below a folder, sorted.
 
     Args:
-        folder: searched with all its folders.
-        endings: of the names, suffix aside; the first that any file has.
+        folder: Folder that is searched recursively.
+        endings: Endings of file names without suffix; the first that any file has is used.
 
     Raises:
-        InputError: no such folder, or nothing in it.
+        InputError: The folder does not exist or contains no mask.
     """
-    pictures = _pictures(folder)
+    images = _images_below(folder)
     for ending in endings:
-        if found := [path for path in pictures if path.stem.endswith(ending)]:
+        if found := [path for path in images if path.stem.endswith(ending)]:
             return found
     wanted = " or ".join(f"*{ending}.png" for ending in endings if ending)
-    raise InputError(f"{folder}: holds no masks{f' ({wanted})' if wanted else ''}")
+    raise InputError(f"{folder}: contains no masks{f' ({wanted})' if wanted else ''}")
 
 
-class Truth(NamedTuple):
-    """A mask, and the name that its prediction bears."""
+class GroundTruth(NamedTuple):
+    """Ground truth mask and the name of its prediction."""
 
     mask: Path
     name: str
 
 
 def paired(
-    truths: Iterable[Truth], predictions: Path, *, key: Key = stem_of, missing_allowed: bool = False
+    truths: Iterable[GroundTruth], predictions: Path, *, key: Key = stem_of, missing_allowed: bool = False
 ) -> list[ScoredPair]:
-    """Every mask of the truth with its prediction, in the order of the truth.
+    """Pair every ground truth mask with its prediction, in the order of the masks.
 
     Args:
-        truths: the masks.
-        predictions: a folder, searched with all its folders; other files in it do no harm.
-        key: gives a prediction's name in the truth.
-        missing_allowed: a mask without prediction gets None instead of an error.
+        truths: Ground truth masks.
+        predictions: Folder of predictions that is searched recursively; other files in it are ignored.
+        key: Function from the path of a prediction to the name in ``truths``.
+        missing_allowed: Pair a mask without prediction with None instead of raising an error.
 
     Raises:
-        InputError: a mask with no or with several predictions, or several masks of one name.
+        InputError: A mask has no prediction or several, or several masks have the same name.
     """
     by_key: dict[str, list[Path]] = {}
-    for path in _pictures(predictions):
+    for path in _images_below(predictions):
         by_key.setdefault(key(path), []).append(path)
     pairs, seen = [], dict[str, Path]()
     for mask, name in truths:
         if name in seen:
-            raise InputError(f"{seen[name]} and {mask} are both the truth of '{name}'; score them apart")
+            raise InputError(f"{seen[name]} and {mask} are both the ground truth of '{name}'. Score them separately")
         seen[name] = mask
-        # Of several, what 'imageseg predict' wrote beside a prediction is none.
+        # 'imageseg predict' writes overlays and confidences next to predictions.
         found = by_key.get(name, [])
         found = [path for path in found if not path.stem.endswith(COMPANIONS)] or found
         if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]} are both predictions for {mask}; keep one of them")
+            raise InputError(f"{found[0]} and {found[1]} are both predictions for {mask}. Keep one of them")
         pairs.append(ScoredPair(mask, found[0] if found else None, name))
-    lonely = [pair for pair in pairs if pair.prediction is None]
-    if len(lonely) == len(pairs) or (lonely and not missing_allowed):
+    unpaired = [pair for pair in pairs if pair.prediction is None]
+    if len(unpaired) == len(pairs) or (unpaired and not missing_allowed):
         raise InputError(
-            f"{predictions}: {len(lonely)} of {len(pairs)} masks have no prediction there, the first is {lonely[0].truth} "
-            f"(looked for '{lonely[0].name}')"
+            f"{predictions}: {len(unpaired)} of {len(pairs)} masks have no prediction there, the first is {unpaired[0].truth} "
+            f"(looked for '{unpaired[0].name}')"
         )
     return pairs
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images_below(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if is_picture(path))
+    return sorted(path for path in folder.rglob("*") if is_image(path))

@@ -1,4 +1,4 @@
-"""How Lightning's checkpoints are kept: in our own format, with the recipe and the labels inside."""
+"""Checkpoints of a run in the package's own format, with its recipe and its labels, for Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from imageseg.checkpoint import RUN_KEY, read_checkpoint, read_record, write_che
 from imageseg.errors import InputError
 from imageseg.labels import LabelSpace
 from imageseg.recipe import Recipe
-from imageseg.training.resolve import completed
+from imageseg.training.resolve import with_defaults
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Writes every checkpoint whole or not at all, and reads it without pickle.
+    """Writes checkpoints atomically and reads them without pickle.
 
-    Lightning's own way renames across file systems, which is a copy: a kill in between leaves a damaged file.
+    Lightning's own implementation renames across file systems, which copies: a kill in between leaves a damaged file.
     """
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Writes the checkpoint beside its target, then renames it."""
+        """Write a checkpoint to a temporary file next to its target, then rename it."""
         write_checkpoint(checkpoint, path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint to the processor's memory; Lightning moves what belongs elsewhere."""
+        """Read a checkpoint to CPU memory; Lightning moves tensors to their device."""
         return read_checkpoint(path)
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Deletes a checkpoint."""
+        """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint by val/miou.
+    """Keeps the checkpoint with the best val/miou.
 
     Args:
-        folder: where they go.
+        folder: Folder of the checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,10 +59,10 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what is best so far, also when the run's folder has been moved since."""
+        """Restore the best checkpoint so far, also if the run's folder has been moved."""
         best = self._here(state_dict["best_model_path"])
         if not Path(best).is_file():
-            return  # the best so far lies elsewhere: this folder starts its own count
+            return  # the best checkpoint is in another folder: this folder starts anew
         here: dict[str, Any] = {"dirpath": self.dirpath, "best_model_path": best}
         here |= {key: self._here(state_dict[key]) for key in ("kth_best_model_path", "last_model_path")}
         here["best_k_models"] = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
@@ -74,23 +74,28 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps the state after each validation, as ``last.ckpt``. Lightning's ``save_last`` follows the best one only.
+    """Keeps the state after each validation as ``last.ckpt``. Lightning's ``save_last`` copies the best checkpoint only.
 
     Args:
-        folder: where it goes.
+        folder: Folder of the checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "last.ckpt"
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes it over the one before."""
+        """Replace the previous checkpoint."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             trainer.save_checkpoint(self._path)
 
 
 class RunRecord(pl.Callback):
-    """Puts into each checkpoint what it takes to use it: recipe, labels, and the version that wrote it."""
+    """Adds to each checkpoint what is needed to use it: recipe, labels, and the version of the package.
+
+    Args:
+        recipe: Complete recipe of the run.
+        labels: Classes of the dataset.
+    """
 
     def __init__(self, recipe: Recipe, labels: LabelSpace) -> None:
         self._record: dict[str, Any] = {"recipe": recipe.to_dict(), "labels": labels.to_dict(), "version": __version__}
@@ -98,19 +103,26 @@ class RunRecord(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the record."""
+        """Add the record."""
         checkpoint[RUN_KEY] = self._record
 
 
 def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> None:
-    """Raises:
-    InputError: the checkpoint cannot be read, or another run's recipe would continue it with other data or weights.
+    """Check that a recipe continues the run of a checkpoint exactly.
+
+    Args:
+        path: Checkpoint to resume from.
+        recipe: Complete recipe of the run that resumes.
+        labels: Classes of the dataset.
+
+    Raises:
+        InputError: The checkpoint cannot be read, or data, network or training differ from those of its recipe.
     """
     trained_by, trained_on = read_record(path)
     for what, theirs, ours in _compared(trained_by, recipe):
         if theirs != ours:
             raise InputError(
-                f"{path}: was trained with {what} {theirs}, this run has {ours}; a run goes on with its own config.yaml"
+                f"{path}: was trained with {what} {theirs}, this run has {ours}; resume a run with its own config.yaml"
             )
     if trained_on != labels:
         raise InputError(
@@ -118,20 +130,14 @@ def check_resumable(path: str | Path, recipe: Recipe, labels: LabelSpace) -> Non
         )
 
 
-def recorded_precision(path: str | Path) -> str:
-    """The precision that a checkpoint was trained in."""
-    trained_by, _ = read_record(path)
-    return str(trained_by.trainer.get("precision", "32-true"))  # of those from before it was chosen
-
-
 def _compared(theirs: Recipe, ours: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    """What must be the same for a run to go on exactly; where the data lie and how they are loaded may change."""
+    """Yield what must be equal to resume exactly, in both recipes. Location and loading of the data may differ."""
     yield "use", theirs.use, ours.use
     yield "model", theirs.model, ours.model
-    theirs = completed(theirs)  # an option that is newer than the checkpoint had the effect of its default
+    theirs = with_defaults(theirs)  # a run had the defaults of options that are newer than its checkpoint
     loading = {f"data.{name}" for name in ("root", "num_workers", "pack_folder", "prefetch_factor")}
     free = {*loading, "task.channels_last"}
-    if ours.data["scale"][0] >= 0.5:  # else JPEGs may be decoded at a reduced size, unless they are packed
+    if ours.data["scale"][0] >= 0.5:  # otherwise JPEGs may be decoded at a reduced size, unless they are packed
         free.add("data.pack")
     kept = ("seed", "accumulate_grad_batches", "precision", "gradient_clip_val", "compile")
     for section, names in (("network", None), ("data", None), ("task", None), ("trainer", kept)):

@@ -1,4 +1,4 @@
-"""Log how busy, full and hot the machine is while it trains: the GPU through NVML, the rest through psutil."""
+"""DeviceMonitor: utilization, memory and temperature of the GPU (NVML), CPU and memory usage (psutil)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 _MIB = 2**20
-# Finding the children means reading every process of the machine, which costs far more than all the other figures.
+# Finding the children means reading every process of the machine, which costs far more than all other readings.
 _CHILDREN_SECONDS = 30.0
 
 
 class DeviceMonitor(pl.Callback):
-    """Log device figures every ``log_every_n_steps`` optimizer steps of the trainer.
+    """Log device metrics every ``log_every_n_steps`` optimizer steps of the trainer.
 
     On a CUDA device, as its driver reports them: ``device/gpu_utilization_percent``, ``device/gpu_memory_used_mib``,
     ``device/gpu_memory_percent``, ``device/gpu_temperature_celsius``, ``device/gpu_power_watts`` and
-    ``device/gpu_fan_percent``. A figure that the driver refuses (the fan of a server card) is left out.
+    ``device/gpu_fan_percent``. Metrics that the driver does not provide (the fan of a server GPU) are omitted.
 
-    Always: ``device/cpu_percent`` and ``device/memory_percent`` of the whole machine, and
-    ``device/process_memory_mib``, the resident memory of this process and its children: the loader's workers, and the
-    run's other processes where Lightning started them. Pages that they share count once for each of them.
+    Always: ``device/cpu_percent`` and ``device/memory_percent`` of the machine, and ``device/process_memory_mib``, the
+    resident memory of this process and its children: loader workers, and other processes of the run if Lightning started
+    them. Shared pages count once for each process.
 
-    Loggers only write in the first process, so that one alone reads its device.
+    Loggers write in the main process only, so that only its device is read.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class DeviceMonitor(pl.Callback):
             return
         self._logged_step = trainer.global_step
         self._processes = _Processes()
-        # psutil measures since the previous call; the first one answers 0 and only starts the interval.
+        # psutil measures since the previous call; the first call returns 0 and only starts the interval.
         psutil.cpu_percent()
         if trainer.strategy.root_device.type == "cuda":
             self._gpu = self._open(trainer.strategy.root_device)
@@ -51,23 +51,23 @@ class DeviceMonitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log a reading when an optimizer step that is due has just been made."""
+        """Log the metrics every ``log_every_n_steps`` optimizer steps."""
         step, interval = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         # With accumulated gradients several batches end at the same step.
         due = interval > 0 and step % interval == 0 and step != self._logged_step
         if self._processes is None or not due:
             return
         self._logged_step = step
-        figures = self._processes.read() | (self._gpu.read() if self._gpu else {})
+        metrics = self._processes.read() | (self._gpu.read() if self._gpu else {})
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=step)
+            logger.log_metrics(metrics, step=step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let the device go: Lightning skips ``teardown`` when a run fails."""
+        """Release the device: Lightning skips ``teardown`` when a run fails."""
         self._close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let the device go."""
+        """Release the device."""
         self._close()
 
     def _open(self, device: torch.device) -> _Gpu | None:
@@ -75,7 +75,7 @@ class DeviceMonitor(pl.Callback):
             return _Gpu(device)
         except _NoNvmlError as error:
             if not self._warned:
-                rank_zero_warn(f"DeviceMonitor logs no GPU figures: {error}")
+                rank_zero_warn(f"DeviceMonitor cannot log GPU metrics: {error}")
             self._warned = True
             return None
 
@@ -87,7 +87,7 @@ class DeviceMonitor(pl.Callback):
 
 
 class _Processes:
-    """The processor and the memory: the machine's, and those of this process and its children."""
+    """CPU and memory usage of the machine, and memory of this process and its children."""
 
     def __init__(self) -> None:
         self._own = psutil.Process()
@@ -136,28 +136,28 @@ class _Gpu:
         except pynvml.NVMLError as error:
             raise _NoNvmlError(f"NVML does not start: {error}") from error
         try:
-            # NVML counts all cards of the machine, CUDA only those of CUDA_VISIBLE_DEVICES: the slot is common to both.
+            # NVML numbers all GPUs of the machine, CUDA only those of CUDA_VISIBLE_DEVICES; the PCI bus id is the same in both.
             self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(_pci_bus_id(device))
         except pynvml.NVMLError as error:
             self.close()
             raise _NoNvmlError(f"NVML does not know {device}: {error}") from error
 
     def read(self) -> dict[str, float]:
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for query in _GPU_QUERIES:
             try:
-                figures.update(query(self._nvml, self._handle))
-            except self._nvml.NVMLError:  # this card or this user does not get this figure
+                metrics.update(query(self._nvml, self._handle))
+            except self._nvml.NVMLError:  # not available on this GPU or to this user
                 continue
-        return figures
+        return metrics
 
     def close(self) -> None:
-        with contextlib.suppress(self._nvml.NVMLError):  # the driver is gone: nothing is left to release
+        with contextlib.suppress(self._nvml.NVMLError):  # the driver is gone, so that nothing is left to release
             self._nvml.nvmlShutdown()
 
 
 def _pci_bus_id(device: torch.device) -> str:
-    properties: Any = torch.cuda.get_device_properties(device)  # torch's type stub lacks the slot
+    properties: Any = torch.cuda.get_device_properties(device)  # torch's type stub lacks the PCI ids
     return f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
 
 
@@ -166,7 +166,7 @@ def _utilization(nvml: Any, handle: Any) -> dict[str, float]:
 
 
 def _memory(nvml: Any, handle: Any) -> dict[str, float]:
-    # The second version, as nvidia-smi: the first one counts what the driver reserves as used.
+    # Version 2 equals nvidia-smi; version 1 counts memory reserved by the driver as used.
     memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     return {
         "device/gpu_memory_used_mib": memory.used / _MIB,
@@ -179,7 +179,7 @@ def _temperature(nvml: Any, handle: Any) -> dict[str, float]:
 
 
 def _power(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"device/gpu_power_watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1000}  # NVML speaks in milliwatts
+    return {"device/gpu_power_watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1000}  # milliwatts
 
 
 def _fan(nvml: Any, handle: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What happens beside the steps: counted randomness, the last validation, pictures in TensorBoard."""
+"""Callbacks around training steps: counted randomness, the final validation, epochs, images in TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from imageseg.batch import Batch
-from imageseg.pipeline.stream import counted_seed
+from imageseg.pipeline.epoch_order import counted_seed
 from imageseg.training.task import SegmentationTask
 
 
 class CountedRandomness(pl.Callback):
-    """Seeds torch before every batch from (seed, batch, rank), so that dropout depends on nothing that a resumed run lacks."""
+    """Seed torch before every batch from (seed, batch, rank), so that dropout in a resumed run equals that of the original."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -24,26 +24,26 @@ class CountedRandomness(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds all of torch's generators."""
+        """Seed all generators of torch."""
         torch.manual_seed(counted_seed(self._seed, batch_idx, trainer.global_rank))
 
 
 class ValidateAtTheEnd(pl.Callback):
-    """Runs the validation after the last step also when the steps are no multiple of its interval."""
+    """Validate after the last step, even if the number of steps is not a multiple of the validation interval."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Lightning validates before it stops, when it is asked to stop."""
+        """Request a stop, before which Lightning validates."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
 
 
 class StreamEpoch(pl.Callback):
-    """Logs how often the training split has been seen; to Lightning the stream is one epoch, numbered 0.
+    """Log the number of passes over the training split as ``epoch``; for Lightning the infinite stream is a single epoch.
 
     Args:
-        share: of an epoch that one batch is, over all processes.
+        share: Fraction of an epoch that one batch of all processes makes up.
     """
 
     def __init__(self, share: float) -> None:
@@ -52,16 +52,16 @@ class StreamEpoch(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Logs it as ``epoch``."""
+        """Log the epoch as a fraction."""
         pl_module.log("epoch", (batch_idx + 1) * self._share)
 
 
-class PredictionPictures(pl.Callback):
-    """Shows the first pictures of the validation split in TensorBoard: picture, truth and prediction side by side.
+class PredictionImages(pl.Callback):
+    """Show the first images of the validation split in TensorBoard: image, ground truth and prediction side by side.
 
     Args:
-        count: how many.
-        width: of each of the three, in pixels, at most.
+        count: Number of images.
+        width: Maximum width of each of the three panels in pixels.
     """
 
     def __init__(self, count: int = 4, *, width: int = 512) -> None:
@@ -77,15 +77,15 @@ class PredictionPictures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes one row of three pictures."""
+        """Write one row of three panels."""
         if trainer.sanity_checking or batch_idx >= self._count or not isinstance(trainer.logger, TensorBoardLogger):
             return
         assert isinstance(pl_module, SegmentationTask)
         palette = pl_module.labels.palette
-        picture = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+        image = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
         truth, predicted = (palette[mask.cpu().numpy()] for mask in (batch["mask"][0], outputs["classes"][0]))
-        step = max(1, -(-picture.shape[1] // self._width))
-        row = _row([panel[::step, ::step] for panel in (picture, truth, predicted)])
+        step = max(1, -(-image.shape[1] // self._width))
+        row = _row([panel[::step, ::step] for panel in (image, truth, predicted)])
         trainer.logger.experiment.add_image(f"val/{batch['name'][0]}", row, trainer.global_step, dataformats="HWC")
 
 

@@ -1,7 +1,8 @@
-"""LoadingMeter: how much of the time training waits for its pictures, and what would help."""
+"""LoadingMeter: share of the training time spent waiting for data, and advice on how to reduce it."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -13,33 +14,32 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers.base import PassThroughProfiler
 
-from imageseg.training.callbacks.progress import Pace
+from imageseg.training.callbacks.throughput import Throughput
 
-_SAID_FROM = 0.3
-_LEAST_STEPS = 50
-_LEAST_SECONDS = 20.0
+logger = logging.getLogger(__name__)
+
+_ADVICE_FROM = 0.3
+_MIN_STEPS = 50
+_MIN_SECONDS = 20.0
 
 
 class LoadingMeter(pl.Callback):
-    """Logs ``speed/waiting``, a share from 0 to 1, and ``speed/images_per_second``, both over the last 30 seconds.
+    """Log ``speed/waiting`` (a share from 0 to 1) and ``speed/images_per_second``, both over the last 30 seconds.
 
-    What counts as waiting is the time in which the training loop asks its loader for the next batch, and nothing else of what
-    lies between two steps: a figure that is logged there waits for the GPU, not for pictures. Pauses for validation, the batch
-    after each, and the first step, which starts the workers, count neither as waiting nor as time. Without workers, all loading
-    is waiting.
+    Waiting is the time during which the training loop requests the next batch from its loader. Anything else between two
+    steps, such as logging a value that is still being computed on the GPU, does not count. Validation, the batch after it and
+    the first step, which starts the workers, are excluded. Without workers, all loading is waiting.
 
-    On CUDA the loop runs ahead of the device: while it waits for pictures, the device may still be busy with the steps before.
-    So there the device's own clock is read, when it leaves the last kernel before the request and when it comes to the first
-    after the batch has come: what lies in between is the part of the wait in which the device had nothing to do. Reading
-    those times waits for nothing.
+    On CUDA the loop runs ahead of the device: while it waits for data, the device may still be busy with previous steps.
+    Therefore CUDA events measure the time between the last kernel before the request and the first kernel after the batch
+    has arrived, during which the device was idle. Reading these events does not synchronize.
 
-    Once in a run, after 50 steps and 20 seconds, a line says what would help, when waiting takes more than 30 %.
+    Once per run, after 50 steps and 20 seconds, advice is logged if waiting takes more than 30 % of the time.
 
     Args:
-        workers: loader processes of each process.
-        packed: whether the pictures are read from a packed store; None where there is no such choice.
-        say: is told the line.
-        clock: seconds, for tests.
+        workers: Number of loader workers per process.
+        packed: Whether images are read from a packed store; None if packing does not apply.
+        clock: Function that returns the current time in seconds; for tests.
     """
 
     def __init__(
@@ -47,28 +47,26 @@ class LoadingMeter(pl.Callback):
         *,
         workers: int,
         packed: bool | None = None,
-        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
         self._packed = packed
-        self._say = say
         self._clock = clock
-        self._pace = Pace(step=0, clock=clock)
+        self._throughput = Throughput(step=0, clock=clock)
         self._stopwatch: _Stopwatch | _DeviceStopwatch = _Stopwatch(clock)
         self._first_step = self._logged_step = 0
-        self._said = False
+        self._advised = False
         self.watch = _FetchWatch(self._begin, self._end)
-        """Lightning's profiler, which it tells when it asks for a batch."""
+        """Profiler for the Trainer, which Lightning notifies when it requests a batch."""
 
     @property
     def waiting(self) -> float | None:
-        """The share of the recent time that training waited for pictures; None while unknown."""
-        return self._pace.waiting
+        """Share of the recent time spent waiting for data; None while unknown."""
+        return self._throughput.waiting
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts to count."""
-        self._pace = Pace(step=trainer.global_step, clock=self._clock)
+        """Start counting."""
+        self._throughput = Throughput(step=trainer.global_step, clock=self._clock)
         if trainer.strategy.root_device.type == "cuda":
             self._stopwatch = _DeviceStopwatch()
         self._first_step = self._logged_step = trainer.global_step
@@ -76,62 +74,62 @@ class LoadingMeter(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Counts time again."""
-        self._pace.resume()
+        """Resume timing."""
+        self._throughput.resume()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts the batch; logs when an optimizer step that is due has just been made."""
-        self._pace.wait(self._stopwatch.taken())
+        """Count the batch; log every ``log_every_n_steps`` optimizer steps."""
+        self._throughput.wait(self._stopwatch.taken())
         step, interval = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        self._pace.count(images=batch["image"].shape[0] * trainer.world_size, step=step)
-        waiting, rate = self._pace.waiting, self._pace.images_per_second
+        self._throughput.count(images=batch["image"].shape[0] * trainer.world_size, step=step)
+        waiting, rate = self._throughput.waiting, self._throughput.images_per_second
         if waiting is None or rate is None or not trainer.is_global_zero:
             return
         if interval > 0 and step % interval == 0 and step != self._logged_step:
             self._logged_step = step
-            for logger in trainer.loggers:
-                logger.log_metrics({"speed/waiting": waiting, "speed/images_per_second": rate}, step=step)
-        enough = step - self._first_step >= _LEAST_STEPS and self._pace.seconds >= _LEAST_SECONDS
-        if enough and waiting > _SAID_FROM and not self._said:
-            self._said = True
+            for experiment in trainer.loggers:
+                experiment.log_metrics({"speed/waiting": waiting, "speed/images_per_second": rate}, step=step)
+        enough = step - self._first_step >= _MIN_STEPS and self._throughput.seconds >= _MIN_SECONDS
+        if enough and waiting > _ADVICE_FROM and not self._advised:
+            self._advised = True
             here = max(1, trainer.world_size // trainer.num_nodes)
-            help_ = remedy(self._workers * here, processors=os.cpu_count() or 1, packed=self._packed)
-            self._say(f"training waits {100 * waiting:.0f} % of the time for pictures; {help_}")
+            advice = loading_advice(self._workers * here, cores=os.cpu_count() or 1, packed=self._packed)
+            logger.info(f"data loading takes {100 * waiting:.0f} % of the training time; {advice}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops counting time."""
+        """Pause timing."""
         if not trainer.sanity_checking:
-            self._pace.pause()
+            self._throughput.pause()
 
     def _begin(self) -> None:
         self._stopwatch.begin()
 
     def _end(self) -> None:
-        self._stopwatch.end(counts=not self._pace.paused)
+        self._stopwatch.end(counts=not self._throughput.paused)
 
 
-def remedy(workers: int, *, processors: int, packed: bool | None) -> str:
-    """What would make loading faster, in words.
+def loading_advice(workers: int, *, cores: int, packed: bool | None) -> str:
+    """Return a sentence on what to change to load data faster.
 
     Args:
-        workers: loader processes on this machine.
-        processors: of this machine.
-        packed: as ``LoadingMeter`` takes it.
+        workers: Number of loader workers on this machine.
+        cores: Number of CPU cores of this machine.
+        packed: Same as for ``LoadingMeter``.
     """
     ways = []
-    if workers < processors:
-        ways.append(f"more --data.num_workers (now {workers} of {processors} processors)")
+    if workers < cores:
+        ways.append(f"increase --data.num_workers (now {workers} for {cores} CPU cores)")
     if packed is False:
-        ways.append("--data.pack true")
-    # A packed store holds decoded pictures: what is left is to change them.
-    ways.append("--data.color_jitter 0" if packed else "smaller pictures")
-    return f"{', '.join(ways[:-1])}{', or ' if len(ways) > 2 else ' or ' if ways[:-1] else ''}{ways[-1]} would help"
+        ways.append("set --data.pack true")
+    # A packed store holds decoded images, so that only augmentation remains.
+    ways.append("set --data.color_jitter 0" if packed else "use smaller images")
+    return f"to reduce it, {', '.join(ways[:-1])}{', or ' if len(ways) > 2 else ' or ' if ways[:-1] else ''}{ways[-1]}"
 
 
 class _FetchWatch(PassThroughProfiler):
-    """Tells when the training loop begins and ends to ask for a batch: Lightning has no callback there."""
+    """Report when the training loop requests and receives a batch: Lightning has no callback for it."""
 
     def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         super().__init__()
@@ -148,7 +146,7 @@ class _FetchWatch(PassThroughProfiler):
 
 
 class _Stopwatch:
-    """Adds up seconds between ``begin`` and ``end``."""
+    """Sum of the seconds between ``begin`` and ``end``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -163,13 +161,13 @@ class _Stopwatch:
             self._seconds += self._clock() - self._began
 
     def taken(self) -> float:
-        """The seconds since this was last asked."""
+        """Return the seconds measured since the previous call."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
 
 class _DeviceStopwatch:
-    """The same by the clock of the CUDA device, as far as it has come by now."""
+    """Stopwatch on CUDA events; measurements that the device has not reached yet are counted later."""
 
     def __init__(self, event: Callable[..., Any] = torch.cuda.Event) -> None:
         self._event = partial(event, enable_timing=True)

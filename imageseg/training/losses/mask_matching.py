@@ -1,4 +1,4 @@
-"""The loss of networks that predict masks: queries are matched to what is in the picture, then held to it."""
+"""Loss of networks that predict masks: queries are matched to ground truth masks, then compared with them."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _CLASS_WEIGHT = 2.0
 _BINARY_WEIGHT = 5.0
 _DICE_WEIGHT = 5.0
 _NOWHERE = -100
-"""The class of queries in pictures without a label. 255 could be a class here: "no object" comes after up to 255 of them."""
+"""Target of queries in images without labels. 255 is not free: "no object" is the class after up to 255 classes."""
 _NO_OBJECT_WEIGHT = 0.1
-"""Of the class "no object" in the classification of queries, which most queries have."""
+"""Weight of the class "no object", which most queries have, in the classification of queries."""
 
 
 def mask_classification(
     predictions: Sequence[MaskPrediction], mask: Tensor, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The sum over predictions of the losses of masks (binary cross-entropy and Dice) and of their classes.
+    """Sum the mask losses (binary cross-entropy and Dice) and classification losses of all predictions.
 
-    Each class in a picture is one mask. The query that suits it best, by the assignment of least cost, is to predict that
-    mask and that class; queries without a mask are to predict "no object". Masks are matched at the size they are predicted
-    at, and compared at the size of the labels. Where Mask2Former samples points, every pixel counts here: the result depends
-    on no draw. Ignored pixels count nowhere.
+    Each class in an image is one mask. By the assignment of minimum cost, each mask is matched with one query, which is
+    trained to predict this mask and its class; unmatched queries are trained to predict "no object". Masks are matched at
+    the predicted size and compared at the size of the labels. Mask2Former samples random points instead; here every pixel
+    counts, so that the result is deterministic. Ignored pixels are excluded.
 
     Args:
-        predictions: of one batch; all are supervised alike.
-        mask: (N, H, W) integer class indices, 255 for ignore.
-        class_weights: (C,) of the classification of matched queries, or None for equal ones.
+        predictions: Predictions for one batch (of several blocks or of the last one only); all are supervised equally.
+        mask: (N, H, W) integer class indices; 255 means ignore.
+        class_weights: (C,) weights in the classification of matched queries, or None for equal weights.
 
     Returns:
-        A scalar in float32; with a gradient of zero when every pixel is ignored.
+        A float32 scalar; its gradient is zero if every pixel is ignored.
     """
     total = mask.new_zeros((), dtype=torch.float32)
-    # Sums over ten thousands of pixels are no task for half precision.
+    # Sums over many pixels are not accurate in half precision.
     with torch.autocast(mask.device.type, enabled=False):
         for prediction in predictions:
             total = total + _loss(prediction, _padded(mask, prediction.size), class_weights)
@@ -52,8 +52,8 @@ def mask_classification(
 def _loss(prediction: MaskPrediction, mask: Tensor, class_weights: Tensor | None) -> Tensor:
     classes, masks = prediction.classes.float(), prediction.masks.float()
     nothing = classes.shape[2] - 1
-    wanted = mask.new_full(classes.shape[:2], _NOWHERE, dtype=torch.long)  # (N, Q), ignored in pictures without a label
-    binary = dice = masks.sum() * 0  # so that there is a gradient where there is no mask
+    wanted = mask.new_full(classes.shape[:2], _NOWHERE, dtype=torch.long)  # (N, Q), ignored in images without labels
+    binary = dice = masks.sum() * 0  # provides a gradient if there is no mask
     found = 0
     for n, labels in enumerate(mask):
         present = labels.unique()
@@ -84,44 +84,49 @@ def _loss(prediction: MaskPrediction, mask: Tensor, class_weights: Tensor | None
 def match(
     classes: Tensor, masks: Tensor, *, classes_present: Tensor, truth: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The assignment of masks in one picture to queries that costs least (Kuhn 1955).
+    """Return the assignment of the masks of one image to queries with minimum cost (Kuhn 1955).
 
-    The cost of a pair is what its losses would be, with minus the probability of the class in place of its cross-entropy.
+    The cost of a pair is the sum of its losses, with the negative probability of the class instead of its cross-entropy.
 
     Args:
-        classes: (Q, C + 1) logits.
-        masks: (Q, h, w) logits.
-        classes_present: (K,) the class of each true mask.
-        truth: (K, H, W) 0 or 1; H and W are multiples of h and w.
-        valid: (H, W) 0 where pixels are ignored.
+        classes: (Q, C + 1) class logits.
+        masks: (Q, h, w) mask logits.
+        classes_present: (K,) class index of each ground truth mask.
+        truth: (K, H, W) ground truth masks, 0 or 1; H and W are multiples of h and w.
+        valid: (H, W) 1, or 0 for ignored pixels.
 
     Returns:
-        Indices of queries, and of the true masks that they are given: min(Q, K) of each.
+        Indices of queries and of the ground truth masks assigned to them, min(Q, K) each.
     """
     factor = truth.shape[-1] // masks.shape[-1], truth.shape[-2] // masks.shape[-2]
     shares = F.avg_pool2d(torch.cat([truth, valid.unsqueeze(0)]), (factor[1], factor[0])).flatten(1)
-    inside, counted = shares[:-1], shares[-1]  # (K, P), (P,): of each predicted pixel, in the mask and not ignored
+    inside, counted = (
+        shares[:-1],
+        shares[-1],
+    )  # (K, P), (P,): share of each predicted pixel that is in the mask, and that is valid
     logits = masks.flatten(1)  # (Q, P)
-    outside = F.softplus(logits) * counted  # the loss if no pixel were inside; each inside one takes its logit off
+    outside = (
+        F.softplus(logits) * counted
+    )  # loss if no pixel were in the mask; each pixel in the mask subtracts its logit
     binary = (outside.sum(dim=1, keepdim=True) - logits @ inside.T) / counted.sum()
     belonging = logits.sigmoid() * counted
     union = belonging.sum(dim=1, keepdim=True) + inside.sum(dim=1)
     dice = 1 - (2 * belonging @ inside.T + 1) / (union + 1)
     probabilities = classes.softmax(dim=1)[:, classes_present]
     cost = _BINARY_WEIGHT * binary + _DICE_WEIGHT * dice - _CLASS_WEIGHT * probabilities  # (Q, K)
-    # A training that has diverged is told of by its loss, not by an error of the assignment.
+    # Divergence is reported by the loss, not by an error of the assignment.
     query, which = linear_sum_assignment(torch.nan_to_num(cost).cpu().numpy())
     return torch.from_numpy(query).to(masks.device), torch.from_numpy(which).to(masks.device)
 
 
 def _binary(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """(K, H, W) to (K,): mean binary cross-entropy over the pixels that count."""
+    """(K, H, W) to (K,): mean binary cross-entropy over the valid pixels."""
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * valid
     return losses.sum(dim=(1, 2)) / valid.sum()
 
 
 def _dice(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """(K, H, W) to (K,): one minus the Dice coefficient, with one pixel more on either side of the fraction."""
+    """(K, H, W) to (K,): one minus the Dice coefficient, with 1 added to numerator and denominator."""
     belonging = logits.sigmoid() * valid
     common = (belonging * truth).sum(dim=(1, 2))
     return 1 - (2 * common + 1) / (belonging.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1)

@@ -1,6 +1,6 @@
-"""Losses on logits and masks in their plain forms; a batch without a valid pixel gives zero, never NaN.
+"""Losses on full-size logits, in plain form; the reference for the tiled forms.
 
-They are what the forms without full-size logits (``pixel_loss``, ``region_loss``) are tested against.
+A batch without any valid pixel gives a loss of zero, never NaN.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from imageseg.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-# Lin et al. 2017 (arXiv:1708.02002), section 5.1: the best of those tried.
-FOCUS = 2
-# Hard examples (Shrivastava et al. 2016, arXiv:1604.03540) as segmentation has them, from Wu et al. 2016 (arXiv:1605.06885)
-# on: pixels whose own class has less than this probability, and at least this share of all.
-EASY = 0.7
-HARD_SHARE = 1 / 16
+# Lin et al. 2017 (arXiv:1708.02002), section 5.1: the best value of the paper.
+FOCAL_GAMMA = 2
+# Online hard example mining (Shrivastava et al. 2016, arXiv:1604.03540), applied to pixels as in Wu et al. 2016
+# (arXiv:1605.06885): pixels whose class has a probability below the threshold, but at least this share of all pixels.
+OHEM_THRESHOLD = 0.7
+OHEM_MIN_SHARE = 1 / 16
 
 
 def cross_entropy(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy, averaged over the valid pixels of the whole batch by the weights of their classes.
+    """Cross-entropy: the weighted mean over all valid pixels of the batch, with the weights of their classes.
 
     Args:
-        logits: (N, C, H, W); computed in float32, or in float64 where they are.
-        mask: (N, H, W) integer class indices, 255 for ignore.
-        class_weights: (C,), or None for equal ones.
-        label_smoothing: the share of a pixel's label that is spread evenly over all classes (Szegedy et al. 2016).
+        logits: (N, C, H, W); the computation is in float32, or in float64 for float64 logits.
+        mask: (N, H, W) integer class indices; 255 means ignore.
+        class_weights: (C,) weights, or None for equal weights.
+        label_smoothing: Share of each label that is spread evenly over all classes (Szegedy et al. 2016).
 
     Returns:
-        A scalar; with a gradient of zero when every pixel is ignored.
+        A scalar; its gradient is zero if every pixel is ignored.
     """
     logits = _precise(logits)
     weights = None if class_weights is None else class_weights.to(logits.dtype)
@@ -47,23 +47,23 @@ def cross_entropy(
 
 
 def focal(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of each pixel times (1 - probability of its class) squared; averaged as in ``cross_entropy``."""
+    """Focal loss: cross-entropy times (1 - probability of the true class) squared; averaged as in ``cross_entropy``."""
     losses, weights = _per_pixel(logits, mask, class_weights)
     wrong = -torch.expm1(-losses)
-    return (weights * wrong**FOCUS * losses).sum() / _not_zero(weights.sum())
+    return (weights * wrong**FOCAL_GAMMA * losses).sum() / _not_zero(weights.sum())
 
 
 def ohem(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the hard pixels: those below a probability of 0.7, and the hardest sixteenth of the valid ones."""
+    """Cross-entropy of hard pixels: those with a probability below 0.7, and at least the hardest sixteenth of all valid pixels."""
     losses, weights = _per_pixel(logits, mask, class_weights)
     weights = weights * hard_pixels(losses.detach(), mask != IGNORE)
     return (weights * losses).sum() / _not_zero(weights.sum())
 
 
 def dice(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """One minus the soft Dice coefficient (Milletari et al. 2016, arXiv:1606.04797) of softmax, over the classes in the batch.
+    """One minus the soft Dice coefficient (Milletari et al. 2016, arXiv:1606.04797), averaged over the classes in the batch.
 
-    A class's sums run over all valid pixels of the batch. Classes are equal: weights are refused by the task.
+    The sums of a class include all valid pixels of the batch. ``class_weights`` are not used: the task refuses them.
     """
     probabilities, truth = _one_hot(logits, mask)
     common, predicted, there = (sums.sum(dim=(0, 2, 3)) for sums in (probabilities * truth, probabilities, truth))
@@ -73,14 +73,15 @@ def dice(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> T
 
 
 def cross_entropy_dice(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """The sum of both; the weights are of the cross-entropy."""
+    """Sum of both losses; the class weights apply to the cross-entropy."""
     return cross_entropy(logits, mask, class_weights) + dice(logits, mask)
 
 
 def lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """The Lovász-Softmax loss (Berman et al. 2018, arXiv:1705.08790): a convex surrogate of one minus the mean IoU.
+    """Lovász-Softmax loss (Berman et al. 2018, arXiv:1705.08790): a convex surrogate of one minus the mean IoU.
 
-    Over the classes in the batch and all its valid pixels at once. Classes are equal: weights are refused by the task.
+    Averaged over the classes in the batch, each over all valid pixels of the batch. ``class_weights`` are not used: the
+    task refuses them.
     """
     logits = _precise(logits)
     valid = mask != IGNORE
@@ -95,37 +96,40 @@ def lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) ->
 
 
 def cross_entropy_lovasz(logits: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """The sum of both; the weights are of the cross-entropy."""
+    """Sum of both losses; the class weights apply to the cross-entropy."""
     return cross_entropy(logits, mask, class_weights) + lovasz(logits, mask)
 
 
 def jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:
-    """How far the Jaccard loss rises with each pixel that is got wrong, one after the other.
+    """Return the increase of the Jaccard loss with each further misclassified pixel.
 
     Args:
-        truth: (P,) whether a pixel is of the class, the worst error first; at least one is.
-        dtype: of the result.
+        truth: (P,) whether each pixel belongs to the class, sorted by descending error; at least one does.
+        dtype: Data type of the result.
 
     Returns:
-        (P,): algorithm 1 of the paper, with its differences taken by hand, so that nothing is lost by cancellation.
+        (P,) gradient of the Lovász extension (algorithm 1 of the paper), in closed form to avoid cancellation.
     """
     found = truth.cumsum(0)
     total = int(found[-1])
     others = torch.arange(1, len(truth) + 1, device=truth.device).sub_(found)
     union = others.add_(total).to(dtype)
-    # A pixel of the class leaves the intersection; another one joins the union.
+    # A pixel of the class leaves the intersection; any other pixel joins the union.
     return torch.where(truth, 1 / union, (total - found).to(dtype) / (union * (union - 1)).clamp(min=1))
 
 
 def hard_pixels(losses: Tensor, valid: Tensor) -> Tensor:
-    """Which pixels ``ohem`` keeps.
+    """Select the pixels that ``ohem`` keeps.
 
     Args:
         losses: (N, H, W) cross-entropy.
-        valid: (N, H, W) which are not ignored.
+        valid: (N, H, W) whether each pixel is not ignored.
+
+    Returns:
+        (N, H, W) whether each pixel is kept.
     """
-    least = math.ceil(HARD_SHARE * int(valid.sum()))
-    threshold = -math.log(EASY)
+    least = math.ceil(OHEM_MIN_SHARE * int(valid.sum()))
+    threshold = -math.log(OHEM_THRESHOLD)
     hard = valid & (losses > threshold)
     if int(hard.sum()) >= least:
         return hard
@@ -135,20 +139,20 @@ def hard_pixels(losses: Tensor, valid: Tensor) -> Tensor:
 
 
 def pixel_weights(mask: Tensor, class_weights: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """(N, H, W) the weight of each pixel's class, 0 where it is ignored."""
+    """Return the (N, H, W) weights of the classes of the pixels; 0 for ignored pixels."""
     valid = mask != IGNORE
     return valid.to(dtype) if class_weights is None else class_weights.to(dtype)[mask.where(valid, 0).long()] * valid
 
 
 def _per_pixel(logits: Tensor, mask: Tensor, class_weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(N, H, W) cross-entropy, 0 where ignored, and weights."""
+    """Return (N, H, W) cross-entropy, 0 for ignored pixels, and (N, H, W) weights."""
     logits = _precise(logits)
     losses = F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
     return losses, pixel_weights(mask, class_weights, logits.dtype)
 
 
 def _one_hot(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) probabilities and truth, both 0 where ignored."""
+    """Return (N, C, H, W) probabilities and one-hot ground truth, both 0 for ignored pixels."""
     probabilities = _precise(logits).softmax(dim=1) * (mask != IGNORE).unsqueeze(1)
     classes = torch.arange(logits.shape[1], device=mask.device).view(1, -1, 1, 1)
     return probabilities, (mask.unsqueeze(1) == classes).to(probabilities.dtype)

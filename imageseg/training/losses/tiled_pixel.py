@@ -1,6 +1,6 @@
-"""Losses of pixels on coarse logits: value and gradient of the plain forms in ``losses``, without full-size logits.
+"""Pixel losses on coarse logits: values and gradients of the losses in ``plain``, without full-size logits.
 
-The gradient is made in the forward pass, while a band's probabilities are at hand; the backward pass only multiplies it.
+The gradient is computed in the forward pass, where the probabilities of a band are available; the backward pass scales it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from imageseg.labels import IGNORE
-from imageseg.training.losses.plain import FOCUS, hard_pixels
+from imageseg.training.losses.plain import FOCAL_GAMMA, hard_pixels
 from imageseg.training.losses.upsampled import Band, Upsampled
 
 _LN_2 = math.log(2)
 
 
 class UpsampledLoss(Protocol):
-    """A loss on coarse logits, with the arguments of ``upsampled_cross_entropy``."""
+    """Signature of losses on coarse logits; see ``upsampled_cross_entropy`` for the arguments."""
 
     def __call__(
         self, logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
     ) -> Tensor:
-        """A scalar."""
+        """Return the loss as a scalar."""
 
 
 def upsampled_cross_entropy(
@@ -40,59 +40,59 @@ def upsampled_cross_entropy(
     """``cross_entropy(resize(logits, mask.shape[1:]), mask, class_weights)``, band by band.
 
     Args:
-        logits: (N, C, h, w); computed in float32, or in float64 where they are.
-        mask: (N, H, W) integer class indices, 255 for ignore.
-        class_weights: (C,), or None for equal ones.
-        align_corners: as for ``resize``.
-        label_smoothing: as for ``cross_entropy``.
+        logits: (N, C, h, w); the computation is in float32, or in float64 for float64 logits.
+        mask: (N, H, W) integer class indices; 255 means ignore.
+        class_weights: (C,) weights, or None for equal weights.
+        align_corners: Same as for ``resize``.
+        label_smoothing: Same as for ``cross_entropy``.
 
     Returns:
-        A scalar; with a gradient of zero when every pixel is ignored. It can be differentiated once.
+        A scalar that can be differentiated once; its gradient is zero if every pixel is ignored.
     """
 
     def compute(upsampled: Upsampled, learns: bool) -> Tensor:
         pixels = _Pixels(upsampled, mask, class_weights)
         if label_smoothing == 0:
-            return pixels.mean(_plainly, learns=learns)
+            return pixels.mean(_identity, learns=learns)
         return pixels.smoothed_mean(label_smoothing, learns=learns)
 
-    return computed(compute, logits, mask, align_corners=align_corners)
+    return loss_with_gradient(compute, logits, mask, align_corners=align_corners)
 
 
 def upsampled_focal(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
 ) -> Tensor:
-    """As ``upsampled_cross_entropy``, for ``focal``."""
+    """``focal`` on coarse logits; see ``upsampled_cross_entropy``."""
 
     def compute(upsampled: Upsampled, learns: bool) -> Tensor:
-        return _Pixels(upsampled, mask, class_weights).mean(_focused, learns=learns)
+        return _Pixels(upsampled, mask, class_weights).mean(_focal, learns=learns)
 
-    return computed(compute, logits, mask, align_corners=align_corners)
+    return loss_with_gradient(compute, logits, mask, align_corners=align_corners)
 
 
 def upsampled_ohem(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
 ) -> Tensor:
-    """As ``upsampled_cross_entropy``, for ``ohem``; bands are made twice: which pixels are hard is known only after all."""
+    """``ohem`` on coarse logits; see ``upsampled_cross_entropy``. Two passes: hard pixels are selected after the first."""
 
     def compute(upsampled: Upsampled, learns: bool) -> Tensor:
         losses = _Pixels(upsampled, mask, None).losses()
         kept = mask.where(hard_pixels(losses, mask != IGNORE), IGNORE)
-        return _Pixels(upsampled, kept, class_weights).mean(_plainly, learns=learns)
+        return _Pixels(upsampled, kept, class_weights).mean(_identity, learns=learns)
 
-    return computed(compute, logits, mask, align_corners=align_corners)
+    return loss_with_gradient(compute, logits, mask, align_corners=align_corners)
 
 
-def computed(
+def loss_with_gradient(
     compute: Callable[[Upsampled, bool], Tensor], logits: Tensor, mask: Tensor, *, align_corners: bool
 ) -> Tensor:
-    """The value of ``compute``, whose gradient is what it has given back to ``Upsampled``.
+    """Return the value of ``compute`` with the gradient that it has propagated back to ``Upsampled``.
 
     Args:
-        compute: takes the logits and whether a gradient is wanted.
-        logits: (N, C, h, w).
-        mask: (N, H, W).
-        align_corners: as for ``resize``.
+        compute: Function of the upsampled logits and of whether a gradient is required.
+        logits: (N, C, h, w) coarse logits.
+        mask: (N, H, W) class indices.
+        align_corners: Same as for ``resize``.
     """
     learns = logits.requires_grad and torch.is_grad_enabled()
     value: Tensor = _Computed.apply(logits, compute, mask.shape[1:], align_corners, learns)
@@ -100,7 +100,7 @@ def computed(
 
 
 class _Computed(torch.autograd.Function):
-    """A value whose gradient is known with it."""
+    """A value whose gradient is computed together with it."""
 
     @staticmethod
     def forward(
@@ -111,12 +111,12 @@ class _Computed(torch.autograd.Function):
         align_corners: bool,
         learns: bool,
     ) -> Tensor:
-        # Sums over ten thousands of pixels are no task for half precision.
+        # Sums over many pixels are not accurate in half precision.
         with torch.autocast(logits.device.type, enabled=False):
             upsampled = Upsampled(logits, size, align_corners=align_corners)
             value = compute(upsampled, learns)
-        # In half precision only when it has been multiplied: a mean over millions of pixels has gradients that float16 does
-        # not hold before the loss is scaled up.
+        # Converted to half precision after scaling only: the gradients of a mean over millions of pixels underflow in float16
+        # before loss scaling.
         ctx.save_for_backward(upsampled.gradient if learns else None)
         ctx.kind = logits.dtype
         return value
@@ -129,14 +129,14 @@ class _Computed(torch.autograd.Function):
 
 
 def probabilities_of(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax of a band's logits, in their place.
+    """Compute the softmax of a band's logits in place.
 
     Args:
-        scores: (G, R, C, S) from ``Band.logits``.
-        index: (G, R, 1, S) a class of each pixel.
+        scores: (G, R, C, S) logits from ``Band.logits``; overwritten.
+        index: (G, R, 1, S) class index of each pixel.
 
     Returns:
-        Probabilities times a number per pixel, which comes second; and the cross-entropy of ``index``, over ln 2.
+        Unnormalized probabilities, their (G, R, 1, S) normalizers, and the cross-entropy of ``index`` divided by ln 2.
     """
     scores.sub_(scores.amax(2, keepdim=True))
     own = scores.gather(2, index)
@@ -146,7 +146,7 @@ def probabilities_of(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 class _Pixels:
-    """Sums over pixels, each with the weight of its class."""
+    """Weighted sums over pixels."""
 
     def __init__(self, upsampled: Upsampled, mask: Tensor, class_weights: Tensor | None) -> None:
         self._upsampled = upsampled
@@ -155,23 +155,23 @@ class _Pixels:
         weights = torch.ones(classes, device=mask.device) if class_weights is None else class_weights
         self._class_weights = weights.to(upsampled.dtype)
         self._factors = weights.new_zeros(256, dtype=upsampled.dtype)
-        """The weight of every value in a mask. A value that is no class fails when its logit is asked for."""
+        """(256,) weight of each mask value. Values that are not classes fail when their logit is gathered."""
         self._factors[:classes] = self._class_weights
         counts = torch.bincount(mask.flatten(), minlength=256).to(upsampled.dtype)
         self._share = (counts * self._factors).sum().clamp(min=torch.finfo(upsampled.dtype).tiny)
 
-    def mean(self, bend: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], *, learns: bool) -> Tensor:
-        """The mean of a function of each pixel's cross-entropy.
+    def mean(self, transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], *, learns: bool) -> Tensor:
+        """Return the weighted mean of a function of the cross-entropy of each pixel.
 
         Args:
-            bend: takes cross-entropies and weights; gives values and slopes, both times the weights.
-            learns: whether a gradient is given back.
+            transform: Function of cross-entropies and weights that returns values and derivatives, both times the weights.
+            learns: Whether the gradient is propagated back.
         """
 
         def work(band: Band) -> Tensor:
             index, factor = self._classes(band)
             scores, total, losses = probabilities_of(band.logits(), index)
-            values, slopes = bend(losses * _LN_2, factor)
+            values, slopes = transform(losses * _LN_2, factor)
             if learns:
                 own = torch.exp2(-losses).sub_(1).mul_(slopes)
                 band.give_back(scores.mul_(slopes / total).scatter_(2, index, own))
@@ -180,12 +180,14 @@ class _Pixels:
         return self._mean(work)
 
     def smoothed_mean(self, smoothing: float, *, learns: bool) -> Tensor:
-        """The mean of cross-entropies with labels that are smoothed."""
-        each = (smoothing / len(self._class_weights) * self._class_weights).view(-1, 1)  # of every label
+        """Return the weighted mean cross-entropy with smoothed labels."""
+        each = (smoothing / len(self._class_weights) * self._class_weights).view(
+            -1, 1
+        )  # weight of each class in the uniform part
 
         def work(band: Band) -> Tensor:
             index, factor = self._classes(band)
-            counted = (band.cut(self._mask) != IGNORE).to(factor.dtype)  # also where the weight of the class is 0
+            counted = (band.cut(self._mask) != IGNORE).to(factor.dtype)  # includes classes with weight 0
             scores = band.logits()
             everywhere = (scores * each).sum(2, keepdim=True)
             peak = scores.amax(2, keepdim=True)
@@ -202,7 +204,7 @@ class _Pixels:
         return self._mean(work)
 
     def losses(self) -> Tensor:
-        """(N, H, W) cross-entropy of each pixel, 0 where it is ignored."""
+        """Return the (N, H, W) cross-entropy of each pixel; 0 for ignored pixels."""
         losses = torch.zeros_like(self._mask, dtype=self._upsampled.dtype)
 
         def work(band: Band) -> None:
@@ -215,7 +217,7 @@ class _Pixels:
         return self._upsampled.unpadded(losses)
 
     def _classes(self, band: Band) -> tuple[Tensor, Tensor]:
-        """(G, R, 1, S) a class to look at, and the weight, 0 for ignored pixels."""
+        """Return (G, R, 1, S) class indices, 0 for ignored pixels, and weights, 0 for ignored pixels."""
         classes = band.cut(self._mask).long()
         return classes.where(classes != IGNORE, 0), self._factors[classes]
 
@@ -225,12 +227,12 @@ class _Pixels:
         return total / self._share
 
 
-def _plainly(losses: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _identity(losses: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return losses * weights, weights
 
 
-def _focused(losses: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss is (1 - p) ** FOCUS times -log p; its slope is towards -log p."""
+def _focal(losses: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (1 - p) ** FOCAL_GAMMA * -log p and its derivative with respect to -log p, both times the weights."""
     wrong = -torch.expm1(-losses)
-    steepness = wrong + FOCUS * losses * (1 - wrong)
-    return weights * wrong**FOCUS * losses, weights * wrong ** (FOCUS - 1) * steepness
+    steepness = wrong + FOCAL_GAMMA * losses * (1 - wrong)
+    return weights * wrong**FOCAL_GAMMA * losses, weights * wrong ** (FOCAL_GAMMA - 1) * steepness

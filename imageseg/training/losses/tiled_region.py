@@ -1,6 +1,6 @@
-"""Losses of whole regions on coarse logits: value and gradient of the plain forms in ``losses``, without full-size logits.
+"""Region losses on coarse logits: values and gradients of the losses in ``plain``, without full-size logits.
 
-A region's loss depends on all its pixels, so bands are made more than once: for the sums, then for the gradient.
+The loss of a region depends on all of its pixels, so that bands are computed twice: for the sums, then for the gradient.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imageseg.labels import IGNORE
 from imageseg.training.losses.plain import jaccard_steps
-from imageseg.training.losses.tiled_pixel import computed, probabilities_of, upsampled_cross_entropy
+from imageseg.training.losses.tiled_pixel import loss_with_gradient, probabilities_of, upsampled_cross_entropy
 from imageseg.training.losses.upsampled import Band, Upsampled
 
 
@@ -22,13 +22,13 @@ def upsampled_dice(
     def compute(upsampled: Upsampled, learns: bool) -> Tensor:
         return _dice(upsampled, mask, learns=learns)
 
-    return computed(compute, logits, mask, align_corners=align_corners)
+    return loss_with_gradient(compute, logits, mask, align_corners=align_corners)
 
 
 def upsampled_cross_entropy_dice(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
 ) -> Tensor:
-    """As ``upsampled_dice``, for ``cross_entropy_dice``."""
+    """``cross_entropy_dice`` on coarse logits; see ``upsampled_cross_entropy``."""
     pixels = upsampled_cross_entropy(logits, mask, class_weights, align_corners=align_corners)
     return pixels + upsampled_dice(logits, mask, align_corners=align_corners)
 
@@ -36,22 +36,22 @@ def upsampled_cross_entropy_dice(
 def upsampled_lovasz(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
 ) -> Tensor:
-    """As ``upsampled_dice``, for ``lovasz``.
+    """``lovasz`` on coarse logits; see ``upsampled_cross_entropy``.
 
-    The errors of a class are sorted over all pixels, so whole maps are held, of one class at a time. Sorting them is nearly
-    all the work, as in the plain form.
+    The errors of a class are sorted over all pixels, so that full-size maps of one class at a time are in memory. Sorting
+    dominates the run time, as in the plain form.
     """
 
     def compute(upsampled: Upsampled, learns: bool) -> Tensor:
         return _Lovasz(upsampled, mask, align_corners=align_corners).loss(learns=learns)
 
-    return computed(compute, logits, mask, align_corners=align_corners)
+    return loss_with_gradient(compute, logits, mask, align_corners=align_corners)
 
 
 def upsampled_cross_entropy_lovasz(
     logits: Tensor, mask: Tensor, class_weights: Tensor | None = None, *, align_corners: bool = False
 ) -> Tensor:
-    """As ``upsampled_dice``, for ``cross_entropy_lovasz``."""
+    """``cross_entropy_lovasz`` on coarse logits; see ``upsampled_cross_entropy``."""
     pixels = upsampled_cross_entropy(logits, mask, class_weights, align_corners=align_corners)
     return pixels + upsampled_lovasz(logits, mask, align_corners=align_corners)
 
@@ -61,7 +61,7 @@ def _dice(upsampled: Upsampled, mask: Tensor, *, learns: bool) -> Tensor:
     padded = upsampled.padded(mask, IGNORE)
 
     def probabilities(band: Band) -> tuple[Tensor, Tensor, Tensor]:
-        """Of valid pixels; the class of each and its own probability."""
+        """Return probabilities (0 for ignored pixels), class indices, and the probability of each pixel's class."""
         found = band.cut(padded).long()
         valid = found != IGNORE
         index = found.where(valid, 0)
@@ -80,7 +80,7 @@ def _dice(upsampled: Upsampled, mask: Tensor, *, learns: bool) -> Tensor:
     present = there > 0
     count = present.sum().clamp(min=1)
     size = (predicted + there).clamp(min=torch.finfo(upsampled.dtype).tiny)
-    # The slopes of the loss towards a class's sums: over its own pixels, and over all.
+    # Derivatives of the loss with respect to the sums of a class: over its own pixels, and over all pixels.
     inside = (-2 / (count * size)).where(present, 0)
     everywhere = (2 * common / (count * size**2)).where(present, 0).view(-1, 1)
 
@@ -104,10 +104,10 @@ class _Lovasz:
         self._align_corners = align_corners
         self._valid = mask != IGNORE
         self._normalizer = upsampled.padded(torch.zeros_like(mask, dtype=upsampled.dtype), 0)
-        """(N, H', W') log2 of the sum that makes a pixel's probabilities add up to one."""
+        """(N, H', W') log2 of the softmax normalizer of each pixel."""
 
     def loss(self, *, learns: bool) -> Tensor:
-        """The mean over the classes in the batch."""
+        """Return the mean over the classes in the batch."""
         whole = self._upsampled
         labels = torch.unique(self._mask[self._valid]).tolist()
         if not labels:
@@ -120,7 +120,7 @@ class _Lovasz:
 
         for _ in whole.each(normalize):
             pass
-        pull = torch.zeros_like(self._normalizer)  # the sum over classes of slope times probability
+        pull = torch.zeros_like(self._normalizer)  # sum over classes of derivative times probability
         total = torch.zeros((), dtype=whole.dtype, device=pull.device)
         for label in labels:
             total += self._of_class(label, pull, count=len(labels), learns=learns)
@@ -135,10 +135,10 @@ class _Lovasz:
         return total / len(labels)
 
     def _of_class(self, label: int, pull: Tensor, *, count: int, learns: bool) -> Tensor:
-        """The loss of one class. Its slopes go to the gradient of its own logits, and into ``pull``."""
+        """Return the loss of one class; its derivatives are added to the gradient of its logits and to ``pull``."""
         whole = self._upsampled
         one = Upsampled(whole.coarse[:, [label]], whole.size, align_corners=self._align_corners)
-        # The bands of one class are other ones than those of all, the maps have one size.
+        # The bands of one class differ from those of all classes; the maps have the same size.
         maps = one.padded(whole.unpadded(self._normalizer), 0)
         probabilities = torch.empty_like(maps)
 

@@ -1,7 +1,7 @@
-"""Coarse logits at the picture's size, a few tiles at a time, and the way back of their gradient.
+"""Upsampled: coarse logits interpolated to the size of the image tile by tile, with the gradient of the interpolation.
 
-Logits at the full size are the largest array of a training step: 319 MB for 8 pictures of 512 x 1024 in 19 classes, several
-times over for a loss and its gradient. Here a tile is interpolated, used, and forgotten while the cache still holds it.
+Logits at full size are the largest array of a training step: 319 MB for 8 images of 512 x 1024 and 19 classes, several times
+for a loss and its gradient. Here each tile is interpolated, used and discarded while it is in the CPU cache.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imageseg.models.base import places_on
+from imageseg.models.base import source_positions
 from imageseg.models.row_bands import each_part, ranges
 
 Result = TypeVar("Result")
@@ -22,43 +22,43 @@ Result = TypeVar("Result")
 LOG2_E = 1 / math.log(2)
 
 _TILE = (32, 128)
-"""Rows and columns of a tile: few enough coarse ones under it for small matrices, and enough for quick ones."""
+"""Rows and columns of a tile, chosen so that the interpolation matrices are small but efficient to multiply."""
 _BAND = 2**19
-"""Full-size logits that a thread holds at once, as in `classes_at`: 2 MB, which a processor's cache can hold."""
-_TILE_ON_A_CARD = (256, 256)
-_BAND_ON_A_CARD = 2**26
-"""Likewise on a graphics card, where each operation must be large."""
+"""Number of full-size logits per band and thread, as in `classes_at`: 2 MB, which fits into the cache of a CPU core."""
+_GPU_TILE = (256, 256)
+_GPU_BAND = 2**26
+"""The same on a GPU, where each operation should be large."""
 
 
 class Band(Protocol):
-    """A part of one picture at the full size: G groups of R rows and S columns."""
+    """A part of one image at full size: G groups of R rows and S columns."""
 
     def logits(self) -> Tensor:
-        """(G, R, C, S) logits, multiplied by ``LOG2_E``: 2 to their power is what e is to the plain ones'. May be changed."""
+        """Return (G, R, C, S) logits times ``LOG2_E``, so that ``exp2`` of them is ``exp`` of the logits; may be modified."""
 
     def cut(self, maps: Tensor) -> Tensor:
-        """The (G, R, 1, S) part of (N, H', W') maps that ``Upsampled.padded`` made; a view."""
+        """Return the (G, R, 1, S) part of (N, H', W') maps from ``Upsampled.padded``, as a view."""
 
     def give_back(self, gradient: Tensor) -> None:
-        """Takes the (G, R, C, S) gradient of the full-size plain logits towards the coarse ones."""
+        """Propagate the (G, R, C, S) gradient with respect to the full-size logits back to the coarse logits."""
 
     def settle(self) -> None:
-        """Adds it up; called in the order of the bands."""
+        """Add the propagated gradient to the sum; called in the order of the bands."""
 
 
 class Upsampled:
-    """(N, C, h, w) logits as if interpolated bilinearly to ``size``: the same values and gradients as ``resize``.
+    """(N, C, h, w) logits, interpolated bilinearly to ``size`` on demand: the same values and gradients as ``resize``.
 
-    Interpolation is linear and separable: columns and rows of a tile are two small matrix products, and the gradient takes
-    the same two transposed. Everything is in float32, or in float64 where the logits are. Infinite logits are not supported.
+    Bilinear interpolation is linear and separable: a tile is computed by two small matrix products, and its gradient by the
+    transposed products. The computation is in float32, or in float64 for float64 logits. Infinite logits are not supported.
 
     Args:
-        logits: on any grid, also the picture's own.
-        size: H and W.
-        align_corners: as for ``resize``.
+        logits: (N, C, h, w) logits at any resolution, including full size.
+        size: (H, W) to interpolate to.
+        align_corners: Same as for ``resize``.
 
     Attributes:
-        gradient: (N, C, h, w), what bands have given back so far.
+        gradient: (N, C, h, w) sum of the gradients that bands have propagated back.
     """
 
     def __init__(self, logits: Tensor, size: Sequence[int], *, align_corners: bool = False) -> None:
@@ -67,8 +67,8 @@ class Upsampled:
         self.dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self.gradient = torch.zeros_like(logits, dtype=self.dtype)
         number, classes, *source = logits.shape
-        on_processor = logits.device.type == "cpu"
-        limit, tiles = (_BAND, _TILE) if on_processor else (_BAND_ON_A_CARD, _TILE_ON_A_CARD)
+        on_cpu = logits.device.type == "cpu"
+        limit, tiles = (_BAND, _TILE) if on_cpu else (_GPU_BAND, _GPU_TILE)
         self._same_size = tuple(source) == self.size
         if self._same_size:
             self._padding = (0, 0)
@@ -91,18 +91,18 @@ class Upsampled:
         ]
 
     def padded(self, maps: Tensor, value: float) -> Tensor:
-        """(N, H, W) maps to the size that ``Band.cut`` needs, with ``value`` beyond the picture."""
+        """Pad (N, H, W) maps with ``value`` to the size that ``Band.cut`` requires."""
         rows, columns = self._padding
         return F.pad(maps, (0, columns, 0, rows), value=value) if rows or columns else maps
 
     def unpadded(self, maps: Tensor) -> Tensor:
-        """The pictures' part of padded maps."""
+        """Remove the padding of ``padded``."""
         return maps[:, : self.size[0], : self.size[1]]
 
     def each(self, work: Callable[[Band], Result]) -> Iterator[Result]:
-        """What ``work`` makes of each band, in their order; several bands at once where there are threads.
+        """Yield the results of ``work`` for each band, in order; bands are processed in parallel on a CPU.
 
-        The sums of gradients are the same bits for any number of threads.
+        Sums of gradients are bit-identical for any number of threads.
         """
         for band, result in zip(self._bands, each_part(work, self._bands, self.coarse.device), strict=True):
             band.settle()
@@ -110,23 +110,23 @@ class Upsampled:
 
 
 class _Axis(NamedTuple):
-    """One axis in tiles of equal size; the last may reach beyond its end, where all is zero."""
+    """Interpolation along one axis in tiles of equal size; the part of the last tile beyond the end is zero."""
 
     tile: int
     tiles: int
     width: int
-    """Source values that a tile needs, at most."""
+    """Maximum number of source values per tile."""
     starts: list[int]
-    """The first of them, for each tile."""
+    """Index of the first source value of each tile."""
     matrices: Tensor
-    """(tiles, width, tile): source values times this are a tile."""
+    """(tiles, width, tile) interpolation matrices: source values times the matrix give a tile."""
 
     @classmethod
     def of(cls, size: int, source: int, *, tile: int, align_corners: bool, like: Tensor) -> _Axis:
-        tile = -(-size // -(-size // tile))  # no tile much smaller than others
-        tile = -(-tile // 8) * 8  # whole vectors
+        tile = -(-size // -(-size // tile))  # tiles of similar size
+        tile = -(-tile // 8) * 8  # full SIMD vectors
         count = -(-size // tile)
-        places = places_on(source, size, align_corners=align_corners, dtype=torch.float64)
+        places = source_positions(source, size, align_corners=align_corners, dtype=torch.float64)
         above = places.floor().long().clamp(max=source - 1)
         below = (above + 1).clamp(max=source - 1)
         first, last = above[::tile], below[torch.arange(tile - 1, count * tile, tile).clamp(max=size - 1)]
@@ -142,13 +142,13 @@ class _Axis(NamedTuple):
 
 
 class _Tiles:
-    """Tiles side by side, interpolated from the coarse logits under them."""
+    """Adjacent tiles of one row of tiles, interpolated from the coarse logits."""
 
     def __init__(
-        self, whole: Upsampled, picture: int, rows: _Axis, row: int, columns: _Axis, left: int, right: int
+        self, parent: Upsampled, image: int, rows: _Axis, row: int, columns: _Axis, left: int, right: int
     ) -> None:
-        self._whole = whole
-        self._picture = picture
+        self._parent = parent
+        self._image = image
         self._rows, self._row = rows, row
         self._columns, self._part = columns, slice(left, right)
         self._strip: Tensor | None = None
@@ -156,9 +156,9 @@ class _Tiles:
     def logits(self) -> Tensor:
         down, across = self._rows, self._columns
         starts = across.starts[self._part]
-        coarse = self._whole.coarse[self._picture, :, self._from_row : self._from_row + down.width].transpose(0, 1)
+        coarse = self._parent.coarse[self._image, :, self._from_row : self._from_row + down.width].transpose(0, 1)
         windows = torch.stack([coarse[..., start : start + across.width] for start in starts])  # (G, k, C, s)
-        windows = windows.to(self._whole.dtype).mul_(LOG2_E)
+        windows = windows.to(self._parent.dtype).mul_(LOG2_E)
         classes = windows.shape[2]
         wide = torch.bmm(windows.flatten(1, 2), across.matrices[self._part])  # (G, k * C, S)
         taps = down.matrices[self._row].T.expand(len(starts), -1, -1)  # (G, R, k)
@@ -167,7 +167,7 @@ class _Tiles:
 
     def cut(self, maps: Tensor) -> Tensor:
         rows, columns = self._rows.tile, self._columns.tile
-        band = maps[self._picture, self._row * rows : (self._row + 1) * rows]
+        band = maps[self._image, self._row * rows : (self._row + 1) * rows]
         return band.view(rows, -1, columns)[:, self._part].transpose(0, 1).unsqueeze(2)
 
     def give_back(self, gradient: Tensor) -> None:
@@ -185,12 +185,12 @@ class _Tiles:
         self._strip = strip
 
     def settle(self) -> None:
-        # Neighbours share coarse logits: their sums are made here, in one order, and not by the threads.
+        # Adjacent tiles share coarse logits: they are summed here in a fixed order, not by the threads.
         if self._strip is None:
             return
         left = self._columns.starts[self._part.start]
         right = left + self._strip.shape[2]
-        gradient = self._whole.gradient[self._picture, :, self._from_row : self._from_row + self._rows.width]
+        gradient = self._parent.gradient[self._image, :, self._from_row : self._from_row + self._rows.width]
         gradient[..., left:right] += self._strip.transpose(0, 1)
         self._strip = None
 
@@ -200,23 +200,23 @@ class _Tiles:
 
 
 class _Rows:
-    """Whole rows of logits that have the picture's size already."""
+    """Rows of logits that are at full size already."""
 
-    def __init__(self, whole: Upsampled, picture: int, top: int, bottom: int) -> None:
-        self._whole = whole
-        self._picture = picture
+    def __init__(self, parent: Upsampled, image: int, top: int, bottom: int) -> None:
+        self._parent = parent
+        self._image = image
         self._rows = slice(top, bottom)
 
     def logits(self) -> Tensor:
-        rows = self._whole.coarse[self._picture, :, self._rows].transpose(0, 1).unsqueeze(0)  # (1, R, C, W)
-        band = torch.empty(rows.shape, dtype=self._whole.dtype, device=rows.device)
+        rows = self._parent.coarse[self._image, :, self._rows].transpose(0, 1).unsqueeze(0)  # (1, R, C, W)
+        band = torch.empty(rows.shape, dtype=self._parent.dtype, device=rows.device)
         return torch.mul(rows, LOG2_E, out=band) if rows.dtype == band.dtype else band.copy_(rows).mul_(LOG2_E)
 
     def cut(self, maps: Tensor) -> Tensor:
-        return maps[self._picture, self._rows].unsqueeze(0).unsqueeze(2)
+        return maps[self._image, self._rows].unsqueeze(0).unsqueeze(2)
 
     def give_back(self, gradient: Tensor) -> None:
-        self._whole.gradient[self._picture, :, self._rows] += gradient[0].transpose(0, 1)
+        self._parent.gradient[self._image, :, self._rows] += gradient[0].transpose(0, 1)
 
     def settle(self) -> None:
         pass  # no two bands share a row

@@ -1,8 +1,8 @@
-"""The networks of mmsegmentation, and SegFormer's authors', which is written with it."""
+"""Rules for the networks of mmsegmentation and of NVlabs' SegFormer, which is built on it."""
 
 from __future__ import annotations
 
-from imageseg.weights.sources.common import conv_modules, mit
+from imageseg.weights.sources.shared_rules import conv_modules, mit
 from imageseg.weights.sources.source import Rules, Source
 
 _MMSEG_BACKBONE: Rules = (
@@ -19,9 +19,21 @@ _MMSEG_CLASSIFIER: Rules = ((r"decode_head\.conv_seg\.", "classifier."),)
 
 MMSEG: tuple[Source, ...] = (
     Source(
+        name="NVlabs' SegFormer",
+        model="SegFormer",
+        name_patterns=(r"backbone\.patch_embed1\.", r"decode_head\.linear_c1\."),
+        rules=(
+            *mit(r"backbone\."),
+            *((rf"decode_head\.linear_c{i + 1}\.proj\.", f"linears.{i}.") for i in range(4)),
+            *conv_modules(r"decode_head\.linear_fuse", "fuse"),
+            (r"decode_head\.linear_pred\.", "classifier."),
+        ),
+        required_arguments={"align_corners": False},
+    ),
+    Source(
         name="mmsegmentation's UPerNet",
         model="UPerNet",
-        marks=(r"backbone\.layer1\.", r"decode_head\.psp_modules\.", r"decode_head\.lateral_convs\."),
+        name_patterns=(r"backbone\.layer1\.", r"decode_head\.psp_modules\.", r"decode_head\.lateral_convs\."),
         rules=(
             *_MMSEG_BACKBONE,
             *conv_modules(r"decode_head\.psp_modules\.(\d)\.1", r"pyramid.branches.\1"),
@@ -32,13 +44,13 @@ MMSEG: tuple[Source, ...] = (
             *_MMSEG_CLASSIFIER,
             *_MMSEG_AUXILIARY,
         ),
-        preset={"channels": 512, "level_norm": False, "align_corners": False},
-        habits={"dropout": 0.1},
+        required_arguments={"channels": 512, "level_norm": False, "align_corners": False},
+        training_arguments={"dropout": 0.1},
     ),
     Source(
         name="mmsegmentation's PSPNet",
         model="PSPNet",
-        marks=(r"backbone\.layer1\.0\.conv3\.", r"decode_head\.psp_modules\."),
+        name_patterns=(r"backbone\.layer1\.0\.conv3\.", r"decode_head\.psp_modules\."),
         rules=(
             *_MMSEG_BACKBONE,
             *conv_modules(r"decode_head\.psp_modules\.(\d)\.1", r"pyramid.branches.\1"),
@@ -46,18 +58,18 @@ MMSEG: tuple[Source, ...] = (
             *_MMSEG_CLASSIFIER,
             *_MMSEG_AUXILIARY,
         ),
-        preset={"first_block": "contract", "pyramid_channels": 512, "align_corners": False},
-        habits={"output_stride": 8, "dropout": 0.1},
+        required_arguments={"first_block": "contract", "pyramid_channels": 512, "align_corners": False},
+        training_arguments={"output_stride": 8, "dropout": 0.1},
     ),
     Source(
         name="mmsegmentation's semantic FPN",
         model="FPN",
-        marks=(r"backbone\.layer1\.", r"neck\.lateral_convs\.", r"decode_head\.scale_heads\."),
+        name_patterns=(r"backbone\.layer1\.", r"neck\.lateral_convs\.", r"decode_head\.scale_heads\."),
         rules=(
             *_MMSEG_BACKBONE,
             (r"neck\.lateral_convs\.(\d)\.conv\.", r"laterals.\1."),
             (r"neck\.fpn_convs\.(\d)\.conv\.", r"smoothing.\1."),
-            # Between its convolutions stand layers that double the map, which take numbers too.
+            # Upsampling layers between the convolutions are numbered too.
             *(
                 rule
                 for step in range(3)
@@ -65,50 +77,37 @@ MMSEG: tuple[Source, ...] = (
             ),
             *_MMSEG_CLASSIFIER,
         ),
-        preset={"smooth": True, "norm": "bn", "merge": "add", "align_corners": False},
-        habits={"dropout": 0.1},
+        required_arguments={"smooth": True, "norm": "bn", "merge": "add", "align_corners": False},
+        training_arguments={"dropout": 0.1},
     ),
     Source(
         name="mmsegmentation's PSPNet on ResNet-18 or 34",
         model="PSPNet",
-        marks=(r"backbone\.layer1\.", r"decode_head\.psp_modules\."),
+        name_patterns=(r"backbone\.layer1\.", r"decode_head\.psp_modules\."),
         rules=(),
-        refusal="its blocks dilate the first of their two convolutions alone, which no encoder of timm does",
+        refusal="its blocks dilate only the first of their two convolutions, unlike every encoder of timm",
     ),
     *(
-        Source(name=f"mmsegmentation's {kind}", model=model, marks=marks, rules=(), refusal=why)
+        Source(name=f"mmsegmentation's {kind}", model=model, name_patterns=marks, rules=(), refusal=why)
         for kind, model, marks, why in (
             (
                 "DeepLabV3 or V3+",
                 "DeepLabV3",
                 (r"decode_head\.aspp_modules\.",),
-                "its ASPP is 512 channels wide and joined by a 3x3 convolution, which ours has not",
+                "its ASPP has 512 channels and is followed by a 3x3 convolution, unlike ours",
             ),
             (
                 "SegFormer head",
                 "SegFormer",
                 (r"decode_head\.fusion_conv\.",),
-                "its levels have a normalisation each, which ours have not",
+                "it normalizes every level, unlike ours",
             ),
             (
                 "FCN",
                 "FCN",
                 (r"decode_head\.conv_cat\.",),
-                "its files do not tell whether the head dilates (FCN-D6, our variant 'd6') or not (FCN-D8, which ours has not)",
+                "its files do not tell whether the head dilates (FCN-D6, our variant 'd6') or not (FCN-D8, which imageseg lacks)",
             ),
         )
     ),
-)
-
-NVLABS = Source(
-    name="NVlabs' SegFormer",
-    model="SegFormer",
-    marks=(r"backbone\.patch_embed1\.", r"decode_head\.linear_c1\."),
-    rules=(
-        *mit(r"backbone\."),
-        *((rf"decode_head\.linear_c{i + 1}\.proj\.", f"linears.{i}.") for i in range(4)),
-        *conv_modules(r"decode_head\.linear_fuse", "fuse"),
-        (r"decode_head\.linear_pred\.", "classifier."),
-    ),
-    preset={"align_corners": False},
 )

@@ -1,11 +1,11 @@
-"""The networks of segmentation_models_pytorch (SMP)."""
+"""Rules for the networks of segmentation_models_pytorch (SMP)."""
 
 from __future__ import annotations
 
-from imageseg.weights.sources.common import aspp, mit
+from imageseg.weights.sources.shared_rules import aspp, mit
 from imageseg.weights.sources.source import Rules, Source
 
-# On encoders of its own, SMP dilates the first block of a stage at once; on timm's ("tu-") it does what timm does.
+# In its own encoders SMP dilates the first block of a stage fully; in timm's ("tu-") it dilates as timm does.
 _SMP_ENCODER: Rules = ((r"encoder\.model\.", "encoder."), (r"encoder\.", "encoder."))
 _SMP_HEAD: Rules = ((r"segmentation_head\.0\.", "classifier."),)
 _ON_TIMM = ((r"encoder\.model\.", {"first_block": "contract"}),)
@@ -14,7 +14,7 @@ SMP: tuple[Source, ...] = (
     Source(
         name="SMP's Unet",
         model="UNet",
-        marks=(r"encoder\.", r"decoder\.blocks\.0\.conv1\.0\.", r"segmentation_head\."),
+        name_patterns=(r"encoder\.", r"decoder\.blocks\.0\.conv1\.0\.", r"segmentation_head\."),
         rules=(
             *_SMP_ENCODER,
             (r"decoder\.blocks\.(\d+)\.conv1\.", r"blocks.\1.0."),
@@ -26,15 +26,15 @@ SMP: tuple[Source, ...] = (
             ),
             *_SMP_HEAD,
         ),
-        when=((r"decoder\.blocks\.0\.attention1\.attention\.cSE", {"attention": "scse"}),),
+        required_if=((r"decoder\.blocks\.0\.attention1\.attention\.cSE", {"attention": "scse"}),),
     ),
     Source(
         name="SMP's DeepLabV3Plus",
         model="DeepLabv3_plus",
-        marks=(r"encoder\.", r"decoder\.aspp\.0\.convs\.", r"decoder\.block2\."),
+        name_patterns=(r"encoder\.", r"decoder\.aspp\.0\.convs\.", r"decoder\.block2\."),
         rules=(
             *_SMP_ENCODER,
-            # Depthwise, pointwise and normalisation are (0.0, 0.1, 1) there and (0, 1, 2) here.
+            # Depthwise, pointwise and normalization are (0.0, 0.1, 1) in SMP and (0, 1, 2) in imageseg.
             *((rf"decoder\.aspp\.0\.convs\.{i}\.0\.", f"aspp.convs.{i}.") for i in (1, 2, 3)),
             *((rf"decoder\.aspp\.0\.convs\.{i}\.1\.", f"aspp.convs.{i}.2.") for i in (1, 2, 3)),
             *aspp(r"decoder\.aspp\.0\."),
@@ -45,7 +45,7 @@ SMP: tuple[Source, ...] = (
             (r"decoder\.block2\.1\.", "decoder.0.2."),
             *_SMP_HEAD,
         ),
-        preset={
+        required_arguments={
             "separable": True,
             "norm_between": False,
             "aspp_conv": True,
@@ -54,13 +54,13 @@ SMP: tuple[Source, ...] = (
             "first_block": "full",
             "align_corners": True,
         },
-        habits={"output_stride": 16, "dropout": 0.5},
-        when=_ON_TIMM,
+        training_arguments={"output_stride": 16, "dropout": 0.5},
+        required_if=_ON_TIMM,
     ),
     Source(
         name="SMP's DeepLabV3",
         model="DeepLabV3",
-        marks=(r"encoder\.", r"decoder\.aspp\.convs\.", r"decoder\.conv\."),
+        name_patterns=(r"encoder\.", r"decoder\.aspp\.convs\.", r"decoder\.conv\."),
         rules=(
             *_SMP_ENCODER,
             *aspp(r"decoder\.aspp\."),
@@ -68,60 +68,60 @@ SMP: tuple[Source, ...] = (
             (r"decoder\.bn\.", "conv.1."),
             *_SMP_HEAD,
         ),
-        preset={"head_conv": True, "rates": (12, 24, 36), "first_block": "full", "align_corners": True},
-        habits={"output_stride": 8, "dropout": 0.5},
-        when=_ON_TIMM,
+        required_arguments={"head_conv": True, "rates": (12, 24, 36), "first_block": "full", "align_corners": True},
+        training_arguments={"output_stride": 8, "dropout": 0.5},
+        required_if=_ON_TIMM,
     ),
     Source(
         name="SMP's FPN",
         model="FPN",
-        marks=(r"encoder\.", r"decoder\.p5\.", r"decoder\.seg_blocks\."),
+        name_patterns=(r"encoder\.", r"decoder\.p5\.", r"decoder\.seg_blocks\."),
         rules=(
             *_SMP_ENCODER,
             (r"decoder\.p5\.", "laterals.3."),
             *((rf"decoder\.p{level + 2}\.skip_conv\.", f"laterals.{level}.") for level in (0, 1, 2)),
-            # Theirs count from the coarsest.
+            # SMP counts levels from the coarsest.
             *((rf"decoder\.seg_blocks\.{3 - i}\.block\.(\d+)\.block\.", rf"branches.{i}.\1.") for i in range(4)),
             *_SMP_HEAD,
         ),
-        preset={"smooth": False, "norm": "gn", "merge": "add", "align_corners": True},
-        habits={"dropout": 0.2},
+        required_arguments={"smooth": False, "norm": "gn", "merge": "add", "align_corners": True},
+        training_arguments={"dropout": 0.2},
     ),
     Source(
         name="SMP's UPerNet",
         model="UPerNet",
-        marks=(r"encoder\.", r"decoder\.psp\.out_conv\.", r"decoder\.fpn_lateral_blocks\."),
+        name_patterns=(r"encoder\.", r"decoder\.psp\.out_conv\.", r"decoder\.fpn_lateral_blocks\."),
         rules=(
             *_SMP_ENCODER,
             (r"decoder\.feature_norms\.", "norms."),
             (r"decoder\.psp\.blocks\.(\d)\.1\.", r"pyramid.branches.\1."),
             (r"decoder\.psp\.out_conv\.", "bottleneck."),
-            # Theirs count from the coarsest.
+            # SMP counts levels from the coarsest.
             *((rf"decoder\.fpn_lateral_blocks\.{2 - i}\.conv_norm_relu\.", f"laterals.{i}.") for i in range(3)),
             *((rf"decoder\.fpn_conv_blocks\.{2 - i}\.", f"smooth.{i}.") for i in range(3)),
             (r"decoder\.fusion_block\.", "fuse."),
             *_SMP_HEAD,
         ),
-        preset={"channels": 256, "level_norm": True, "align_corners": True},
+        required_arguments={"channels": 256, "level_norm": True, "align_corners": True},
     ),
     Source(
         name="SMP's Segformer",
         model="SegFormer",
-        marks=(r"encoder\.patch_embed1\.", r"decoder\.mlp_stage\."),
+        name_patterns=(r"encoder\.patch_embed1\.", r"decoder\.mlp_stage\."),
         rules=(
             *mit(r"encoder\."),
-            # Theirs count from the coarsest.
+            # SMP counts levels from the coarsest.
             *((rf"decoder\.mlp_stage\.{3 - i}\.linear\.", f"linears.{i}.") for i in range(4)),
             (r"decoder\.fuse_stage\.", "fuse."),
             *_SMP_HEAD,
         ),
-        preset={"align_corners": True},
+        required_arguments={"align_corners": True},
     ),
     Source(
         name="SMP's PSPNet",
         model="PSPNet",
-        marks=(r"encoder\.", r"decoder\.psp\.blocks\.\d\.pool\."),
+        name_patterns=(r"encoder\.", r"decoder\.psp\.blocks\.\d\.pool\."),
         rules=(),
-        refusal="it stops at stride 8 and dilates nothing, which is not the PSPNet of the paper; there is no network for it here",
+        refusal="it stops at stride 8 without dilation, unlike the PSPNet of the paper; imageseg has no such network",
     ),
 )

@@ -1,97 +1,78 @@
-"""Where weights come from: how the names of each project's networks give it away, and what their numbers presume."""
+"""``Source``: a network of another project, how its files are recognized, and the network of imageseg that equals it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imageseg.errors import InputError
 from imageseg.weight_files import WeightFile
-from imageseg.weights.input_normalization import Pixels
+from imageseg.weights.input_normalization import InputNormalization
 
 Rules = tuple[tuple[str, str], ...]
+"""Pairs of a pattern for the beginning of a tensor's name and its replacement; the first match counts."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network of another project, and ours that can be made to equal it."""
+    """A network of another project, and the network of imageseg that computes the same."""
 
     name: str
     model: str
-    """Our network's name."""
-    marks: tuple[str, ...]
-    """Patterns of the beginning of names; every one of them must fit some name of the file."""
+    """Name of our network."""
+    name_patterns: tuple[str, ...]
+    """Patterns for the beginning of tensor names; a file of this source has a match for each."""
     rules: Rules
-    """(pattern of the beginning of a name, what takes its place); the first that fits counts. No rule: without use."""
-    preset: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments without which the same numbers mean another network."""
-    habits: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments that it was trained with, and that may change."""
-    when: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    """Further presets, each where its pattern fits some name."""
+    """Renaming rules from their tensor names to ours; tensors that match no rule are unused."""
+    required_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of our network without which the weights mean another network."""
+    training_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that the weights were trained with and that the user may change."""
+    required_if: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Pairs of a pattern and the further arguments that are required if it matches a tensor's name."""
     class_names: tuple[str, ...] | None = None
-    """Of the published weights; a file with another number of classes is somebody else's."""
+    """Class names of the published weights; a file with another number of classes has been trained further."""
     encoder_by_order: bool = False
-    """The encoder's tensors are ours one by one, under names that no rule maps."""
-    encoder_eps: float | None = None
-    """Of the encoder's batch normalisations, where it is not timm's."""
-    pixels: Pixels | None = None
-    """What its first convolution takes, where that is not what our networks give it."""
+    """Whether the encoder's tensors correspond to ours by position, because no rule can map their names."""
+    encoder_epsilon: float | None = None
+    """Epsilon of the encoder's batch normalization, if it differs from timm's."""
+    input_normalization: InputNormalization | None = None
+    """Normalization of the images, if it differs from that of our networks."""
     refusal: str = ""
-    """Why no network of ours can be it; empty where one can."""
+    """The reason why no network of imageseg can hold the weights, or an empty string."""
 
-    def class_names_of(self, file: WeightFile, classes: int | None, *, others_than: int) -> tuple[str, ...] | None:
-        """The names of the classes that the classifier's rows are of, if known.
+    def fits(self, file: WeightFile) -> bool:
+        """Whether every pattern matches one of the file's tensor names."""
+        return all(_matches(pattern, file) for pattern in self.name_patterns)
+
+    def required_for(self, file: WeightFile) -> dict[str, Any]:
+        """Return the arguments that a network needs for this file."""
+        required = dict(self.required_arguments)
+        for pattern, arguments in self.required_if:
+            if _matches(pattern, file):
+                required |= arguments
+        return required
+
+    def class_names_of(
+        self, file: WeightFile, num_classes: int | None, *, network_classes: int
+    ) -> tuple[str, ...] | None:
+        """Return the names of the classes of the file's classifier, if known.
+
+        The names of published weights are not assumed where file and network have equally many classes: if the file was
+        trained further on other classes, its complete classifier is kept that way.
 
         Args:
-            file: which may name its classes.
-            classes: how many its classifier tells apart.
-            others_than: a number of classes for which the published weights' names are not taken on trust: a file that was
-                trained on has them no more, and nothing is lost by keeping its classifier.
+            file: File that may name its classes.
+            num_classes: Number of classes of the file's classifier.
+            network_classes: Number of classes of the network.
         """
-        names = file.class_names or (self.class_names if len(self.class_names or ()) != others_than else None)
-        return names if names is not None and classes == len(names) else None
-
-    def arguments(self, names: Sequence[str]) -> dict[str, Any]:
-        """The preset for a file of these names."""
-        preset = dict(self.preset)
-        for pattern, more in self.when:
-            if _fits(pattern, names):
-                preset |= more
-        return preset
+        names = file.class_names
+        if not names and len(self.class_names or ()) != network_classes:
+            names = self.class_names
+        return names if names is not None and num_classes == len(names) else None
 
 
-def source_of(file: WeightFile, sources: Sequence[Source]) -> Source | None:
-    """The source that the names of the file's tensors give away; None where no source does.
-
-    Raises:
-        InputError: it is one that no network of ours can take.
-    """
-    names = list(file.tensors)
-    for source in sources:
-        if all(_fits(mark, names) for mark in source.marks):
-            if source.refusal:
-                raise InputError(f"{file.path}: {source.name}: {source.refusal}")
-            return source
-    return None
-
-
-def unknown(file: WeightFile, sources: Sequence[Source]) -> InputError:
-    """The error for a file that no source is known for."""
-    first = next(iter(file.tensors))
-    if any(
-        re.match(r"(conv1|conv_stem|_conv_stem|features|stages|blocks|patch_embed)\b", name) for name in file.tensors
-    ):
-        return InputError(
-            f"{file.path}: holds a network without a decode head (its first tensor is {first}); pass it with "
-            "--network.encoder_weights"
-        )
-    known = sorted({source.name for source in sources if not source.refusal})
-    return InputError(f"{file.path}: its names ({first}, ...) are none of those that are known: {', '.join(known)}")
-
-
-def _fits(pattern: str, names: Sequence[str]) -> bool:
+def _matches(pattern: str, file: WeightFile) -> bool:
     compiled = re.compile(pattern)
-    return any(compiled.match(name) for name in names)
+    return any(compiled.match(name) for name in file.tensors)

@@ -205,7 +205,7 @@ def test_classes_of_a_published_table_are_not_removed(tree: Tree) -> None:
         ("label: []", "unknown key 'label' (did you mean 'labels'?)"),
         ("", "is empty"),
         ("- {name: a, color: [1, 2, 3]}", "is a list; 'labels:' must stand above it"),
-        ("labels:\n\t- {name: a}", "line 2: begins with a tab; indent with spaces"),
+        ("labels:\n\t- {name: a}", "line 2: starts with a tab; indent with spaces"),
         ("labels: [{name: a, values: [0]}]", "label 'a' has no color, for example color: [128, 64, 128]"),
         ("labels: [{name: a, color: [0, 0, 0]}, {name: a, color: [0, 0, 1]}]", "the label table uses the name a twice"),
     ],

@@ -14,8 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from imageseg.datasets.masks import cache as mask_cache
-from imageseg.datasets.masks.cache import LEDGER, NOTE, MaskCache, Painted, Record, is_plain_name
+from imageseg.datasets.masks.cache import MASK_LEDGER, NOTE, MadeMask, MaskCache, Painted, is_plain_name
 from imageseg.errors import InputError
 from imageseg.images import read_mask
 
@@ -76,8 +75,8 @@ def test_all_masks_are_made_and_noted_in_order(tmp_path, workers):
     assert cache.exists()
     assert cache.is_whole()
     assert values(cache.folder) == ALL
-    assert list(cache.records().values()) == [Record(square.name, 6, 1) for square in SQUARES]
-    assert {path.name for path in cache.folder.iterdir() if path.suffix != ".png"} <= {NOTE, LEDGER, ".lock"}
+    assert list(cache.records().values()) == [MadeMask(square.name, 6, 1) for square in SQUARES]
+    assert {path.name for path in cache.folder.iterdir() if path.suffix != ".png"} <= {NOTE, MASK_LEDGER, ".lock"}
     assert json.loads((cache.folder / NOTE).read_text())["made_by"].startswith("imageseg ")
 
 
@@ -111,7 +110,9 @@ def test_masks_of_other_choices_stay_unless_they_may_go(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
     with pytest.raises(InputError) as refused:
         make(cache_in(tmp_path / "masks", overlap="void"))
-    assert "holds masks of other choices: overlap first (not void); 'imageseg prepare'" in str(refused.value)
+    assert "holds masks of other choices: overlap first (not void); make them again with 'imageseg prepare'" in str(
+        refused.value
+    )
     assert "or pass another folder" in str(refused.value)
     assert {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
     (tmp_path / "annotations.json").write_text("[]")
@@ -122,7 +123,7 @@ def test_masks_of_other_choices_stay_unless_they_may_go(tmp_path):
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
     cache = cache_in(tmp_path / "masks")
     with pytest.raises(
-        KeyboardInterrupt, match=r"5 of 12 masks in .*masks are made; the same command goes on from there"
+        KeyboardInterrupt, match=r"5 of 12 masks in .*masks are finished; run the same command again to continue"
     ):
         make(cache, stop="005.jpg")
     assert not cache.is_whole()
@@ -141,8 +142,8 @@ def test_what_the_ledger_does_not_name_is_made_again(tmp_path):
         make(cache, stop="005.jpg")
     (cache.folder / "005.png").write_bytes(b"")
     (cache.folder / "004.png").write_bytes(b"\x89PNG\r\n")
-    ledger = (cache.folder / LEDGER).read_text()
-    (cache.folder / LEDGER).write_text(ledger.replace("004.jpg\t6\t1\n", "004.jpg\t6"))
+    ledger = (cache.folder / MASK_LEDGER).read_text()
+    (cache.folder / MASK_LEDGER).write_text(ledger.replace("004.jpg\t6\t1\n", "004.jpg\t6"))
     (cache.folder / ".tmp-1-006.png").write_bytes(b"half")
     make(cache, log=tmp_path / "log")
     assert (tmp_path / "log").read_text().split() == [square.name for square in SQUARES[4:]]
@@ -152,7 +153,7 @@ def test_what_the_ledger_does_not_name_is_made_again(tmp_path):
 
 
 def test_a_mask_enters_the_ledger_after_it_reached_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(mask_cache, "_FLUSH_AFTER", 4)
+    monkeypatch.setattr("imageseg.ledger._FLUSH_AFTER", 4)
     cache = cache_in(tmp_path / "masks")
     flushed: list[list[str]] = []
 
@@ -162,7 +163,7 @@ def test_a_mask_enters_the_ledger_after_it_reached_the_disk(tmp_path, monkeypatc
         assert all(path.stat().st_size for path in paths)
         flushed.append(names)
 
-    monkeypatch.setattr(mask_cache, "flush", flush)
+    monkeypatch.setattr("imageseg.ledger.flush", flush)
     make(cache)
     assert [len(names) for names in flushed] == [4, 4, 4, 0]
 
@@ -190,7 +191,7 @@ def test_whoever_replaces_masks_is_told(tmp_path, caplog):
     make(cache_in(tmp_path / "masks", overlap="first"))
     make(cache_in(tmp_path / "masks", overlap="void"), replace=True)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'masks'}: held masks of other choices: overlap first (not void); they are made anew"
+        f"{tmp_path / 'masks'}: held masks of other choices: overlap first (not void); they are made again"
     ]
 
 
@@ -214,7 +215,7 @@ def test_the_same_annotations_at_another_time_or_gone_are_no_reason(tmp_path):
 
 def test_another_format_of_ours_starts_anew(tmp_path, monkeypatch):
     make(cache_in(tmp_path / "masks"))
-    monkeypatch.setattr(mask_cache, "_FORMAT", 2)
+    monkeypatch.setattr("imageseg.datasets.masks.cache._FORMAT", 2)
     assert not cache_in(tmp_path / "masks").is_whole()
 
 
@@ -246,8 +247,8 @@ def test_a_damaged_note_starts_anew(tmp_path, note):
 def test_a_damaged_ledger_is_not_whole(tmp_path):
     cache = cache_in(tmp_path / "masks")
     make(cache)
-    lines = (cache.folder / LEDGER).read_text().splitlines(keepends=True)
-    (cache.folder / LEDGER).write_text("".join([*lines[:3], "x\n", "a\tb\tc\n", "\n", *lines[5:]]))
+    lines = (cache.folder / MASK_LEDGER).read_text().splitlines(keepends=True)
+    (cache.folder / MASK_LEDGER).write_text("".join([*lines[:3], "x\n", "a\tb\tc\n", "\n", *lines[5:]]))
     assert not cache.is_whole()
     make(cache, log=tmp_path / "log")
     assert (tmp_path / "log").read_text().split() == ["003.jpg", "004.jpg"]
@@ -265,7 +266,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mask_cache, "write_unflushed", full)
+    monkeypatch.setattr("imageseg.datasets.masks.cache.write_unflushed", full)
     with pytest.raises(InputError, match=r"masks: cannot be written \(No space left on device\); pass another folder"):
         make(cache_in(tmp_path / "masks"))
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from imageseg import DATASETS, Label, LabelSpace, build_dataset
 from imageseg.datasets.statistics import counts as statistics
-from imageseg.datasets.statistics.counts import ClassCounts, count_classes, count_mask, count_objects, count_pictures
+from imageseg.datasets.statistics.counts import ClassCounts, count_classes, count_mask, count_objects, count_per_image
 from imageseg.errors import InputError
 
 
@@ -50,7 +50,7 @@ def test_pictures_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
     pairs = dataset.pairs("trainval")
     expected = {"2007_000001": ({0: 16, 7: 1, 15: 2}, 5), "2007_000002": ({0: 13}, 2)}
     for _ in range(2):  # counted, then as they were kept
-        counts = count_pictures(dataset, pairs, split="trainval", workers=1)
+        counts = count_per_image(dataset, pairs, split="trainval", workers=1)
         assert counts.pixels.shape == (2, 21)
         for pair, pixels, ignored in zip(pairs, counts.pixels, counts.ignored, strict=True):
             assert ({int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}, ignored) == expected[

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from imageseg.cli import main
-from imageseg.datasets.name_lists import names_in
+from imageseg.datasets.text_files import read_names
 from imageseg.datasets.voc.dataset import VOC
 from imageseg.datasets.voc.sbd import find_sbd, read_mat
 from imageseg.errors import InputError
@@ -211,4 +211,4 @@ def test_the_command_prepares_and_counts(voc: VOC, capsys: pytest.CaptureFixture
 def test_a_list_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is no list of names"):
-        names_in(tmp_path / "train.txt")
+        read_names(tmp_path / "train.txt")

@@ -25,7 +25,7 @@ def _encoder(name: str, **arguments: Any) -> Encoder:
 
 
 def _dilations(module: nn.Module) -> list[int]:
-    """Of the convolutions that see more than one pixel, in order."""
+    """Dilation of all convolutions larger than 1x1, in order."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     return [layer.dilation[0] for layer in layers if max(layer.kernel_size) > 1]
 
@@ -147,7 +147,7 @@ def test_multi_grid_multiplies_the_dilation_of_each_block(
     encoder = _encoder(name, output_stride=output_stride, first_block="full")
     images = torch.zeros(1, 3, 97, 131, device="meta")
     before, shapes = _dilations(encoder), [maps.shape for maps in encoder(images)]
-    set_multi_grid(encoder, multi_grid)
+    set_multi_grid(encoder.network, multi_grid, encoder=name)
     count = len(last_stage)
     assert _dilations(encoder) == [*before[:-count], *last_stage]
     assert [maps.shape for maps in encoder(images)] == shapes
@@ -163,4 +163,4 @@ def test_multi_grid_multiplies_the_dilation_of_each_block(
 )
 def test_a_multi_grid_that_does_not_fit_is_refused(name: str, multi_grid: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        set_multi_grid(_encoder(name, output_stride=16), multi_grid)
+        set_multi_grid(_encoder(name, output_stride=16).network, multi_grid, encoder=name)

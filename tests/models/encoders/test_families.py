@@ -1,4 +1,4 @@
-"""MiT, Swin and others as encoders: their names, their weights, and pictures of any size."""
+"""MiT, Swin and others as encoders: their names, their weights, and images of any size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from imageseg.errors import InputError
 from imageseg.models.encoders.timm_encoder import Encoder
 
 
-def test_weights_of_mit_are_refused_with_those_that_are_free() -> None:
-    with pytest.raises(InputError, match=r"'mit_b1' has no freely licensed .* take pvt_v2_b1, .*--network.pretrained"):
+def test_pretrained_mit_is_refused_with_a_free_alternative() -> None:
+    with pytest.raises(InputError, match=r"'mit_b1' has no freely licensed .* use pvt_v2_b1, .*--network.pretrained"):
         Encoder("mit_b1")
 
 
-def test_a_misspelt_mit_is_answered_with_the_right_name() -> None:
+def test_a_misspelled_mit_name_is_corrected() -> None:
     with pytest.raises(InputError, match=r"no encoder 'mitb0' \(did you mean 'mit_b0'\?\)"):
         Encoder("mitb0", pretrained=False)
 
@@ -27,7 +27,7 @@ def test_mit_cannot_dilate() -> None:
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
-def test_swin_takes_pictures_of_any_size(name: str) -> None:
+def test_swin_accepts_images_of_any_size(name: str) -> None:
     encoder = Encoder(name, pretrained=False).eval()
     with torch.no_grad():
         for height, width in ((97, 131), (3, 5), (64, 32)):
@@ -49,7 +49,7 @@ def test_swin_is_that_of_timm_at_the_size_of_its_training() -> None:
 
 
 @pytest.mark.parametrize(("name", "multiple"), [("swin_tiny_patch4_window7_224", 4), ("hrnet_w18_small", 32)])
-def test_missing_pixels_are_the_mean_and_their_maps_are_cut_off(name: str, multiple: int) -> None:
+def test_padding_is_the_mean_color_and_is_removed_from_the_maps(name: str, multiple: int) -> None:
     encoder = Encoder(name, pretrained=False).eval()
     images = torch.randn(1, 3, 33, 66)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_missing_pixels_are_the_mean_and_their_maps_are_cut_off(name: str, multi
 
 
 @pytest.mark.parametrize("name", ["dla34", "hrnet_w18", "tresnet_m", "hieradet_small", "sam2_hiera_tiny"])
-def test_encoders_whose_maps_must_fit_take_pictures_of_any_size(name: str) -> None:
+def test_encoders_whose_maps_must_fit_accept_images_of_any_size(name: str) -> None:
     with torch.device("meta"):
         encoder = Encoder(name, pretrained=False).eval()
         for height, width in ((97, 131), (1, 7), (64, 96)):

@@ -1,4 +1,4 @@
-"""Encoder: maps at the strides that it names, weights from the cache only, and one line for everything it refuses."""
+"""Encoder: strides and channels of its maps, weights from the cache, and one-line errors."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def test_the_first_convolution_of_a_dilated_stage_keeps_the_old_dilation() -> No
     assert dilations == {"layer2": [1, 1], "layer3": [1, 2], "layer4": [2, 4]}
 
 
-def test_normalisation_is_that_of_the_weights() -> None:
+def test_normalization_is_that_of_the_weights() -> None:
     encoder = Encoder("test_resnet", pretrained=False)
     assert (encoder.mean, encoder.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     network = DeepLabV3Plus(2, encoder="test_resnet", pretrained=False)
     assert network.normalize(torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)).unique().tolist() == [-1, 1]
 
 
-def test_an_unknown_name_is_answered_with_a_close_one() -> None:
+def test_an_unknown_name_is_answered_with_a_similar_one() -> None:
     with pytest.raises(InputError, match=r"no encoder 'resnet118' \(did you mean 'resnet18'\?\)") as refused:
         Encoder("resnet118")
     assert "\n" not in refused.value.line()
@@ -103,7 +103,7 @@ def test_an_unknown_name_is_answered_with_a_close_one() -> None:
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "pvt_v2_b0", "densenet121"])
 def test_an_encoder_that_cannot_dilate_is_refused_with_ones_that_can(name: str) -> None:
-    with pytest.raises(InputError, match=rf"'{name}' cannot dilate to output_stride 16; take output_stride 32"):
+    with pytest.raises(InputError, match=rf"'{name}' cannot dilate to output_stride 16; use output_stride 32"):
         Encoder(name, pretrained=False, output_stride=16)
 
 
@@ -118,8 +118,8 @@ def test_encoders_that_the_refusal_names_do_dilate() -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "coatnet_0_224"])
-def test_an_encoder_for_one_size_of_picture_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"'{name}' takes pictures of one size only"):
+def test_an_encoder_for_one_size_of_image_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' accepts images of one size only"):
         Encoder(name, pretrained=False)
 
 
@@ -129,19 +129,19 @@ def test_an_encoder_without_a_pyramid_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "convnext_atto"])
-def test_a_picture_too_small_to_predict_is_refused(name: str) -> None:
+def test_an_image_too_small_to_predict_is_refused(name: str) -> None:
     encoder = Encoder(name, pretrained=False).eval()
-    with pytest.raises(ValueError, match="cannot take a 3 x 90 picture; 32 x 32 is enough"):
+    with pytest.raises(ValueError, match="cannot take a 3 x 90 image; 32 x 32 is enough"):
         encoder(torch.zeros(1, 3, 3, 90))
     with torch.no_grad():
         assert encoder(torch.zeros(1, 3, 32, 32))[-1].shape[-2:] == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
-def test_a_picture_too_small_to_train_on_is_refused_whichever_way_the_encoder_rounds(name: str) -> None:
+def test_an_image_too_small_to_train_on_is_refused_whichever_way_the_encoder_rounds(name: str) -> None:
     encoder = Encoder(name, pretrained=False, output_stride=16).train()
     side = 16 if name == "resnet18" else 31  # one value remains of 16 rounded up, and of 31 rounded down
-    with pytest.raises(ValueError, match=rf"single {side} x {side} picture.*take pictures of 32 x 32 or more"):
+    with pytest.raises(ValueError, match=rf"single {side} x {side} image.*use images of 32 x 32 or more"):
         encoder(torch.zeros(1, 3, side, side))
     assert encoder(torch.zeros(1, 3, 32, 32))[-1].shape[-2:] == (2, 2)
     assert encoder(torch.zeros(2, 3, side, side))[-1].shape == (2, encoder.channels[-1], 1, 1)
@@ -165,7 +165,7 @@ def test_weights_come_from_the_cache(
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3"])
-def test_weights_of_a_plain_vit_come_from_the_cache_without_what_classifies(
+def test_weights_of_a_plain_vit_come_from_the_cache_without_the_classifier(
     name: str, tmp_path: Path, cache: Callable[[Path | None], list[tuple[str, str]]]
 ) -> None:
     weights = timm.create_model(name, pretrained=False).state_dict()
@@ -181,7 +181,7 @@ def test_weights_of_a_plain_vit_come_from_the_cache_without_what_classifies(
         ViTEncoder(name)
 
 
-def test_weights_neither_here_nor_reachable_are_refused_in_one_line(
+def test_unavailable_weights_are_refused_in_one_line(
     cache: Callable[[Path | None], list[tuple[str, str]]],
 ) -> None:
     cache(None)
@@ -193,15 +193,13 @@ def test_weights_neither_here_nor_reachable_are_refused_in_one_line(
     assert "\n" not in line
 
 
-def test_who_forbids_the_network_is_asked_no_question(
+def test_offline_mode_opens_no_connection(
     cache: Callable[[Path | None], list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache(None)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the hub"))
-    with pytest.raises(
-        InputError, match="not on this machine, and HF_HUB_OFFLINE forbids to fetch them; unset it once"
-    ):
+    with pytest.raises(InputError, match="not on this machine, and HF_HUB_OFFLINE forbids downloads; unset it once"):
         Encoder("resnet18")
 
 
@@ -218,7 +216,7 @@ def test_a_hub_that_answers_with_an_error_status_is_reachable(
 
     monkeypatch.setattr("urllib.request.urlopen", answer)
     monkeypatch.setattr(timm, "create_model", fetch)
-    with pytest.raises(InputError, match=r"cannot make encoder 'resnet18' \(fetched with {}\)"):
+    with pytest.raises(InputError, match=r"cannot create encoder 'resnet18' \(fetched with {}\)"):
         Encoder("resnet18")
 
 
@@ -232,19 +230,19 @@ def test_unfit_weights_in_the_cache_are_refused_in_one_line(
     else:
         safetensors.torch.save_file(timm.create_model("resnet10t", pretrained=False).state_dict(), path)
     cache(path)
-    with pytest.raises(InputError, match="cannot make encoder 'test_resnet'") as refused:
+    with pytest.raises(InputError, match="cannot create encoder 'test_resnet'") as refused:
         Encoder("test_resnet")
     assert "\n" not in refused.value.line()
     assert len(refused.value.line()) < 400
 
 
-def test_an_encoder_without_published_weights_says_so() -> None:
+def test_an_encoder_without_published_weights_is_refused() -> None:
     with pytest.raises(InputError, match="has no pretrained weights; pass --network"):
         Encoder(_without_weights())
 
 
 def _without_weights() -> str:
-    """Any encoder of timm's that nobody has published weights for."""
+    """Any timm encoder without published weights."""
     for name in timm.list_models("resnet*") + timm.list_models("vgg*"):
         config = timm.get_pretrained_cfg(name)
         if config is None or not config.has_weights:
@@ -252,7 +250,7 @@ def _without_weights() -> str:
     raise AssertionError("timm has weights for all of them now; take another family")
 
 
-def test_random_weights_ask_nobody(cache: Callable[[Path | None], list[tuple[str, str]]]) -> None:
+def test_random_weights_need_no_connection(cache: Callable[[Path | None], list[tuple[str, str]]]) -> None:
     asked = cache(None)
     Encoder("test_resnet", pretrained=False)
     assert asked == []

@@ -1,4 +1,4 @@
-"""VGGEncoder: its keys are torchvision's, its pools are undone exactly, its weights come as every encoder's do."""
+"""VGGEncoder: torchvision's state dict keys, exact unpooling, and published weights."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_widths_are_those_of_each_stage() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 131), (32, 33)])
-def test_maps_and_pools_are_those_of_the_layers_in_turn(size: tuple[int, int]) -> None:
+def test_maps_and_pooling_indices_equal_those_of_the_layers_run_one_by_one(size: tuple[int, int]) -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False).eval()
     images = torch.randn(2, 3, *size)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_maps_and_pools_are_those_of_the_layers_in_turn(size: tuple[int, int]) -
 @pytest.mark.parametrize("size", [(8, 12), (7, 9), (5, 7), (2, 3)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_unpooling_is_torchs_bit_for_bit(
+def test_unpooling_equals_torchs_bit_for_bit(
     size: tuple[int, int], layout: torch.memory_format, dtype: torch.dtype
 ) -> None:
     maps = torch.randn(2, 5, *size, dtype=dtype).contiguous(memory_format=layout)
@@ -97,7 +97,7 @@ def test_the_gradient_of_unpooling_is_torchs(layout: torch.memory_format) -> Non
 
 
 @pytest.mark.parametrize("network", [SegNet, DeconvNet])
-def test_only_the_choice_of_nearly_equal_values_differs_in_bfloat16(
+def test_only_the_choice_among_nearly_equal_values_differs_in_bfloat16(
     network: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the indices of float32 the whole network agrees closely: unpooling itself loses nothing."""
@@ -115,7 +115,7 @@ def test_only_the_choice_of_nearly_equal_values_differs_in_bfloat16(
 
 
 def test_weights_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same way as for ``Encoder``, whose tests hold what can go wrong with it."""
+    """Loaded like those of ``Encoder``, whose tests cover the errors."""
     weights = _narrow_vgg().state_dict()
     safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, name: str(tmp_path / name))
@@ -140,7 +140,7 @@ def _narrow_vgg() -> nn.Module:
     return network
 
 
-def test_other_numbers_of_channels_are_timms_matter() -> None:
+def test_other_numbers_of_channels_are_handled_by_timm() -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False, in_channels=5)
     assert encoder.widths[0] == (5, 64)
     assert len(encoder.mean) == len(encoder.std) == 5
@@ -148,29 +148,29 @@ def test_other_numbers_of_channels_are_timms_matter() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50", "repvgg_a0", "vgg12"])
-def test_what_is_no_vgg_is_refused_in_one_line(name: str) -> None:
+def test_an_encoder_that_is_not_a_vgg_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(
-        InputError, match=f"encoder '{name}' is no VGG.*vgg16_bn.*or a network for any encoder"
+        InputError, match=f"encoder '{name}' is not a VGG.*vgg16_bn.*or a network for any encoder"
     ) as refused:
         VGGEncoder(name)
     assert "\n" not in refused.value.line()
 
 
-def test_a_picture_too_small_is_refused_in_the_words_of_every_encoder() -> None:
+def test_an_image_too_small_is_refused_as_by_every_encoder() -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False).eval()
     for size in ((31, 90), (90, 31), (1, 1)):
-        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} picture; 32 x 32 is enough"):
+        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 32 x 32 is enough"):
             encoder(torch.zeros(1, 3, *size))
     encoder.train()
-    with pytest.raises(InputError, match=r"single 63 x 40 picture cannot train.*take pictures of 64 x 64 or more"):
+    with pytest.raises(InputError, match=r"single 63 x 40 image cannot train.*use images of 64 x 64 or more"):
         encoder(torch.zeros(1, 3, 63, 40))
-    with pytest.raises(InputError, match="cannot take a 8 x 8 picture; 32 x 32 is enough"):
+    with pytest.raises(InputError, match="cannot take a 8 x 8 image; 32 x 32 is enough"):
         encoder(torch.zeros(2, 3, 8, 8))
     for shape in ((2, 3, 32, 32), (1, 3, 64, 32)):
         assert encoder(torch.zeros(shape))[0][:, 0].numel() == 2
 
 
-def test_an_encoder_is_not_slowed_by_a_classifier_that_is_thrown_away() -> None:
+def test_an_unused_classifier_does_not_slow_down_the_encoder() -> None:
     """Half a gigabyte of random numbers took two seconds of every start."""
     made: list[int] = []
     real = nn.Conv2d.reset_parameters

@@ -1,4 +1,4 @@
-"""ViTEncoder equals timm's own getter of features, at any size, frozen or not."""
+"""ViTEncoder equals timm's own feature extraction, at any size, frozen or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imageseg.models.encoders.vit import ViTEncoder
 
 Randomize = Callable[[nn.Module], nn.Module]
 
-# A class token, a register without one, attention pooling, rotary positions, those with learnt ones besides and patches of 14.
+# A class token, a register without one, attention pooling, rotary positions, those with learned ones besides and patches of 14.
 ENCODERS = ("test_vit", "test_vit2", "test_vit3", "vit_tiny_patch16_dinov3_qkvb", "eva02_tiny_patch14_224")
 
 
@@ -47,7 +47,7 @@ def test_features_are_timms(name: str, randomize: Randomize) -> None:
         expected = theirs.forward_intermediates(images, indices=[1, 3], intermediates_only=True)
         for ours_, theirs_ in zip(found, reversed(expected), strict=True):
             assert relative(ours_, norm(theirs_.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) < 1e-10
-            assert relative(ours_, theirs_) > 1e-2, "a missing normalisation went unnoticed"
+            assert relative(ours_, theirs_) > 1e-2, "a missing normalization went unnoticed"
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
@@ -63,7 +63,7 @@ def test_odd_sizes_are_padded_with_the_mean_at_the_right_and_below(name: str, ra
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
-def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
+def test_gradients_equal_timms(name: str, randomize: Randomize) -> None:
     ours, theirs = _pair(name, randomize, frozen=False)
     images = _images(32, 48)
     ours(images)[0].square().mean().backward()
@@ -74,10 +74,10 @@ def test_gradients_are_timms(name: str, randomize: Randomize) -> None:
         assert relative(parameter.grad, expected[key].grad) < 1e-9, key
 
 
-def test_unpadded_logits_lie_on_the_pixels_of_the_picture() -> None:
+def test_unpadded_logits_are_aligned_with_the_pixels_of_the_image() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False)
     ramp = (torch.arange(48) + 0.5).view(1, 1, 1, 48).expand(1, 1, 32, 48)
-    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of a picture of 32 x 48
+    coarse = F.avg_pool2d(ramp, 16)  # (1, 1, 2, 3), of an image of 32 x 48
     assert torch.equal(encoder.unpad(coarse, (32, 48)), coarse)
     found = encoder.unpad(coarse, (30, 35))
     assert found.shape == (1, 1, 30, 35)
@@ -97,12 +97,12 @@ def test_a_frozen_encoder_has_no_gradient_and_stays_in_evaluation_mode() -> None
     assert all(parameter.requires_grad for parameter in free.parameters())
 
 
-def test_blocks_after_the_last_wanted_layer_are_left_out() -> None:
+def test_blocks_after_the_last_selected_layer_are_omitted() -> None:
     assert len(ViTEncoder("test_vit", pretrained=False, layers=(0, 2)).network.blocks) == 3
     assert ViTEncoder("test_vit", pretrained=False, layers=2).layers == [4, 5]
 
 
-def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
+def test_normalization_follows_the_weights_and_the_number_of_channels() -> None:
     encoder = ViTEncoder("test_vit", pretrained=False, in_channels=4, layers=2)
     assert encoder.mean == pytest.approx((0.5,) * 4)
     dino = ViTEncoder("vit_tiny_patch16_dinov3_qkvb", pretrained=False)
@@ -116,17 +116,17 @@ def test_numbers_of_the_weights_and_other_numbers_of_channels() -> None:
     [
         (
             {"name": "resnet50"},
-            "encoder 'resnet50' is no plain ViT; take one, as vit_small_patch14_reg4_dinov2, or .*UPerNet",
+            "encoder 'resnet50' is not a plain ViT; use one, such as vit_small_patch14_reg4_dinov2, or .*UPerNet",
         ),
-        ({"name": "swin_tiny_patch4_window7_224"}, "is no plain ViT"),
+        ({"name": "swin_tiny_patch4_window7_224"}, "is not a plain ViT"),
         ({"name": "vit_smal_patch14_dinov2"}, "did you mean 'vit_small_patch14_dinov2'"),
-        ({"name": "test_vit", "layers": 7}, r"layers must be 1 to 6 or different indices of 0 to 5 .* found 7"),
+        ({"name": "test_vit", "layers": 7}, r"layers must be 1 to 6 or different indices from 0 to 5 .* found 7"),
         ({"name": "test_vit", "layers": 0}, "found 0"),
         ({"name": "test_vit", "layers": (1, 1)}, r"found \(1, 1\)"),
         ({"name": "test_vit", "layers": (6,)}, r"found \(6,\)"),
         ({"name": "vit_small_patch16_18x2_224", "pretrained": True}, "has no pretrained weights"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ViTEncoder(**{"pretrained": False, **arguments})

@@ -1,4 +1,4 @@
-"""The shared layers, and what the step from logits to classes and sizes does."""
+"""The shared layers, and the step from coarse logits to logits and classes at the image size."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _norm(channels: int = 3) -> PooledBatchNorm:
     return norm
 
 
-def test_a_single_pooled_value_is_normalised_with_the_running_statistics() -> None:
+def test_a_single_pooled_value_is_normalized_with_the_running_statistics() -> None:
     norm = _norm().train()
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    with pytest.warns(UserWarning, match="batch size 1.*better take 4 or more"):
+    with pytest.warns(UserWarning, match="batch size 1.*use a batch size of 4 or more"):
         found = norm(torch.tensor([3.0, 2.0, 4.0]).view(1, 3, 1, 1))
     assert found.flatten().tolist() == pytest.approx([1.0, 0.0, 2.0], abs=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
@@ -51,7 +51,7 @@ def test_the_warning_comes_once() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 1, 2), (4, 3, 1, 1)])
-def test_more_than_one_value_is_normalised_as_ever(shape: tuple[int, ...]) -> None:
+def test_more_than_one_value_is_normalized_with_batch_statistics(shape: tuple[int, ...]) -> None:
     norm, plain = _norm().train(), nn.BatchNorm2d(3).train()
     plain.load_state_dict(norm.state_dict())
     values = torch.randn(shape)
@@ -89,7 +89,7 @@ def test_a_separable_convolution_is_depthwise_then_pointwise() -> None:
     assert layer(torch.randn(2, 4, 7, 10)).shape == (2, 6, 7, 10)
 
 
-def test_initialisation_is_hes() -> None:
+def test_convolutions_have_he_initialization() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.ConvTranspose2d(128, 64, 2), nn.BatchNorm2d(64))
     nn.init.constant_(layers[2].weight, 0.3)
@@ -158,16 +158,16 @@ def test_an_argument_that_a_network_lacks_is_refused() -> None:
         ("UNet", {"encoder": None}, "timm has no encoder 'None'"),
     ],
 )
-def test_arguments_that_make_no_network_are_one_line(model: str, arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments_raise_a_one_line_error(model: str, arguments: dict[str, object], message: str) -> None:
     usual = {"encoder": "resnet18", "pretrained": False}
     with pytest.raises(InputError, match=message):
         imageseg.build_model(model, 2, **usual | arguments)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
-def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     network = imageseg.build_model("UNet", 2, encoder="resnet18", pretrained=False)
-    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) pictures, found"):
+    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) images, found"):
         network(torch.zeros(shape))
 
 
@@ -181,7 +181,7 @@ def test_one_class_is_possible() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("band", [1, 700, 2**20])
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_classes_in_bands_are_those_of_the_whole(
+def test_classes_in_bands_equal_those_of_the_complete_map(
     *,
     size: tuple[int, int],
     layout: torch.memory_format,
@@ -218,7 +218,7 @@ def test_a_fault_in_a_band_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -
         classes_at(torch.zeros(1, 5, 8, 12), (64, 96))
 
 
-def test_classes_of_half_precision_are_taken_in_float32() -> None:
+def test_classes_of_half_precision_logits_are_computed_in_float32() -> None:
     logits = torch.randn(1, 7, 6, 9, generator=torch.Generator().manual_seed(1)).bfloat16()
     for size in ((24, 36), (23, 31)):
         assert torch.equal(classes_at(logits, size), most_likely(resize(logits.float(), size)))

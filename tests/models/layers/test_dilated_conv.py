@@ -1,4 +1,4 @@
-"""Shifted 1x1 convolutions are the dilated convolution, and are taken only where they may be."""
+"""Shifted 1x1 convolutions equal the dilated convolution, and are used only where they are faster."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from imageseg.models.layers import dilated_conv
-from imageseg.models.layers.dilated_conv import DilatedConv2d, shifted_conv
-from imageseg.models.layers.trimmed_conv import share_inside, trimmed_conv
+from imageseg.models.layers.dilated_conv import DilatedConv2d, share_inside, shifted_conv, trimmed_conv
 
 
 @pytest.mark.parametrize("size", [(9, 13), (8, 8), (1, 1), (5, 2)])
@@ -24,7 +23,7 @@ def test_taps_add_up_to_the_convolution(size: tuple[int, int], dilation: int, la
 
 @pytest.fixture
 def shifts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The dilations of the convolutions that were taken apart."""
+    """Records the dilations of the convolutions that ran shifted."""
     taken: list[int] = []
 
     def noted(features: torch.Tensor, weight: torch.Tensor, dilation: int, bias: torch.Tensor | None) -> torch.Tensor:
@@ -60,7 +59,7 @@ def test_the_switch_decides_in_prediction_and_training_stays_torchs(
         (False, 1024, 24, torch.bfloat16, False),
     ],
 )
-def test_unset_the_processor_and_the_size_decide(
+def test_cpu_and_size_decide_by_default(
     *,
     amx: bool,
     channels: int,
@@ -87,7 +86,7 @@ def test_autocast_counts_as_bfloat16(shifts: list[int], monkeypatch: pytest.Monk
 @pytest.mark.parametrize("size", [(9, 13), (8, 8), (1, 1), (5, 2)])
 @pytest.mark.parametrize("dilation", [2, 5, 12])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_trimmed_backward_pass_is_the_convolutions(
+def test_the_trimmed_backward_pass_equals_the_convolutions(
     size: tuple[int, int], dilation: int, layout: torch.memory_format
 ) -> None:
     features = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
@@ -104,7 +103,7 @@ def test_the_trimmed_backward_pass_is_the_convolutions(
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_the_trimmed_backward_pass_is_the_slope_of_the_forward_pass() -> None:
+def test_the_trimmed_backward_pass_passes_gradcheck() -> None:
     features, weight = (
         torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in ((2, 3, 4, 5), (2, 3, 3, 3))
     )

@@ -1,4 +1,4 @@
-"""Dropout: its share, its mean, its gradient, and that torch's seed decides."""
+"""Dropout: its rate, its mean, its gradient, and its seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_values_are_dropped_or_scaled(dtype: torch.dtype, layout: torch.memory_f
     assert torch.equal(given.grad == 0, dropped)
 
 
-def test_torchs_seed_decides() -> None:
+def test_torchs_seed_determines_the_noise() -> None:
     layer, given = Dropout(0.3), torch.ones(7, 5, 3)
     torch.manual_seed(1)
     first, second = layer(given), layer(given)
@@ -43,11 +43,11 @@ def test_torchs_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3)])
-def test_any_shape(shape: tuple[int, ...]) -> None:
+def test_dropout_accepts_any_shape(shape: tuple[int, ...]) -> None:
     assert Dropout(0.5)(torch.ones(shape)).shape == shape
 
 
-def test_all_else_is_torchs() -> None:
+def test_everything_else_runs_torchs_dropout() -> None:
     given = torch.ones(4, 5, dtype=torch.float64)
     for layer, values in ((Dropout(0.5), given), (Dropout(0.0), given.float()), (Dropout(1.0), given.float())):
         torch.manual_seed(2)

@@ -1,4 +1,4 @@
-"""Pyramid pooling: its means are those of torch's adaptive pooling, whatever the size."""
+"""Pyramid pooling: its means equal those of torch's adaptive pooling at any size."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_map_itself_comes_first_and_the_grids_follow_in_order() -> None:
     assert torch.allclose(found, torch.cat([maps, *resized], dim=1))
 
 
-def test_an_exported_pyramid_takes_other_sizes() -> None:
+def test_an_exported_pyramid_accepts_other_sizes() -> None:
     pyramid = PyramidPooling(4, 3).eval()
     shapes = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
     program = torch.export.export(pyramid, (torch.randn(2, 4, 12, 14),), dynamic_shapes=shapes).module()

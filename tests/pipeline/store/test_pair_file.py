@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imageseg.errors import InputError
-from imageseg.pipeline.regions import Box
+from imageseg.pipeline.crop import Box
 from imageseg.pipeline.store.pair_file import DamagedPairError, PairFile, bytes_of, write_pair
 
 

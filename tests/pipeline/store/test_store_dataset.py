@@ -23,17 +23,17 @@ from imageseg.errors import InputError
 from imageseg.images import write_image
 from imageseg.labels import Label, LabelSpace
 from imageseg.pipeline.augment import Augmentation
+from imageseg.pipeline.crop import Box, OpenPair
 from imageseg.pipeline.loader import Loading, evaluation_loader, training_loader
-from imageseg.pipeline.regions import Box, OpenPair
-from imageseg.pipeline.store.build import pack
-from imageseg.pipeline.store.dataset import PackedSamples, packed
+from imageseg.pipeline.store.build import build_store
+from imageseg.pipeline.store.dataset import PackedSamples
 
 LABELS = LabelSpace(tuple(Label(f"class {value}", (value, 0, 0), (value,)) for value in range(20)), ignored_colors=())
 SIZE = (41, 58)
 
 
 def packed_now(dataset: SegmentationDataset, split: str) -> PackedSamples:
-    return packed(dataset, split, dataset.samples(split), workers=1)
+    return PackedSamples.build(dataset, split, dataset.samples(split), workers=1)
 
 
 def some_box(data: st.DataObject, size: tuple[int, int]) -> Box:
@@ -111,7 +111,7 @@ def modes(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairSamples, Packed
         mask.save(root / f"{name}_mask.png")
         pairs.append(Pair(root / name, root / f"{name}_mask.png", name))
     samples = PairSamples(pairs, LABELS)
-    pack(root / "store", pairs, LABELS, samples.read_stored, workers=1)
+    build_store(root / "store", pairs, LABELS, samples.read_stored, workers=1)
     return samples, PackedSamples(root / "store", samples)
 
 
@@ -140,7 +140,7 @@ def test_a_mask_of_another_size_is_an_error_when_it_is_read(tmp_path: Path) -> N
     write_image(tmp_path / "a.png", np.zeros((4, 6, 3), np.uint8))
     write_image(tmp_path / "m.png", np.zeros((6, 4), np.uint8))
     opened = PairSamples([Pair(tmp_path / "a.png", tmp_path / "m.png", "a")], LABELS).open(0)
-    with pytest.raises(InputError, match=r"m\.png: is 4 x 6 pixels, its picture .* is 6 x 4; they are turned"):
+    with pytest.raises(InputError, match=r"m\.png: is 4 x 6 pixels, its image .* is 6 x 4; they are rotated"):
         opened.mask(Box(0, 0, 1, 1))
 
 
@@ -157,7 +157,7 @@ def test_what_changed_since_or_vanished_is_read_from_its_own_files_and_said_once
             assert (changed.read(0)[0] == 7).all()
         assert (store.read(0)[0] != 7).any()  # opened before the change: as it was
     assert [record.message for record in caplog.records] == [
-        f"{samples.pairs[0].image}: is not packed, or changed since; it is read from its own files until it is packed again"
+        f"{samples.pairs[0].image}: is not packed, or was changed since; it is read from its own files until it is packed again"
     ]
     for path in store.folder.glob("*.pair"):
         path.unlink()

@@ -402,10 +402,10 @@ def test_neither_input_is_changed_and_views_will_do(make: Callable[[int], Measur
     ("classes", "mask", "message"),
     [
         (SQUARE, SQUARE.T, r"found \(6, 7\) and \(7, 6\)"),
-        (SQUARE[None], SQUARE[None], r"must be \(H, W\) alike"),
+        (SQUARE[None], SQUARE[None], r"must have the same shape \(H, W\)"),
         (SQUARE[:0], SQUARE[:0], r"found \(0, 7\)"),
         (SQUARE.astype(int), SQUARE, "must be uint8, found int64 and uint8"),
-        (SQUARE, SQUARE + 1, r"the truth holds 2, which is neither a class \(0 to 1\) nor ignored"),
+        (SQUARE, SQUARE + 1, r"the ground truth contains 2, which is neither a class \(0 to 1\) nor ignored"),
     ],
 )
 def test_wrong_pictures_are_refused(make: Callable[[int], Measure], classes: Any, mask: Any, message: str) -> None:

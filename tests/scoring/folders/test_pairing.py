@@ -8,7 +8,7 @@ from PIL import Image
 
 from imageseg.errors import InputError
 from imageseg.scoring.folders.benchmarks import benchmark_of
-from imageseg.scoring.folders.pairing import Truth, paired, truth_files
+from imageseg.scoring.folders.pairing import GroundTruth, paired, truth_files
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -83,10 +83,10 @@ def test_nothing_in_common_is_refused_everywhere(tmp_path: Path) -> None:
 def test_two_predictions_or_two_truths_of_one_name_are_refused(tmp_path: Path) -> None:
     truth, predictions = write(tmp_path / "truth", "a.png"), write(tmp_path / "out", "a.png", "old/a.png")
     named = benchmark_of("VOC").truth_in(truth)
-    with pytest.raises(InputError, match=r"a\.png and .*a\.png are both predictions for .*a\.png; keep one"):
+    with pytest.raises(InputError, match=r"a\.png and .*a\.png are both predictions for .*a\.png. Keep one"):
         paired(named, predictions)
-    with pytest.raises(InputError, match="are both the truth of 'a'"):
-        paired([Truth(Path("x/a.png"), "a"), Truth(Path("y/a.png"), "a")], write(tmp_path / "one", "a.png"))
+    with pytest.raises(InputError, match="are both the ground truth of 'a'"):
+        paired([GroundTruth(Path("x/a.png"), "a"), GroundTruth(Path("y/a.png"), "a")], write(tmp_path / "one", "a.png"))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -94,7 +94,7 @@ def test_an_empty_or_missing_folder_is_named(tmp_path: Path, there: bool) -> Non
     folder = tmp_path / "truth"
     if there:
         folder.mkdir()
-    with pytest.raises(InputError, match=rf"{folder}: (holds no masks \(\*_labelIds.png or|no such folder)"):
+    with pytest.raises(InputError, match=rf"{folder}: (contains no masks \(\*_labelIds.png or|no such folder)"):
         truth_files(folder, ("_labelIds", "_labelTrainIds"))
 
 

@@ -17,7 +17,13 @@ from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.scoring.folders.benchmarks import benchmark_of
 from imageseg.scoring.folders.pairing import ScoredPair
-from imageseg.scoring.folders.score_files import Reading, ScoredFiles, confidence_beside, score_files, suspicion
+from imageseg.scoring.folders.score_files import (
+    ScoredFiles,
+    ScoringOptions,
+    confidence_beside,
+    score_files,
+    wrong_encoding_advice,
+)
 
 LABELS = LabelSpace(
     (Label("road", (128, 64, 128), (7,)), Label("car", (0, 0, 142), (26, 27)), Label("sky", (70, 130, 180), (23,))),
@@ -54,12 +60,12 @@ def assert_as_expected(scored: ScoredFiles) -> None:
     assert np.array_equal(scored.confusion.matrix, expected().matrix)
     assert np.array_equal(scored.confusion.missed, expected().missed)
     assert scored.confusion.images == 3
-    assert scored.confusion.counts().picture_miou == expected().counts().picture_miou
+    assert scored.confusion.counts().per_image_miou == expected().counts().per_image_miou
     counts = expected().counts()
     for parts, whole in (
-        (scored.pictures.intersection, counts.correct),
-        (scored.pictures.true, counts.true),
-        (scored.pictures.predicted, counts.predicted),
+        (scored.per_image.intersection, counts.correct),
+        (scored.per_image.true, counts.true),
+        (scored.per_image.predicted, counts.predicted),
     ):
         assert np.array_equal(parts.sum(axis=0), whole)
 
@@ -71,13 +77,13 @@ def stored(maps: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.generic]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stored_values_on_both_sides(tmp_path: Path, workers: int) -> None:
     assert_as_expected(
-        score_files(pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES)), Reading(LABELS), workers=workers)
+        score_files(pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES)), ScoringOptions(LABELS), workers=workers)
     )
 
 
 def test_predictions_of_class_indices(tmp_path: Path) -> None:
     pairs = pairs_of(tmp_path, stored(TRUTHS), list(CLASSES))
-    assert_as_expected(score_files(pairs, Reading(LABELS, class_indices=True), workers=1))
+    assert_as_expected(score_files(pairs, ScoringOptions(LABELS, class_indices=True), workers=1))
 
 
 def test_sixteen_bits_and_colours(tmp_path: Path) -> None:
@@ -88,16 +94,18 @@ def test_sixteen_bits_and_colours(tmp_path: Path) -> None:
     sixteen = [wide.decode(np.where(mask == 255, 255, mask)) for mask in TRUTHS]
     predicted = [wide.decode(classes) for classes in CLASSES]
     assert sixteen[0].dtype == np.uint16
-    assert_as_expected(score_files(pairs_of(tmp_path / "16", sixteen, predicted), Reading(wide), workers=1))
+    assert_as_expected(score_files(pairs_of(tmp_path / "16", sixteen, predicted), ScoringOptions(wide), workers=1))
     colors = [LABELS.colored(classes) for classes in CLASSES]
-    assert_as_expected(score_files(pairs_of(tmp_path / "rgb", stored(TRUTHS), colors), Reading(LABELS), workers=1))
+    assert_as_expected(
+        score_files(pairs_of(tmp_path / "rgb", stored(TRUTHS), colors), ScoringOptions(LABELS), workers=1)
+    )
     both = pairs_of(tmp_path / "both", [LABELS.colored(mask) for mask in TRUTHS], colors)
-    assert_as_expected(score_files(both, Reading(LABELS), workers=1))
+    assert_as_expected(score_files(both, ScoringOptions(LABELS), workers=1))
 
 
 def test_a_missing_prediction_is_all_misses(tmp_path: Path) -> None:
     pairs = [pair._replace(prediction=None) for pair in pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES))[:1]]
-    confusion = score_files(pairs, Reading(LABELS), workers=1).confusion
+    confusion = score_files(pairs, ScoringOptions(LABELS), workers=1).confusion
     assert not confusion.matrix.any()
     assert confusion.missed.tolist() == [(TRUTHS[0] == index).sum() for index in range(3)]
 
@@ -105,28 +113,32 @@ def test_a_missing_prediction_is_all_misses(tmp_path: Path) -> None:
 def test_a_value_that_nobody_declared_is_a_miss_in_predictions_and_an_error_in_the_truth(tmp_path: Path) -> None:
     wrong = [np.full((2, 3), 99, np.uint8)]
     good = [np.full((2, 3), 7, np.uint8)]
-    assert score_files(pairs_of(tmp_path / "a", good, wrong), Reading(LABELS), workers=1).confusion.missed[0] == 6
+    assert (
+        score_files(pairs_of(tmp_path / "a", good, wrong), ScoringOptions(LABELS), workers=1).confusion.missed[0] == 6
+    )
     with pytest.raises(InputError, match=r"truth/0\.png: value 99 \(6 pixels\) is not in the label table"):
-        score_files(pairs_of(tmp_path / "b", wrong, good), Reading(LABELS), workers=1)
+        score_files(pairs_of(tmp_path / "b", wrong, good), ScoringOptions(LABELS), workers=1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sizes_that_differ_are_named(tmp_path: Path, workers: int) -> None:
     pairs = pairs_of(tmp_path, [np.full((2, 3), 7, np.uint8)] * 5, [np.full((3, 2), 7, np.uint8)] * 5)
-    with pytest.raises(InputError, match=r"out/0\.png: is 2 x 3 pixels, its truth .*truth/0\.png is 3 x 2"):
-        score_files(pairs, Reading(LABELS), workers=workers)
+    with pytest.raises(InputError, match=r"out/0\.png: is 2 x 3 pixels, its ground truth .*truth/0\.png is 3 x 2"):
+        score_files(pairs, ScoringOptions(LABELS), workers=workers)
 
 
 def test_the_wrong_kind_of_prediction_is_suspected(tmp_path: Path) -> None:
     indices = score_files(
-        pairs_of(tmp_path / "a", stored(TRUTHS), [c % 3 for c in CLASSES]), Reading(LABELS), workers=1
+        pairs_of(tmp_path / "a", stored(TRUTHS), [c % 3 for c in CLASSES]), ScoringOptions(LABELS), workers=1
     )
-    assert "against 0%) as class indices: pass --stored classes" in str(suspicion(indices, Reading(LABELS)))
-    reading = Reading(LABELS, class_indices=True)
+    assert "correct instead of 0%): pass --stored classes" in str(
+        wrong_encoding_advice(indices, ScoringOptions(LABELS))
+    )
+    reading = ScoringOptions(LABELS, class_indices=True)
     values = score_files(pairs_of(tmp_path / "b", stored(TRUTHS), stored([c % 3 for c in CLASSES])), reading, workers=1)
-    assert "leave out --stored" in str(suspicion(values, reading))
-    good = score_files(pairs_of(tmp_path / "c", stored(TRUTHS), stored(CLASSES)), Reading(LABELS), workers=1)
-    assert suspicion(good, Reading(LABELS)) is None
+    assert "omit --stored" in str(wrong_encoding_advice(values, reading))
+    good = score_files(pairs_of(tmp_path / "c", stored(TRUTHS), stored(CLASSES)), ScoringOptions(LABELS), workers=1)
+    assert wrong_encoding_advice(good, ScoringOptions(LABELS)) is None
 
 
 def test_boundaries_and_confidence_are_those_of_the_class_maps(tmp_path: Path) -> None:
@@ -138,7 +150,7 @@ def test_boundaries_and_confidence_are_those_of_the_class_maps(tmp_path: Path) -
         saved(confidence_beside(pair.prediction), confidence)
         boundary.update(classes, mask)
         calibration.update(confidence, classes, mask)
-    scored = score_files(pairs, Reading(LABELS, boundary=True, calibration=True), workers=1)
+    scored = score_files(pairs, ScoringOptions(LABELS, boundary=True, calibration=True), workers=1)
     assert scored.boundary is not None
     assert scored.boundary.to_dict(LABELS.names) == boundary.to_dict(LABELS.names)
     assert scored.calibration is not None
@@ -149,10 +161,10 @@ def test_confidence_that_does_not_fit_is_named(tmp_path: Path) -> None:
     (pair, *_) = pairs_of(tmp_path, stored(TRUTHS), stored(CLASSES))
     assert pair.prediction is not None
     with pytest.raises(InputError, match=r"0_confidence\.png: no such file"):
-        score_files([pair], Reading(LABELS, calibration=True), workers=1)
+        score_files([pair], ScoringOptions(LABELS, calibration=True), workers=1)
     saved(confidence_beside(pair.prediction), np.zeros((2, 2), np.uint8))
-    with pytest.raises(InputError, match=r"0_confidence\.png: confidence is one grey channel of 8 bits"):
-        score_files([pair], Reading(LABELS, calibration=True), workers=1)
+    with pytest.raises(InputError, match=r"0_confidence\.png: confidence must be one gray channel of 8 bits"):
+        score_files([pair], ScoringOptions(LABELS, calibration=True), workers=1)
 
 
 def test_ids_shifted_by_one_are_suspected_too(tmp_path: Path) -> None:
@@ -160,8 +172,8 @@ def test_ids_shifted_by_one_are_suspected_too(tmp_path: Path) -> None:
     ade = LabelSpace(tuple(Label(f"c{i}", (i, i, i), (i + 1,)) for i in range(20)), ignored_values=(0,))
     classes = RNG.integers(0, 20, (30, 30)).astype(np.uint8)
     pairs = pairs_of(tmp_path, [ade.decode(classes)], [classes])
-    scored = score_files(pairs, Reading(ade), workers=1)
-    assert "(100% against 0%) as class indices" in str(suspicion(scored, Reading(ade)))
+    scored = score_files(pairs, ScoringOptions(ade), workers=1)
+    assert "as class indices (100% correct instead of 0%)" in str(wrong_encoding_advice(scored, ScoringOptions(ade)))
 
 
 def test_values_outside_sixteen_bits_are_misses(tmp_path: Path) -> None:
@@ -171,7 +183,7 @@ def test_values_outside_sixteen_bits_are_misses(tmp_path: Path) -> None:
         path = tmp_path / "out" / f"{value}.tif"
         Image.fromarray(np.full((2, 3), value, np.int32)).save(path)
         for class_indices in (False, True):
-            reading = Reading(LABELS, class_indices=class_indices)
+            reading = ScoringOptions(LABELS, class_indices=class_indices)
             assert score_files([pair._replace(prediction=path)], reading, workers=1).confusion.missed[0] == 6
 
 
@@ -185,9 +197,9 @@ def test_instances_are_scored_alike_whatever_the_prediction_is_saved_as(tmp_path
     ids = np.array([[26, 26, 7, 27, 24, 25, 7, 26]], np.uint8)
     as_saved = {"8 bits": ids, "16 bits": ids.astype(np.uint16), "colours": labels.colored(labels.encode(ids))}[kind]
     pair = ScoredPair(truth, saved(tmp_path / "out/a_0_1.png", as_saved), "a_0_1")
-    scores = score_files([pair], Reading(labels, read_instances=benchmark.read_instances), workers=1).confusion.scores(
-        "cityscapes"
-    )
+    scores = score_files(
+        [pair], ScoringOptions(labels, read_instances=benchmark.read_instances), workers=1
+    ).confusion.scores("cityscapes")
     by_class = scores.extra["instance_iou"]
     assert isinstance(by_class, dict)
     size = 12794.0202738185 / 4
@@ -200,5 +212,5 @@ def test_instances_of_another_size_are_named(tmp_path: Path) -> None:
     pair = ScoredPair(truth, saved(tmp_path / "out/a_0_1.png", np.full((4, 4), 7, np.uint8)), "a_0_1")
     for wrong in (np.full((2, 4), 7, np.uint16), np.full((8, 8), 7, np.uint16), np.zeros((4, 4, 3), np.uint8)):
         saved(tmp_path / "truth/a_0_1_gtFine_instanceIds.png", wrong)
-        with pytest.raises(InputError, match=r"a_0_1_gtFine_instanceIds\.png: is no map of instances of the size"):
-            score_files([pair], Reading(labels, read_instances=benchmark.read_instances), workers=1)
+        with pytest.raises(InputError, match=r"a_0_1_gtFine_instanceIds\.png: is not an instance map of the same size"):
+            score_files([pair], ScoringOptions(labels, read_instances=benchmark.read_instances), workers=1)

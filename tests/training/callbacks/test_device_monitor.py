@@ -1,4 +1,4 @@
-"""DeviceMonitor: its figures reach the logger under their names and steps, with any answer of the driver."""
+"""DeviceMonitor: its metrics reach the logger under their names and steps, with any answer of the driver."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from imageseg.training.callbacks.device_monitor import DeviceMonitor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
-CPU_FIGURES = {"device/cpu_percent", "device/memory_percent", "device/process_memory_mib"}
-GPU_FIGURES = {
+CPU_METRICS = {"device/cpu_percent", "device/memory_percent", "device/process_memory_mib"}
+GPU_METRICS = {
     "device/gpu_utilization_percent": 87,
     "device/gpu_memory_used_mib": 20480.0,
     "device/gpu_memory_percent": 25.0,
@@ -34,7 +34,7 @@ GPU_FIGURES = {
 
 
 class RecordingLogger(DummyLogger):
-    """Keeps the device figures that it is given, with their steps."""
+    """Keeps the device metrics that it is given, with their steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,14 +138,14 @@ def fit(
     return logger
 
 
-def test_the_figures_of_the_machine_are_logged_at_every_step() -> None:
+def test_the_metrics_of_the_machine_are_logged_at_every_step() -> None:
     logger = fit(DeviceMonitor())
     assert [step for step, _ in logger.readings] == [1, 2, 3]
-    for _, figures in logger.readings:
-        assert set(figures) == CPU_FIGURES
-        assert 0 <= figures["device/cpu_percent"] <= 100
-        assert 0 < figures["device/memory_percent"] <= 100
-        assert 50 < figures["device/process_memory_mib"] < psutil.virtual_memory().total / 2**20
+    for _, metrics in logger.readings:
+        assert set(metrics) == CPU_METRICS
+        assert 0 <= metrics["device/cpu_percent"] <= 100
+        assert 0 < metrics["device/memory_percent"] <= 100
+        assert 50 < metrics["device/process_memory_mib"] < psutil.virtual_memory().total / 2**20
 
 
 def test_the_trainer_sets_the_interval() -> None:
@@ -163,7 +163,7 @@ def test_a_run_without_a_logger_reads_nothing(monkeypatch: pytest.MonkeyPatch) -
     fit(DeviceMonitor(), logger=False)
 
 
-def test_every_logger_gets_the_figures() -> None:
+def test_every_logger_gets_the_metrics() -> None:
     second = RecordingLogger()
     first = RecordingLogger()
     fit(DeviceMonitor(), logger=[first, second])
@@ -172,14 +172,14 @@ def test_every_logger_gets_the_figures() -> None:
 
 
 @pytest.mark.usefixtures("slot")
-def test_a_gpu_adds_its_own_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_adds_its_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     logger = fit(DeviceMonitorOnCuda())
     assert [step for step, _ in logger.readings] == [1, 2, 3]
-    for _, figures in logger.readings:
-        assert {name: value for name, value in figures.items() if name not in CPU_FIGURES} == GPU_FIGURES
-        assert set(figures) > CPU_FIGURES
+    for _, metrics in logger.readings:
+        assert {name: value for name, value in metrics.items() if name not in CPU_METRICS} == GPU_METRICS
+        assert set(metrics) > CPU_METRICS
     assert nvml.calls[1] == ("nvmlDeviceGetHandleByPciBusId", "00000001:c1:00.0")
     assert ("nvmlDeviceGetMemoryInfo", "the card", nvml.nvmlMemory_v2) in nvml.calls
     assert (nvml.named[0], nvml.named[-1]) == ("nvmlInit", "nvmlShutdown")
@@ -201,7 +201,7 @@ def test_a_figure_that_the_driver_refuses_is_left_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(refused))
     logger = fit(DeviceMonitorOnCuda(), max_steps=1)
-    assert set(logger.readings[0][1]) == (CPU_FIGURES | set(GPU_FIGURES)) - absent
+    assert set(logger.readings[0][1]) == (CPU_METRICS | set(GPU_METRICS)) - absent
 
 
 @pytest.mark.usefixtures("slot")
@@ -218,12 +218,12 @@ def test_without_nvml_one_line_says_so_and_the_machine_is_still_logged(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monitor = DeviceMonitorOnCuda()
-    with pytest.warns(UserWarning, match=f"DeviceMonitor logs no GPU figures: {reason}"):
+    with pytest.warns(UserWarning, match=f"DeviceMonitor cannot log GPU metrics: {reason}"):
         logger = fit(monitor)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="DeviceMonitor")
         fit(monitor)
-    assert [set(figures) for _, figures in logger.readings] == [CPU_FIGURES] * 3
+    assert [set(metrics) for _, metrics in logger.readings] == [CPU_METRICS] * 3
     if nvml is not None and "nvmlInit" not in nvml.refused:
         assert nvml.named.count("nvmlShutdown") == nvml.named.count("nvmlInit") == 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +12,15 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.training.callbacks.loading_meter import LoadingMeter, _DeviceStopwatch, remedy
+from imageseg.training.callbacks.loading_meter import LoadingMeter, _DeviceStopwatch, loading_advice
+
+Logged = Callable[[], list[str]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 LINE = (
-    "training waits 40 % of the time for pictures; more --data.num_workers (now 1 of 8 processors) or smaller pictures"
+    "data loading takes 40 % of the training time; to reduce it, increase --data.num_workers (now 1 for 8 CPU cores) "
+    "or use smaller images"
 )
 
 
@@ -90,11 +93,11 @@ class Kept(Logger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.figures: dict[int, dict[str, float]] = {}
+        self.metrics: dict[int, dict[str, float]] = {}
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
-        self.figures.setdefault(step, {}).update(metrics)
+        self.metrics.setdefault(step, {}).update(metrics)
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
         pass
@@ -120,55 +123,55 @@ def run(
         **options,
     )
     trainer.fit(TinyTask(clock, loading_seconds=loading_seconds))
-    return logger.figures
+    return logger.metrics
 
 
 @pytest.fixture(autouse=True)
-def _eight_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
 
 
-def metered(clock: Clock, said: list[str], **named: Any) -> LoadingMeter:
-    return LoadingMeter(**{"workers": 1, "say": said.append, "clock": clock} | named)
+def metered(clock: Clock, **named: Any) -> LoadingMeter:
+    return LoadingMeter(**{"workers": 1, "clock": clock} | named)
 
 
-def test_waiting_is_what_the_loader_takes_of_a_step() -> None:
-    clock, said = Clock(), []
-    figures = run(clock, steps=70, loading_seconds=2.0, meter=metered(clock, said))
-    assert list(figures) == list(range(5, 71, 5))
-    for step in figures:
-        assert figures[step] == pytest.approx({"speed/waiting": 0.4, "speed/images_per_second": 4 / 5})
-    assert [line[: len(LINE)] for line in said] == [LINE], "once"
+def test_waiting_is_what_the_loader_takes_of_a_step(logged: Logged) -> None:
+    clock = Clock()
+    metrics = run(clock, steps=70, loading_seconds=2.0, meter=metered(clock))
+    assert list(metrics) == list(range(5, 71, 5))
+    for step in metrics:
+        assert metrics[step] == pytest.approx({"speed/waiting": 0.4, "speed/images_per_second": 4 / 5})
+    assert logged() == [LINE], "once"
 
 
 def test_validation_and_the_batch_after_it_do_not_count() -> None:
-    clock, said = Clock(), []
-    figures = run(clock, steps=20, loading_seconds=2.0, meter=metered(clock, said), val_interval=4)
+    clock = Clock()
+    metrics = run(clock, steps=20, loading_seconds=2.0, meter=metered(clock), val_interval=4)
     # Of six steps in the window of 30 s or a little more, every fourth one has a batch that does not count.
-    assert all(0.2 < entry["speed/waiting"] < 0.4 for entry in figures.values())
-    assert figures[5] == pytest.approx({"speed/waiting": 3 * 2 / (3 * 5 + 3), "speed/images_per_second": 4 * 4 / 18})
+    assert all(0.2 < entry["speed/waiting"] < 0.4 for entry in metrics.values())
+    assert metrics[5] == pytest.approx({"speed/waiting": 3 * 2 / (3 * 5 + 3), "speed/images_per_second": 4 * 4 / 18})
 
 
 @pytest.mark.parametrize(
     ("steps", "seconds", "told"),
     [(49, 2.0, False), (50, 2.0, True), (70, 1.2, False), (70, 1.4, True), (300, 0.0, False)],
 )
-def test_the_line_needs_steps_time_and_a_slow_loader(steps: int, seconds: float, told: bool) -> None:
-    clock, said = Clock(), []
-    run(clock, steps=steps, loading_seconds=seconds, meter=metered(clock, said))
-    assert bool(said) == told
+def test_the_advice_needs_steps_time_and_a_slow_loader(steps: int, seconds: float, told: bool, logged: Logged) -> None:
+    clock = Clock()
+    run(clock, steps=steps, loading_seconds=seconds, meter=metered(clock))
+    assert bool(logged()) == told
 
 
 def test_accumulated_gradients_count_optimizer_steps() -> None:
-    clock, said = Clock(), []
-    figures = run(clock, steps=10, loading_seconds=2.0, meter=metered(clock, said), accumulate_grad_batches=3)
-    assert list(figures) == [5, 10]
-    assert figures[10] == pytest.approx({"speed/waiting": 0.4, "speed/images_per_second": 4 / 5})
+    clock = Clock()
+    metrics = run(clock, steps=10, loading_seconds=2.0, meter=metered(clock), accumulate_grad_batches=3)
+    assert list(metrics) == [5, 10]
+    assert metrics[10] == pytest.approx({"speed/waiting": 0.4, "speed/images_per_second": 4 / 5})
 
 
 def test_the_first_step_and_the_start_of_the_workers_do_not_count() -> None:
-    clock, said = Clock(), []
-    meter = metered(clock, said)
+    clock = Clock()
+    meter = metered(clock)
     assert meter.waiting is None
     run(clock, steps=1, loading_seconds=2.0, meter=meter)
     assert meter.waiting is None
@@ -179,16 +182,16 @@ def test_the_first_step_and_the_start_of_the_workers_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("workers", "packed", "line"),
     [
-        (0, None, "more --data.num_workers (now 0 of 8 processors) or smaller pictures would help"),
-        (3, False, "more --data.num_workers (now 3 of 8 processors), --data.pack true, or smaller pictures would help"),
-        (3, True, "more --data.num_workers (now 3 of 8 processors) or --data.color_jitter 0 would help"),
-        (8, False, "--data.pack true or smaller pictures would help"),
-        (8, None, "smaller pictures would help"),
-        (9, True, "--data.color_jitter 0 would help"),
+        (0, None, "increase --data.num_workers (now 0 for 8 CPU cores) or use smaller images"),
+        (3, False, "increase --data.num_workers (now 3 for 8 CPU cores), set --data.pack true, or use smaller images"),
+        (3, True, "increase --data.num_workers (now 3 for 8 CPU cores) or set --data.color_jitter 0"),
+        (8, False, "set --data.pack true or use smaller images"),
+        (8, None, "use smaller images"),
+        (9, True, "set --data.color_jitter 0"),
     ],
 )
 def test_the_advice_fits(workers: int, packed: bool | None, line: str) -> None:
-    assert remedy(workers, processors=8, packed=packed) == line
+    assert loading_advice(workers, cores=8, packed=packed) == f"to reduce it, {line}"
 
 
 class FakeDevice:

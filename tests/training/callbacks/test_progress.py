@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from imageseg.training.callbacks.progress import Pace, TrainingProgress
+from imageseg.training.callbacks.progress import TrainingProgress
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -216,7 +216,9 @@ def test_the_bar_fits_a_narrow_terminal(terminal: Console) -> None:
     assert "train  step 8/80000   loss 4.500  mIoU 0.258  2.0 images/s  44:26:24 left" in lines(terminal)
 
 
-@pytest.mark.parametrize(("width", "shown"), [(80, ""), (87, ""), (88, "  waits 35 %"), (120, "  waits 35 %")])
+@pytest.mark.parametrize(
+    ("width", "shown"), [(80, ""), (94, ""), (95, "  data loading 35 %"), (120, "  data loading 35 %")]
+)
 def test_what_a_narrow_terminal_cannot_hold_is_the_waiting(width: int, shown: str, terminal: Console) -> None:
     terminal.width = width
     clock = Clock()
@@ -226,7 +228,9 @@ def test_what_a_narrow_terminal_cannot_hold_is_the_waiting(width: int, shown: st
     assert last == f"train  step 8/80000   loss 4.500  mIoU 0.258  2.0 images/s  44:26:24 left{shown}"
 
 
-@pytest.mark.parametrize(("share", "shown"), [(None, ""), (0.1, ""), (0.104, "  waits 10 %"), (0.354, "  waits 35 %")])
+@pytest.mark.parametrize(
+    ("share", "shown"), [(None, ""), (0.1, ""), (0.104, "  data loading 10 %"), (0.354, "  data loading 35 %")]
+)
 def test_a_slow_loader_is_shown(share: float | None, shown: str) -> None:
     clock, console = Clock(), log_console()
     progress = TrainingProgress(console=console, waiting=lambda: share, clock=clock)
@@ -362,69 +366,3 @@ def test_a_log_message_does_not_break_the_bar(
     build_trainer(TrainingProgress(console=terminal, clock=clock), max_steps=2, val_interval=100).fit(TinyTask(clock))
     assert "`Trainer.fit` stopped: `max_steps=2` reached." in lines(terminal)
     assert handler.stream is stream
-
-
-def test_pace_forgets_old_steps_and_leaves_pauses_out() -> None:
-    clock = Clock()
-    pace = Pace(step=10, clock=clock, seconds=10)
-    assert pace.images_per_second is None
-    assert pace.seconds_for(5) is None
-
-    clock.now += 300  # the first step only starts the count
-    pace.count(images=8, step=11)
-    assert pace.images_per_second is None
-
-    clock.now += 4
-    pace.count(images=8, step=12)
-    assert pace.images_per_second == 2
-    assert pace.seconds_for(5) == 20
-
-    pace.pause()
-    clock.now += 1000
-    pace.resume()
-    clock.now += 4
-    pace.count(images=8, step=13)
-    assert pace.images_per_second == 2
-
-    for step in range(14, 34):  # 20 steps of half a second: all that the last ten seconds hold
-        clock.now += 0.5
-        pace.count(images=8, step=step)
-    assert pace.images_per_second == 16
-    assert pace.seconds_for(5) == 2.5
-
-    clock.now += 40  # one step slower than the window
-    pace.count(images=8, step=34)
-    assert pace.images_per_second == pytest.approx(8 / 40)
-
-
-def test_pace_knows_how_long_training_stood_still() -> None:
-    clock = Clock()
-    pace = Pace(step=0, clock=clock, seconds=10)
-    pace.wait(300)  # before the first step is done
-    clock.now += 400
-    pace.count(images=1, step=1)
-    assert (pace.waiting, pace.seconds, pace.paused) == (None, 0, False)
-
-    pace.wait(1)
-    clock.now += 4
-    pace.count(images=1, step=2)
-    assert (pace.waiting, pace.seconds) == (0.25, 4)
-
-    pace.pause()
-    assert pace.paused
-    clock.now += 1000
-    pace.resume()
-    clock.now += 4
-    pace.count(images=1, step=3)
-    assert (pace.waiting, pace.seconds, pace.paused) == (0.125, 8, False)
-
-    for step in range(4, 16):  # 12 seconds, of which the window holds ten
-        pace.wait(0.75)
-        clock.now += 1
-        pace.count(images=1, step=step)
-    assert pace.waiting == 0.75
-
-    pace.wait(100)  # a device's clock may tell late
-    clock.now += 1
-    pace.count(images=1, step=16)
-    assert pace.waiting == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from imageseg.training.callbacks.seen_pixels import SeenPixels
 
+Logged = Callable[[], list[str]]
+
 NAMES = ("road", "car", "moon")
 
 
@@ -24,7 +27,7 @@ class FakeTrainer(SimpleNamespace):
         state = {"state": SimpleNamespace(fn=TrainerFn.FITTING), "sanity_checking": False, "is_global_zero": True}
         super().__init__(**state | {"global_step": 7} | named)
         self.logged: list[tuple[dict[str, float], int]] = []
-        self.loggers = [SimpleNamespace(log_metrics=lambda figures, step: self.logged.append((figures, step)))]
+        self.loggers = [SimpleNamespace(log_metrics=lambda metrics, step: self.logged.append((metrics, step)))]
         self.strategy = SimpleNamespace(reduce=lambda own, reduce_op: own + pixels(others or {}))
 
 
@@ -59,21 +62,19 @@ def test_a_check_of_validation_and_a_run_that_only_validates_log_nothing(tmp_pat
         assert seen.state_dict()["pixels"][0] == 1
 
 
-def test_void_alone_gives_neither_shares_nor_a_file(tmp_path: Path) -> None:
-    said: list[str] = []
-    seen, trainer = SeenPixels(tmp_path, NAMES, say=said.append), FakeTrainer()
+def test_void_alone_gives_neither_shares_nor_a_file(tmp_path: Path, logged: Logged) -> None:
+    seen, trainer = SeenPixels(tmp_path, NAMES), FakeTrainer()
     seen.on_train_end(trainer, None)
     train(seen, trainer, {255: 10})
     seen.on_validation_end(trainer, None)
     seen.on_train_end(trainer, None)
     assert trainer.logged == []
-    assert list(tmp_path.iterdir()) == said == []
+    assert list(tmp_path.iterdir()) == logged() == []
 
 
-def test_the_file_and_the_line_at_the_end(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_the_file_and_the_line_at_the_end(tmp_path: Path, logged: Logged) -> None:
     in_dataset = np.array([980, 20, 0])
-    seen, trainer = SeenPixels(tmp_path, NAMES, in_dataset=in_dataset, say=said.append), FakeTrainer()
+    seen, trainer = SeenPixels(tmp_path, NAMES, in_dataset=in_dataset), FakeTrainer()
     train(seen, trainer, {0: 99_970, 1: 30, 255: 5})
     seen.on_train_end(trainer, None)
     assert json.loads((tmp_path / "seen_pixels.json").read_text()) == {
@@ -85,30 +86,28 @@ def test_the_file_and_the_line_at_the_end(tmp_path: Path) -> None:
             "moon": {"pixels": 0, "share": 0.0, "share_in_dataset": 0.0},
         },
     }
-    assert said == [
-        "less than 0.1 % of the pixels that training saw: moon (never), car (0.03 %); seen_pixels.json has all classes"
+    assert logged() == [
+        "less than 0.1 % of the training pixels: moon (never), car (0.03 %); seen_pixels.json lists all classes"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["seen_pixels.json"]
 
 
-def test_nothing_is_said_where_all_classes_were_seen(tmp_path: Path) -> None:
-    said: list[str] = []
-    seen, trainer = SeenPixels(tmp_path, NAMES, say=said.append), FakeTrainer()
+def test_nothing_is_logged_if_all_classes_were_seen(tmp_path: Path, logged: Logged) -> None:
+    seen, trainer = SeenPixels(tmp_path, NAMES), FakeTrainer()
     train(seen, trainer, {0: 998, 1: 1, 2: 1})  # 0.1 % is enough
     seen.on_train_end(trainer, None)
-    assert said == []
-    figures = json.loads((tmp_path / "seen_pixels.json").read_text())
-    assert figures["classes"]["moon"] == {"pixels": 1, "share": 0.001, "share_in_dataset": None}
+    assert logged() == []
+    written = json.loads((tmp_path / "seen_pixels.json").read_text())
+    assert written["classes"]["moon"] == {"pixels": 1, "share": 0.001, "share_in_dataset": None}
 
 
-def test_many_classes_are_not_all_named(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_many_classes_are_not_all_named(tmp_path: Path, logged: Logged) -> None:
     names = [f"class {index}" for index in range(9)]
-    seen, trainer = SeenPixels(tmp_path, names, say=said.append), FakeTrainer()
+    seen, trainer = SeenPixels(tmp_path, names), FakeTrainer()
     train(seen, trainer, {0: 10_000_000} | {index: index for index in range(1, 9)})
     seen.on_train_end(trainer, None)
-    assert "saw: class 1 (0.00001 %), class 2 (0.00002 %)," in said[0]
-    assert "class 5 (0.00005 %) and 3 more; " in said[0]
+    assert "training pixels: class 1 (0.00001 %), class 2 (0.00002 %)," in logged()[0]
+    assert "class 5 (0.00005 %) and 3 more; " in logged()[0]
 
 
 def test_processes_are_added_up_once(tmp_path: Path) -> None:
@@ -154,9 +153,8 @@ def test_a_batch_is_not_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.00029])
-def test_shares_are_said_without_exponents(tmp_path: Path, share: float) -> None:
-    said: list[str] = []
-    seen, trainer = SeenPixels(tmp_path, NAMES, say=said.append), FakeTrainer()
+def test_shares_are_logged_without_exponents(tmp_path: Path, share: float, logged: Logged) -> None:
+    seen, trainer = SeenPixels(tmp_path, NAMES), FakeTrainer()
     train(seen, trainer, {0: 10**10, 1: int(share * 10**10), 2: 10**10})
     seen.on_train_end(trainer, None)
-    assert "e-" not in said[0].partition(":")[2]
+    assert "e-" not in logged()[0].partition(":")[2]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
-from imageseg.scoring import counting
-from imageseg.scoring.counting import fold, joint_histogram
+from imageseg.scoring import counts as counting
+from imageseg.scoring.counts import joint_histogram, sum_columns_by_class
 
 shapes = stnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=9)
 
@@ -36,7 +36,7 @@ def test_counts_stay_exact_beyond_what_a_float_holds(monkeypatch: pytest.MonkeyP
     """OpenCV counts in float32: 2**24 + 1 pixels of one pair would be 2**24."""
     constant = np.full((4097, 4096), 7, np.uint8)  # one row more than 2**24 pixels
     assert joint_histogram(constant, constant)[7, 7] == constant.size
-    monkeypatch.setattr(counting, "_EXACT", 10)
+    monkeypatch.setattr(counting, "_MAX_EXACT", 10)
     rng = np.random.default_rng(0)
     true, predicted = (rng.integers(0, 4, (7, 9), dtype=np.uint8) for _ in range(2))
     in_parts = joint_histogram(true, predicted)
@@ -62,7 +62,7 @@ def test_other_arrays_are_refused(true: np.ndarray, predicted: np.ndarray) -> No
     table=stnp.arrays(np.int16, 8, elements=st.sampled_from([-1, 0, 1, 2, 255])),
 )
 def test_folding_sums_the_columns_of_a_class(counts: np.ndarray, table: np.ndarray) -> None:
-    folded = fold(counts, table, 3)
+    folded = sum_columns_by_class(counts, table, 3)
     assert folded.shape == (3, 4)
     for row in range(3):
         for index in range(3):
