@@ -47,6 +47,8 @@ ALLOWED = {
     # Former names, which recipes, checkpoints and files on disk may contain.
     "imageseg/recipe.py": {"pictures"},
     "imageseg/datasets/masks/cache.py": {"pictures"},
+    # A class name in users' label tables, in both spellings.
+    "imageseg/checking/label_values.py": {"unlabelled"},
 }
 OPENINGS = ("of", "whose", "likewise", "as", "where", "to", "from")
 
