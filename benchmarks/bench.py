@@ -1,6 +1,7 @@
-"""``make bench``: the figures of "make training fast", each beside its alternative, printed and written to ``benchmarks/results``.
+"""``make bench``: run the benchmarks of docs/how-to/make-training-fast.md, print the results and write them to benchmarks/results.
 
-``python benchmarks/bench.py --json`` prints one list of {name, ours, theirs, ratio, unit} instead of the table.
+Each row compares imageseg ("ours") with a reference implementation ("theirs"). With ``--json``, one list of
+{name, ours, theirs, ratio, unit} is printed instead of the table.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ PACKAGES = ("torch", "torchvision", "albumentations", "opencv-python-headless", 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
-    began = time.monotonic()
+    start = time.monotonic()
     measured: dict[str, list[Row]] = {}
     for title, command in BENCHES.items():
         if not Path(command[-1]).exists() and len(command) > 1:
-            print(f"{title}: left out, for {command[-1]} is not there", file=sys.stderr)
+            print(f"{title}: skipped, because {command[-1]} does not exist", file=sys.stderr)
             continue
         print(f"{title}: {' '.join(command)}", file=sys.stderr, flush=True)
         measured[title] = _rows([sys.executable, str(HERE / command[0]), *command[1:], "--json"])
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.monotonic() - start) / 60
     if not given.json:
         for title, rows in measured.items():
             print(f"\n{title}")
@@ -50,7 +51,7 @@ def main() -> None:
         report([row for rows in measured.values() for row in rows], as_json=True)
     path = HERE / "results" / f"bench_{_machine()}_{date.today()}.md"
     path.write_text(_page(measured, minutes), encoding="utf-8")
-    print(f"{minutes:.0f} minutes; written to {path.relative_to(HERE.parent)}", file=sys.stderr)
+    print(f"{minutes:.0f} minutes; results written to {path.relative_to(HERE.parent)}", file=sys.stderr)
 
 
 def _rows(command: list[str]) -> list[Row]:
@@ -59,7 +60,7 @@ def _rows(command: list[str]) -> list[Row]:
 
 
 def _machine() -> str:
-    """Such as ``epyc-2-cores``."""
+    """Return a short name of the machine, such as ``epyc-2-cores``."""
     words = re.findall(r"[a-z]+", _processor().lower())
     kinds = ("epyc", "xeon", "ryzen", "threadripper", "core", "apple", "arm")
     return f"{next((kind for kind in kinds if kind in words), platform.machine())}-{os.cpu_count()}-cores"
@@ -77,7 +78,7 @@ def _page(measured: dict[str, list[Row]], minutes: float) -> str:
         f"# make bench, {date.today():%d %B %Y}",
         "",
         f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}. {minutes:.0f} minutes.",
-        "What each row means stands at the top of its script.",
+        "The docstring of each script explains its rows.",
     ]
     for title, rows in measured.items():
         lines += ["", f"## {title}", "", f"`python benchmarks/{' '.join(_portable(title))}`", ""]

@@ -1,10 +1,10 @@
-"""Accuracy per minute on CamVid: a recipe with several seeds, or what each of its settings is worth.
+"""Train a recipe on CamVid with several seeds, and optionally with single settings changed (an ablation).
 
-``python benchmarks/camvid_accuracy.py configs/camvid_deeplabv3_plus.yaml --root data/CamVid`` trains it with three seeds and
-prints the mIoU on val, its mean and spread, and the mean IoU of each class. ``--changes --steps 900`` trains it shorter, as it
-is and with one setting changed at a time; what the recipe holds already is left out, and a larger batch or crop takes fewer
-steps, so that each row sees as many pixels. Runs go side by side, ``--jobs`` of them, each on its share of the processor's
-cores; one that has ended is not run again, one that was stopped goes on.
+``python benchmarks/camvid_accuracy.py configs/camvid_deeplabv3_plus.yaml --root data/CamVid`` trains the recipe with three seeds
+and prints the mIoU on val with mean and standard deviation, and the mean IoU of each class. ``--changes --steps 900`` trains
+shorter runs of the unchanged recipe and of the recipe with one setting changed at a time. Changes that the recipe already
+contains are omitted, and a larger batch or crop trains for fewer steps, so that all rows process the same number of pixels.
+``--jobs`` runs share the CPU cores. Finished runs are not repeated; interrupted runs are resumed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 class Run(NamedTuple):
-    """One training: the recipe with these settings changed."""
+    """One training run: the recipe with these settings changed."""
 
     row: str
     seed: int
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run came to: mIoU, IoU of each class, and the wall time of its whole command."""
+    """Result of a run: mIoU, IoU of each class, and wall time of the complete command."""
 
     miou: float
     iou: dict[str, float]
@@ -67,20 +67,29 @@ class Result(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--root", type=Path, default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, help="optimiser steps, if not the recipe's")
+    parser.add_argument("recipe", type=Path, help="recipe (YAML) to train")
     parser.add_argument(
-        "--changes", nargs="*", choices=CHANGES, help="settings to change, one at a time; none named: all"
+        "--root",
+        type=Path,
+        default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid",
+        help="folder of CamVid",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
-    parser.add_argument("--output", type=Path, default=Path("runs/camvid_accuracy"))
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds, one run each (default: 0 1 2)"
+    )
+    parser.add_argument("--steps", type=int, help="number of optimizer steps (default: that of the recipe)")
+    parser.add_argument(
+        "--changes", nargs="*", choices=CHANGES, help="settings to change, one at a time (without names: all)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel runs (default: one per CPU core)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/camvid_accuracy"), help="folder for the runs")
     given = parser.parse_args()
     if not given.recipe.is_file():
-        parser.error(f"{given.recipe} is not a file: give a recipe of configs/")
+        parser.error(f"{given.recipe} is not a file; pass a recipe such as configs/camvid_deeplabv3_plus.yaml")
     if not given.root.is_dir():
-        parser.error(f"{given.root} is not a folder: --root is CamVid's")
+        parser.error(f"{given.root} is not a folder; pass the folder of CamVid as --root")
     try:
         recipe = resolve(recipe_from(["--config", str(given.recipe)], program=parser.prog)).recipe
     except InputError as error:
@@ -101,13 +110,13 @@ def main() -> None:
 
 
 def holds(recipe: Recipe, settings: dict[str, Any]) -> bool:
-    """Whether the recipe says of each of these flags what they say."""
-    parts = {flag: flag.split(".") for flag in settings}
-    return all(getattr(recipe, part)[name] == settings[flag] for flag, (part, name) in parts.items())
+    """Whether the recipe already contains these settings."""
+    split = {flag: flag.split(".") for flag in settings}
+    return all(getattr(recipe, section)[name] == settings[flag] for flag, (section, name) in split.items())
 
 
 def length(recipe: Recipe, settings: dict[str, Any], steps: int | None) -> dict[str, int]:
-    """The steps that see as many pixels with these settings as the recipe does in its own, or in so many."""
+    """Return the number of steps that process as many pixels as the recipe, or as ``steps`` steps of the recipe."""
     batch = settings.get("data.batch_size", recipe.data["batch_size"])
     crop = settings.get("data.crop_size", recipe.data["crop_size"])
     share = recipe.data["batch_size"] * math.prod(recipe.data["crop_size"]) / (batch * math.prod(crop))
@@ -118,7 +127,7 @@ def length(recipe: Recipe, settings: dict[str, Any], steps: int | None) -> dict[
 
 
 def trained(run: Run, *, recipe: Path, root: Path, output: Path, jobs: int) -> Result:
-    """Runs ``imageseg train`` in a process of its own, unless this run has ended before."""
+    """Run ``imageseg train`` in a process of its own, unless this run is already finished."""
     steps = f"-{run.settings['trainer.max_steps']}-steps" if "trainer.max_steps" in run.settings else ""
     name = f"{recipe.stem}{steps}-{run.row.replace(' ', '_')}-{run.seed}"
     folder, clock = output / name, output / f"{name}.seconds"
@@ -154,7 +163,7 @@ def flag_text(value: Any) -> str:
 
 
 def print_row(name: str, results: list[Result]) -> None:
-    """The mean, the spread (sample standard deviation) and each run's mIoU; then the mean IoU of each class."""
+    """Print mean, sample standard deviation and each run's mIoU, then the mean IoU of each class."""
     mious = [result.miou for result in results]
     spread = f" +- {statistics.stdev(mious):.4f}" if len(mious) > 1 else ""
     each = ", ".join(f"{miou:.4f}" for miou in mious)

@@ -1,10 +1,10 @@
-"""Reading pictures, masks and windows of them: ours beside Pillow's whole files and beside other decoders, one thread.
+"""Decoding of images, masks and windows: imageseg compared with Pillow and other decoders, on one thread.
 
-``python benchmarks/decoders.py --jpegs FOLDER --pngs FOLDER --masks FOLDER`` takes up to ``--files`` files of each folder (JPEG
-pictures; RGB PNGs of 2048 x 1024; their label PNGs) and prints milliseconds per file: both sides in turn, of each file the best of
-``--repeats``, because work of others only ever adds. Theirs is Pillow as most loaders use it,
-``np.array(Image.open(path).convert("RGB"))``; with ``--libraries``, also simplejpeg, imagecodecs and pyvips where they are
-installed (``pip install simplejpeg imagecodecs 'pyvips[binary]'``). Every way gives the same bytes, or it stops.
+``python benchmarks/decoders.py --jpegs FOLDER --pngs FOLDER --masks FOLDER`` reads up to ``--files`` files of each folder (JPEG
+images; RGB PNGs of 2048 x 1024 pixels; their label PNGs) and prints milliseconds per file: the minimum of ``--repeats`` runs for
+each file, because other load on the machine can only add time. The reference is Pillow as most data loaders use it,
+``np.array(Image.open(path).convert("RGB"))``; with ``--libraries``, also simplejpeg, imagecodecs and pyvips if installed
+(``pip install simplejpeg imagecodecs 'pyvips[binary]'``). The benchmark stops if the decoded bytes differ.
 """
 
 from __future__ import annotations
@@ -33,24 +33,25 @@ LABELS = LabelSpace(tuple(Label(str(value), (value, 0, 0), (value,)) for value i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("jpegs", "pngs", "masks"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--files", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--libraries", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--jpegs", type=Path, required=True, help="folder of JPEG images")
+    parser.add_argument("--pngs", type=Path, required=True, help="folder of RGB PNGs of 2048 x 1024 pixels")
+    parser.add_argument("--masks", type=Path, required=True, help="folder of their masks, *labelIds.png")
+    parser.add_argument("--files", type=int, default=8, help="maximum number of files per folder (default: 8)")
+    parser.add_argument("--repeats", type=int, default=15, help="runs per file (default: 15)")
+    parser.add_argument("--libraries", action="store_true", help="also compare with simplejpeg, imagecodecs and pyvips")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     jpegs = sorted(given.jpegs.rglob("*.jpg"))[: given.files]
     pngs = sorted(given.pngs.rglob("*.png"))[: given.files]
     masks = sorted(given.masks.rglob("*labelIds.png"))[: len(pngs)]
     if not jpegs or not pngs or len(masks) < len(pngs):
-        raise SystemExit("the folders hold no *.jpg, *.png or *labelIds.png")
+        raise SystemExit("the folders must contain *.jpg, *.png and as many *labelIds.png; found too few")
     rows = [
-        row("JPEG, whole", read_image, pillow, jpegs, given.repeats),
-        row("PNG, whole", read_image, pillow, pngs, given.repeats),
-        row("label PNG, whole", read_mask, pillow_mask, masks, given.repeats),
-        row("JPEG, to be halved", lambda path: OpenImage(path).read(shrink=2.0), pillow, jpegs, given.repeats, False),
+        row("JPEG, complete", read_image, pillow, jpegs, given.repeats),
+        row("PNG, complete", read_image, pillow, pngs, given.repeats),
+        row("label PNG, complete", read_mask, pillow_mask, masks, given.repeats),
+        row("JPEG, at half size", lambda path: OpenImage(path).read(shrink=2.0), pillow, jpegs, given.repeats, False),
     ]
     if given.libraries:
         rows += others(jpegs, pngs, given.repeats)
@@ -67,7 +68,7 @@ def row(
     same: bool = True,
 ) -> Row:
     if same and not all(np.array_equal(ours(path), theirs(path)) for path in paths):
-        raise SystemExit(f"{name}: the bytes differ")
+        raise SystemExit(f"{name}: the decoded bytes differ")
     ways, best = [ours, theirs], {}
     for turn in range(repeats):
         for path in paths:
@@ -80,13 +81,13 @@ def row(
 
 
 def pillow(path: Path) -> Any:
-    with Image.open(path) as picture:
-        return np.array(picture.convert("RGB"))
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
 
 
 def pillow_mask(path: Path) -> Any:
-    with Image.open(path) as picture:
-        return np.array(picture)
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 def others(jpegs: Sequence[Path], pngs: Sequence[Path], repeats: int) -> list[Row]:
@@ -103,15 +104,15 @@ def others(jpegs: Sequence[Path], pngs: Sequence[Path], repeats: int) -> list[Ro
         except ImportError:
             continue
         if name == "pyvips":
-            library.cache_set_max(0)  # otherwise it keeps what it decoded
+            library.cache_set_max(0)  # otherwise it caches decoded images
         rows.append(
-            row(f"{kind}, whole: {name}", read_image, make(library), jpegs if kind == "JPEG" else pngs, repeats)
+            row(f"{kind}, complete: {name}", read_image, make(library), jpegs if kind == "JPEG" else pngs, repeats)
         )
     return rows
 
 
 def windows(pngs: Sequence[Path], masks: Sequence[Path], repeats: int) -> list[Row]:
-    """A picture's window and its mask's as class indices."""
+    """Compare the reading of a window of an image and of its mask as class indices."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         packed = []
@@ -129,7 +130,7 @@ def windows(pngs: Sequence[Path], masks: Sequence[Path], repeats: int) -> list[R
                 opened = OpenFiles(Pair(pngs[item[0]], masks[item[0]], ""), LABELS, read_mask)
                 return stacked(opened.image(item[1]), opened.mask(item[1]))
 
-            def whole(item: tuple[int, Box]) -> Any:
+            def complete(item: tuple[int, Box]) -> Any:
                 part = np.s_[item[1].top : item[1].bottom, item[1].left : item[1].right]
                 mask = LABELS.class_of_value[pillow_mask(masks[item[0]])].astype(np.uint8)
                 return stacked(pillow(pngs[item[0]])[part], mask[part])
@@ -139,8 +140,8 @@ def windows(pngs: Sequence[Path], masks: Sequence[Path], repeats: int) -> list[R
                 return stacked(opened.image(item[1]), opened.mask(item[1]))
 
             name = f"window {height} x {width}"
-            rows.append(row(f"{name} of PNGs beside whole files", unpacked, whole, work, repeats))
-            rows.append(row(f"{name}, packed, beside whole files", mapped, whole, work, repeats))
+            rows.append(row(f"{name} of PNGs, against complete files", unpacked, complete, work, repeats))
+            rows.append(row(f"{name}, packed, against complete files", mapped, complete, work, repeats))
     return rows
 
 

@@ -1,10 +1,9 @@
-"""A dilated 3x3 convolution as nine shifted 1x1 ones, beside torch's own, which is what runs where there is no AMX.
+"""Dilated 3x3 convolutions compared with PyTorch's: as nine shifted 1x1 convolutions, and a backward pass without padding.
 
-``--parts backward`` measures the backward pass that leaves out the padding, beside torch's: where half or less of the products
-are inside, ours is what runs in training.
-
-``python benchmarks/dilated_convolutions.py`` prints the median of several runs of both in turn; ``--json`` prints a list of
-{name, ours, theirs, ratio, unit}. Both give the same values, or it stops.
+``python benchmarks/dilated_convolutions.py`` measures the forward pass as nine shifted 1x1 convolutions, which imageseg uses on
+CPUs without AMX. ``--parts backward`` measures the backward pass that skips products with the padding, which imageseg uses in
+training if at most half of the products lie inside the map. The median of alternating runs is printed. The benchmark stops if
+the results differ.
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--parts", nargs="+", choices=("forward", "backward"), default=["forward"])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("forward", "backward"), default=["forward"], help="passes to measure"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def compared(dtype: torch.dtype, channels: int, side: int, dilation: int, repeats: int) -> Row:
-    """Both forms on one map, as channels_last."""
+    """Compare both forward passes on one feature map in channels_last memory format."""
     maps, weight = (
         (scale * torch.randn(shape)).to(dtype).contiguous(memory_format=torch.channels_last)
         for scale, shape in ((1.0, (1, channels, side, side)), (0.01, (256, channels, 3, 3)))
@@ -65,7 +66,7 @@ def compared(dtype: torch.dtype, channels: int, side: int, dilation: int, repeat
 
 
 def backward(dtype: torch.dtype, channels: int, side: int, dilation: int, repeats: int) -> Row:
-    """Both backward passes on two maps, as channels_last."""
+    """Compare both backward passes on two feature maps in channels_last memory format."""
     maps, weight = (
         (scale * torch.randn(shape)).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
         for scale, shape in ((1.0, (2, channels, side, side)), (0.01, (256, channels, 3, 3)))

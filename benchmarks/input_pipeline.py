@@ -1,10 +1,9 @@
-"""From files to training crops beside the usual way: whole pictures decoded, scaled and cropped by Albumentations or torchvision.
+"""From files to training crops: imageseg compared with a standard Albumentations or torchvision pipeline.
 
-``python benchmarks/input_pipeline.py`` prints milliseconds per crop, the median of several runs over one list of draws, both
-sides in turn, one thread; ``--json`` prints a list of {name, ours, theirs, ratio, unit}; ``--only`` takes the groups of
-cases to run. The pictures are the samples that IMAGESEG_SAMPLES names, else painted ones of the same size.
-
-The usual way ends with a normalised float32 tensor. Ours ends with uint8: the network normalises.
+``python benchmarks/input_pipeline.py`` prints milliseconds per crop: the median of several runs over the same samples, both
+sides alternately, on one thread. The reference decodes the complete image, then scales and crops it; it ends with a normalized
+float32 tensor. Ours ends with uint8, because the network normalizes. The images are those in the folder that the environment
+variable IMAGESEG_SAMPLES names, or synthetic ones of the same size.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ GROUPS = ("png", "jpeg", "camvid", "size", "steps", "workers")
 
 
 class Sizes(NamedTuple):
-    """A case's pictures and crops, (height, width) each."""
+    """Sizes of images and crops, (height, width) each."""
 
-    picture: tuple[int, int]
+    image: tuple[int, int]
     crop: tuple[int, int]
 
 
@@ -60,10 +59,12 @@ PNG, JPEG, CAMVID = Sizes((1024, 2048), (512, 1024)), Sizes((720, 1280), (512, 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=24, help="crops per run")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")
+    parser.add_argument("--draws", type=int, default=24, help="number of crops per run (default: 24)")
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, default=GROUPS, help="groups of cases to run (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -87,85 +88,94 @@ def main() -> None:
 
 
 def png(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
-    """Cityscapes' pictures: decoding takes longest."""
-    samples = unpacked(pictures(folder, "cityscapes", ".png", PNG.picture))
-    usual = Usual(samples, PNG.crop)
+    """PNG images of Cityscapes, where decoding dominates."""
+    samples = unpacked(sample_pairs(folder, "cityscapes", ".png", PNG.image))
+    reference = AlbumentationsPipeline(samples, PNG.crop)
     name = "PNG 2048 x 1024 to 1024 x 512"
-    yield compared(f"{name}, packed", crops(packed(folder, samples), PNG.crop, draws), over(usual, draws), repeats)
-    yield compared(f"{name}, from files", crops(samples, PNG.crop, draws), over(usual, draws), repeats)
+    yield compared(f"{name}, packed", crops(packed(folder, samples), PNG.crop, draws), over(reference, draws), repeats)
+    yield compared(f"{name}, from files", crops(samples, PNG.crop, draws), over(reference, draws), repeats)
     yield compared(
-        f"{name}, decoding left out",
+        f"{name}, without decoding",
         crops(decoded(samples), PNG.crop, draws),
-        over(Usual(samples, PNG.crop, decode=False), draws),
+        over(AlbumentationsPipeline(samples, PNG.crop, decode=False), draws),
         repeats,
     )
 
 
 def jpeg(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
-    """BDD100K's pictures, beside Albumentations and beside torchvision's reference of segmentation."""
-    samples = unpacked(pictures(folder, "bdd100k_sample", ".jpg", JPEG.picture))
-    ours, usual = crops(samples, JPEG.crop, draws), Usual(samples, JPEG.crop)
+    """JPEG images of BDD100K, compared with Albumentations and with torchvision's segmentation reference."""
+    samples = unpacked(sample_pairs(folder, "bdd100k_sample", ".jpg", JPEG.image))
+    ours, reference = crops(samples, JPEG.crop, draws), AlbumentationsPipeline(samples, JPEG.crop)
     name = "JPEG 1280 x 720 to 512 x 512"
-    yield compared(f"{name}, from files", ours, over(usual, draws), repeats)
-    yield compared(f"{name}, reading whole files alone", reading(samples, draws), reading(usual, draws), repeats)
-    yield compared(f"{name}, from files, torchvision v2", ours, over(TorchVision(samples, JPEG.crop), draws), repeats)
+    yield compared(f"{name}, from files", ours, over(reference, draws), repeats)
+    yield compared(f"{name}, reading complete files only", reading(samples, draws), reading(reference, draws), repeats)
+    yield compared(
+        f"{name}, from files, torchvision v2", ours, over(TorchvisionPipeline(samples, JPEG.crop), draws), repeats
+    )
     yield compared(
         f"{name}, packed",
         crops(packed(folder, samples), JPEG.crop, draws),
-        over(usual, draws),
+        over(reference, draws),
         repeats,
     )
 
 
 def camvid(folder: Path, draws: int, repeats: int) -> Iterator[Row]:
-    """Small pictures."""
-    samples = unpacked(pictures(folder, "camvid", ".jpg", CAMVID.picture))
-    usual = Usual(samples, CAMVID.crop)
+    """Small JPEG images of CamVid."""
+    samples = unpacked(sample_pairs(folder, "camvid", ".jpg", CAMVID.image))
+    reference = AlbumentationsPipeline(samples, CAMVID.crop)
     name = "JPEG 480 x 360 to 256 x 256"
-    yield compared(f"{name}, from files", crops(samples, CAMVID.crop, draws), over(usual, draws), repeats)
-    yield compared(f"{name}, reading whole files alone", reading(samples, draws), reading(usual, draws), repeats)
-    yield compared(f"{name}, packed", crops(packed(folder, samples), CAMVID.crop, draws), over(usual, draws), repeats)
+    yield compared(f"{name}, from files", crops(samples, CAMVID.crop, draws), over(reference, draws), repeats)
+    yield compared(f"{name}, reading complete files only", reading(samples, draws), reading(reference, draws), repeats)
+    yield compared(
+        f"{name}, packed", crops(packed(folder, samples), CAMVID.crop, draws), over(reference, draws), repeats
+    )
 
 
 def growing(draws: int, repeats: int) -> Iterator[Row]:
-    """The same crop out of ever larger pictures, decoded already on both sides."""
+    """The same crop from images of increasing size that are already decoded on both sides."""
     for megapixels, size in ((1, (768, 1365)), (2, (1024, 2048)), (8, (2048, 4096)), (32, (4096, 8192))):
         pair = painted(size)
-        ours = crops(_Whole([pair]), (512, 512), draws)
-        usual = over(Usual(_Whole([pair]), (512, 512), decode=False), max(2, draws // megapixels))
-        one, other = in_turn(ours, usual, repeats)
-        name = f"512 x 512 out of {megapixels} Mpx, decoding left out"
+        ours = crops(_InMemory([pair]), (512, 512), draws)
+        reference = over(
+            AlbumentationsPipeline(_InMemory([pair]), (512, 512), decode=False), max(2, draws // megapixels)
+        )
+        one, other = in_turn(ours, reference, repeats)
+        name = f"512 x 512 from {megapixels} Mpx, without decoding"
         yield Row(name, one / draws, other / max(2, draws // megapixels), "ms")
 
 
 def steps(draws: int, repeats: int) -> Iterator[Row]:
-    """What presets and turning cost beside the plain crop (which is "theirs"), and our colours beside Albumentations'."""
-    samples, crop = _Whole([painted(PNG.picture)]), (512, 512)
+    """Presets and rotation compared with the plain crop ("theirs"), and color jitter compared with Albumentations."""
+    samples, crop = _InMemory([painted(PNG.image)]), (512, 512)
     plain = crops(samples, crop, draws)
     options: dict[str, dict[str, Any]] = {f"augment {preset}": {"augment": preset} for preset in PRESETS}
     options["rotate 10"] = {"rotate": 10.0}
     options["cat_max_ratio 0.75"] = {"cat_max_ratio": 0.75}
     for name, arguments in options.items():
-        yield compared(f"512 x 512, {name}, beside none", crops(samples, crop, draws, **arguments), plain, repeats)
+        yield compared(f"512 x 512, {name}, against none", crops(samples, crop, draws, **arguments), plain, repeats)
     jitter = A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.7, 1.3), hue=(-0.03, 0.03), p=0.8)
-    without = Usual(samples, crop, steps=[A.RandomCrop(*crop), jitter], decode=False)
+    without = AlbumentationsPipeline(samples, crop, steps=[A.RandomCrop(*crop), jitter], decode=False)
     yield compared(
-        "512 x 512, colours", crops(samples, crop, draws, scale=(1.0, 1.0), flip=0.0), over(without, draws), repeats
+        "512 x 512, color jitter",
+        crops(samples, crop, draws, scale=(1.0, 1.0), flip=0.0),
+        over(without, draws),
+        repeats,
     )
 
 
 def workers(folder: Path, repeats: int) -> Iterator[Row]:
-    """Batches of 4 through the loaders, in 0 to 2 processes of their own."""
-    samples = unpacked(pictures(folder, "cityscapes", ".png", PNG.picture))
+    """Batches of 4 through the data loaders, with 0 to 2 worker processes."""
+    samples = unpacked(sample_pairs(folder, "cityscapes", ".png", PNG.image))
     augmentation = Augmentation(crop_size=PNG.crop)
     batches = 6
     for count in range(3):
         for name, regions in (("packed", packed(folder, samples)), ("from files", samples)):
             loading = Loading(batch_size=4, num_workers=count)
             ours = iter(training_loader(regions, augmentation, loading=loading, seed=0))
-            usual = DataLoader(Usual(samples, PNG.crop), 4, sampler=_Endless(), num_workers=count)
-            theirs = iter(usual)
-            # So many at once that what workers had prepared before is a small share.
+            reference = DataLoader(AlbumentationsPipeline(samples, PNG.crop), 4, sampler=_Endless(), num_workers=count)
+            theirs = iter(reference)
+            # Enough batches that those prepared in advance by workers hardly matter.
             one, other = in_turn(
                 lambda ours=ours: list(islice(ours, batches)),
                 lambda theirs=theirs: list(islice(theirs, batches)),
@@ -175,33 +185,35 @@ def workers(folder: Path, repeats: int) -> Iterator[Row]:
             del ours, theirs
 
 
-# Ours: where samples come from.
+# Ours.
 
 
 def unpacked(pairs: list[Pair]) -> PairSamples:
-    """The samples as they lie on disk."""
+    """Return samples that are read from the image files."""
     return PairSamples(pairs, LABELS)
 
 
 def packed(folder: Path, samples: PairSamples) -> OpenableSamples:
-    """The same, decoded once into files that are mapped into memory."""
+    """Return the same samples from a packed store, which holds them decoded in memory-mapped files."""
     store = folder / "store"
     build_store(store, samples.pairs, samples.labels, samples.read_stored, workers=1)
     return PackedSamples(store, samples)
 
 
 def decoded(samples: PairSamples) -> OpenableSamples:
-    """The same, in memory."""
-    return _Whole([samples.read(index) for index in range(len(samples))])
+    """Return the same samples, decoded in memory."""
+    return _InMemory([samples.read(index) for index in range(len(samples))])
 
 
 def crops(samples: OpenableSamples, crop: tuple[int, int], draws: int, **arguments: Any) -> Callable[[], Any]:
-    """A run that makes ``draws`` crops."""
+    """Return a function that makes ``draws`` crops."""
     augmented = AugmentedSamples(samples, Augmentation(crop_size=crop, **arguments), seed=0)
     return lambda: [augmented[Draw(index // len(samples), index % len(samples))] for index in range(draws)]
 
 
 class WholePair:
+    """A decoded pair that is cropped like those that are read from files."""
+
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
         self._image, self._mask = image, mask
         self.size = mask.shape
@@ -213,7 +225,7 @@ class WholePair:
         return self._image[box.top : box.bottom, box.left : box.right]
 
 
-class _Whole:
+class _InMemory:
     def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
         self.pairs = pairs
 
@@ -233,8 +245,8 @@ class _Whole:
 # Theirs.
 
 
-class Usual(Dataset[tuple[Tensor, Tensor]]):
-    """Files decoded by OpenCV, all steps by Albumentations, as its tutorials of segmentation have them."""
+class AlbumentationsPipeline(Dataset[tuple[Tensor, Tensor]]):
+    """Files decoded by OpenCV and processed by Albumentations, as in its segmentation tutorials."""
 
     def __init__(
         self, samples: Any, crop: tuple[int, int], *, decode: bool = True, steps: list[Any] | None = None
@@ -272,15 +284,15 @@ class Usual(Dataset[tuple[Tensor, Tensor]]):
         return image, cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)
 
 
-class TorchVision(Dataset[tuple[Tensor, Tensor]]):
-    """Files decoded by Pillow, all steps by torchvision, as its references/segmentation/presets.py has them on tensors."""
+class TorchvisionPipeline(Dataset[tuple[Tensor, Tensor]]):
+    """Files decoded by Pillow and processed by torchvision, as in its references/segmentation/presets.py on tensors."""
 
     def __init__(self, samples: PairSamples, crop: tuple[int, int]) -> None:
         from torchvision import tv_tensors
         from torchvision.transforms import v2
 
         self.files = samples.pairs
-        height = PNG.picture[0] if crop == PNG.crop else JPEG.picture[0]
+        height = PNG.image[0] if crop == PNG.crop else JPEG.image[0]
         self.wrap = tv_tensors
         self.transform = v2.Compose(
             [
@@ -301,8 +313,8 @@ class TorchVision(Dataset[tuple[Tensor, Tensor]]):
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         pair = self.files[index % len(self)]
-        with Image.open(pair.image) as picture, Image.open(pair.mask) as stored:
-            image, mask = pil_to_tensor(picture.convert("RGB")), pil_to_tensor(stored)[0]
+        with Image.open(pair.image) as opened, Image.open(pair.mask) as stored:
+            image, mask = pil_to_tensor(opened.convert("RGB")), pil_to_tensor(stored)[0]
         return self.transform(self.wrap.Image(image), self.wrap.Mask(mask))
 
 
@@ -315,27 +327,27 @@ class _Endless(torch.utils.data.Sampler[int]):
 
 
 def over(samples: Dataset[tuple[Tensor, Tensor]], draws: int) -> Callable[[], Any]:
-    """A run that makes ``draws`` crops."""
+    """Return a function that makes ``draws`` crops."""
     return lambda: [samples[index] for index in range(draws)]
 
 
 def reading(samples: Any, draws: int) -> Callable[[], Any]:
-    """A run that reads as many pictures and masks, and makes nothing of them."""
+    """Return a function that reads ``draws`` images and masks and does nothing else."""
     return lambda: [samples.read(index % len(samples)) for index in range(draws)]
 
 
 def compared(name: str, ours: Callable[[], list[Any]], theirs: Callable[[], list[Any]], repeats: int) -> Row:
-    """Milliseconds per crop."""
+    """Return both sides' milliseconds per crop."""
     draws = len(ours())
     one, other = in_turn(ours, theirs, repeats)
     return Row(name, one / draws, other / draws, "ms")
 
 
-# Pictures.
+# Images.
 
 
-def pictures(folder: Path, dataset: str, suffix: str, size: tuple[int, int], most: int = 4) -> list[Pair]:
-    """Some of a dataset's pictures and masks, which get small class indices; painted ones where there are none."""
+def sample_pairs(folder: Path, dataset: str, suffix: str, size: tuple[int, int], most: int = 4) -> list[Pair]:
+    """Copy some images and masks of a dataset, with masks relabeled to small class indices; synthetic ones if there are none."""
     root = Path(os.environ.get("IMAGESEG_SAMPLES", "")) / dataset
     files = (
         sorted(path for path in root.rglob("*") if path.suffix in IMAGE_SUFFIXES) if root.name and root.is_dir() else []
@@ -356,13 +368,13 @@ def pictures(folder: Path, dataset: str, suffix: str, size: tuple[int, int], mos
             write_image(pair.image, image)
         else:
             pair.image.write_bytes(content)
-        Image.fromarray(mask).save(pair.mask)  # as the owners of all these datasets wrote theirs
+        Image.fromarray(mask).save(pair.mask)  # with Pillow's defaults, as these datasets were written
         written.append(pair)
     return written
 
 
 def painted(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A street of this size with a texture like a photograph's."""
+    """Return a synthetic street of this size with photo-like noise, and its mask."""
     image, mask = paint_scene(np.random.default_rng(0), (min(256, size[0]), min(512, size[1])))
     larger = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0).normal(0, 4, (*size, 1)).astype(np.float32)

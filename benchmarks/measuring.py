@@ -1,4 +1,4 @@
-"""Measuring two sides of a comparison fairly: in turn, in one process, as medians; and printing what came out."""
+"""Compare two implementations fairly, by alternating runs in one process and taking medians, and print the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """One comparison; smaller is better on both sides."""
+    """One comparison of imageseg ("ours") with a reference ("theirs"); smaller is better."""
 
     name: str
     ours: float
@@ -21,28 +21,28 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is."""
+        """Ratio of theirs to ours: above 1 if imageseg is better."""
         return self.theirs / max(self.ours, 1e-9)
 
 
 def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """The median milliseconds of each, run alternately after one warm-up, so that a busy moment hits both."""
+    """Return the median milliseconds of both, run alternately after one warm-up so that a load peak affects both."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats + 1):
-        for way, kept in zip((ours, theirs), times, strict=True):
+        for run, kept in zip((ours, theirs), times, strict=True):
             start = time.perf_counter()
-            way()
+            run()
             if turn:
                 kept.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def growth_in_megabytes(make: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """How far the peak of resident memory rises while ``make(*arguments)()`` runs once, in a fresh process of one thread.
+    """Return how far peak resident memory rises while ``make(*arguments)()`` runs once in a new process with one thread.
 
     Args:
-        make: a module's own function; what it makes before it returns does not count.
-        arguments: picklable.
+        make: Module-level function that returns the function to measure. What it allocates itself does not count.
+        arguments: Arguments of ``make``; they must be picklable.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_grown, (make, arguments))
@@ -52,10 +52,10 @@ def _grown(make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -
     import torch
 
     torch.set_num_threads(1)
-    way = make(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    run = make(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _peak()
-    way()
+    run()
     return _peak() - before
 
 
@@ -65,7 +65,7 @@ def _peak() -> float:
 
 
 def report(rows: Sequence[Row], *, as_json: bool, headed: bool = True) -> None:
-    """Prints the rows, as a table or as a JSON list of {name, ours, theirs, ratio, unit}."""
+    """Print the rows as a table, or as a JSON list of {name, ours, theirs, ratio, unit}."""
     if as_json:
         print(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows]))
         return

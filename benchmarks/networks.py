@@ -1,10 +1,10 @@
-"""Every network: size, work, time and memory for a 512 x 512 picture, beside torchvision's or SMP's twin in the same process.
+"""Parameters, multiply-adds, time and memory of every network for a 512 x 512 image, compared with torchvision or SMP.
 
-``python benchmarks/networks.py`` measures all; names as arguments measure these alone; ``--json`` prints a list of
-{name, ours, theirs, ratio, unit}. A picture goes from uint8 to class indices on both sides, one by one; a training step is
-forward, cross-entropy, backward and SGD on two pictures. Ours runs as ``imageseg`` runs it (channels_last); "fast" is
-``imageseg predict --fast``. The twin runs as its documentation shows it, in float32 and under bfloat16 autocast; in its best
-mode against ours in its best.
+``python benchmarks/networks.py`` measures all networks, or those named as arguments. Prediction goes from one uint8 image to
+class indices; a training step is forward, cross-entropy, backward and SGD on two images. Our networks run as ``imageseg`` runs
+them (channels_last); "fast" is ``imageseg predict --fast``. The reference is the same network of torchvision or
+segmentation_models_pytorch (SMP), used as its documentation shows, in float32 and with bfloat16 autocast; "best of each" compares
+the fastest mode of both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLASSES, SIDE = 21, 512
 
 
 class Twins(NamedTuple):
-    """A network of ours, and the one that it equals."""
+    """A network, and the equal one of another library."""
 
     model: str
     arguments: dict[str, Any]
@@ -89,12 +89,18 @@ NETWORKS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks; none: all")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--side", type=int, default=SIDE)
-    parser.add_argument("--parts", nargs="+", choices=("prediction", "training"), default=("prediction", "training"))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("names", nargs="*", help="networks to measure (default: all)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each side (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--side", type=int, default=SIDE, help="height and width of the images (default: 512)")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("prediction", "training"),
+        default=("prediction", "training"),
+        help="what to measure",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     known = {twins.model for twins in NETWORKS}
     if unknown := set(given.names) - known:
@@ -116,7 +122,7 @@ def main() -> None:
 
 
 def size_and_work(twins: Twins, side: int) -> str:
-    """Parameters and multiply-adds, counted without values."""
+    """Return the title with parameters and multiply-adds, counted on the meta device."""
     with torch.device("meta"):
         network = _ours(twins).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -126,7 +132,7 @@ def size_and_work(twins: Twins, side: int) -> str:
 
 
 def measured(place: int, side: int, repeats: int, *, parts: Sequence[str]) -> Iterator[Row]:
-    """Ours beside the twin; where there is none, ours in float32 beside ours in its fast form."""
+    """Compare with the reference; without one, compare fast prediction with float32, and channels_last with contiguous."""
     if "prediction" in parts:
         yield from _predictions(place, side, repeats)
     if "training" in parts:
@@ -146,8 +152,8 @@ def _predictions(place: int, side: int, repeats: int) -> Iterator[Row]:
         if mine != others:
             times = in_turn(predicting(place, mine, side), predicting(place, others, side), repeats)
             best[mine], best[others] = times
-            yield Row(f"{title}, picture, {mine} / {others}", *times, "ms")
-            if mine == "ours":  # folding has run the network by then, so that its memory would seem to be there already
+            yield Row(f"{title}, image, {mine} / {others}", *times, "ms")
+            if mine == "ours":  # before folding, which would run the network and allocate its memory
                 memory = [growth_in_megabytes(predicting, place, way, side) for way in (mine, others)]
                 yield Row("  memory", *memory, "MB")
     if twins.twin:
@@ -156,7 +162,7 @@ def _predictions(place: int, side: int, repeats: int) -> Iterator[Row]:
 
 
 def predicting(place: int, way: str, side: int) -> Callable[[], Tensor]:
-    """From one uint8 picture to its classes."""
+    """Return a function that predicts the classes of one uint8 image."""
     twins, images = NETWORKS[place], torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
     torch.manual_seed(0)
     if way in ("ours", "fast"):
@@ -189,7 +195,7 @@ def _logits_of_theirs(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def step(place: int, way: str, dtype: str, side: int) -> Callable[[], None]:
-    """One training step on two pictures."""
+    """Return a function that runs one training step on two images."""
     twins, images = NETWORKS[place], torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     mask = torch.randint(0, CLASSES, (2, side, side))
     if way == "theirs":

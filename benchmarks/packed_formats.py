@@ -1,13 +1,13 @@
-"""What a store of decoded pictures may be made of: our mapped files beside preads, Blosc2's b2nd, Zarr 3 and tiled TIFF.
+"""File formats for a store of decoded images: memory-mapped files compared with pread, Blosc2 b2nd, Zarr 3 and tiled TIFF.
 
-``python benchmarks/packed_formats.py --images FOLDER`` takes the 8-bit RGB pictures in FOLDER (of Cityscapes' size), writes
-``--copies`` of them, moved against each other, in every format, with a mask of few values, and reads random windows of them:
-512 x 1024 and the whole picture. It prints bytes per picture, the median milliseconds per window in turn, the windows per second
-of ``--threads`` threads, and stops where a format gives other bytes. Files are in the page cache; ``--cold`` drops them from it
-before every window (what the disk gives then depends on the disk).
+``python benchmarks/packed_formats.py --images FOLDER`` reads the 8-bit RGB PNGs of 2048 x 1024 pixels in FOLDER (the size of
+Cityscapes), writes ``--copies`` shifted copies of them with masks in every format, and reads random windows of 512 x 1024 pixels
+and complete images. It prints megabytes per image, the median milliseconds per window of alternating reads, and the milliseconds
+per window with ``--threads`` threads. It stops if a format returns different bytes. Files are read from the page cache, unless
+``--cold`` evicts them before every window; the results then depend on the disk.
 
-Needs an environment of its own, in which the libraries are; ours needs no more than numpy:
-``pip install numpy opencv-python-headless pillow blosc2 zarr tifffile imagecodecs``, and PYTHONPATH on the repository.
+The compared libraries are not dependencies of imageseg. Install them into a separate environment with
+``pip install numpy opencv-python-headless pillow blosc2 zarr tifffile imagecodecs``, and set PYTHONPATH to this repository.
 """
 
 from __future__ import annotations
@@ -19,19 +19,26 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
-import tifffile
-import zarr
-import zarr.codecs
 from measuring import Row, report
 from PIL import Image
 
 from imageseg.pipeline.crop import Box
 from imageseg.pipeline.store.pair_file import PairFile, write_pair
+
+try:
+    import blosc2
+    import tifffile
+    import zarr
+    import zarr.codecs
+except ModuleNotFoundError as error:
+    missing = error.name
+else:
+    missing = None
 
 TILE = 256
 Window = tuple[Any, Any]
@@ -47,7 +54,7 @@ def read_ours(path: Path, box: Box) -> Window:
 
 
 def read_pread(path: Path, box: Box) -> Window:
-    """Of our file, the rows of the window by two calls."""
+    """Read the rows of the window from our file with two calls of pread."""
     height, width = 1024, 2048
     rows = box.bottom - box.top
     file = os.open(path, os.O_RDONLY)
@@ -113,7 +120,7 @@ def write_tiff(compression: str | None) -> Callable[[Path, Any, Any], None]:
 
 
 def read_tiff(path: Path, box: Box) -> Window:
-    """The tiles that the window touches, decoded one by one: quicker than through tifffile's Zarr store."""
+    """Decode the tiles that the window touches one by one, which is faster than tifffile's Zarr store."""
     found = []
     for name in ("image", "mask"):
         with tifffile.TiffFile(path / f"{name}.tif") as tiff:
@@ -138,59 +145,65 @@ def read_tiff(path: Path, box: Box) -> Window:
     return tuple(found)  # type: ignore[return-value]
 
 
-FORMATS: dict[str, tuple[Callable[[Path, Any, Any], None], Callable[[Path, Box], Window]]] = {
-    "mapped file": (write_ours, read_ours),
-    "pread of rows": (write_ours, read_pread),
-    "b2nd, lz4": (write_b2nd(blosc2.Codec.LZ4), read_b2nd),
-    "b2nd, zstd": (write_b2nd(blosc2.Codec.ZSTD), read_b2nd),
-    "Zarr 3, plain": (write_zarr(None), read_zarr),
-    "Zarr 3, zstd": (write_zarr(zarr.codecs.ZstdCodec(level=1)), read_zarr),
-    "tiled TIFF, plain": (write_tiff(None), read_tiff),
-    "tiled TIFF, zstd": (write_tiff("zstd"), read_tiff),
-}
+@cache
+def formats() -> dict[str, tuple[Callable[[Path, Any, Any], None], Callable[[Path, Box], Window]]]:
+    return {
+        "mapped file": (write_ours, read_ours),
+        "pread of rows": (write_ours, read_pread),
+        "b2nd, lz4": (write_b2nd(blosc2.Codec.LZ4), read_b2nd),
+        "b2nd, zstd": (write_b2nd(blosc2.Codec.ZSTD), read_b2nd),
+        "Zarr 3, plain": (write_zarr(None), read_zarr),
+        "Zarr 3, zstd": (write_zarr(zarr.codecs.ZstdCodec(level=1)), read_zarr),
+        "tiled TIFF, plain": (write_tiff(None), read_tiff),
+        "tiled TIFF, zstd": (write_tiff("zstd"), read_tiff),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--copies", type=int, default=24)
-    parser.add_argument("--windows", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the files are written; unset, the system's temporary folder")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--images", type=Path, required=True, help="folder of RGB PNGs of 2048 x 1024 pixels")
+    parser.add_argument("--copies", type=int, default=24, help="number of images in every format (default: 24)")
+    parser.add_argument("--windows", type=int, default=100, help="timed windows per format (default: 100)")
+    parser.add_argument("--threads", type=int, default=4, help="threads of the parallel measurement (default: 4)")
+    parser.add_argument("--cold", action="store_true", help="evict the files from the page cache before every window")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the files (default: the temporary folder of the system)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
+    if missing is not None:
+        parser.error(f"{missing} is not installed; install the libraries with the command that --help shows")
     blosc2.set_nthreads(1)
     pairs = made(given.images, given.copies)
     rows = []
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         folder = Path(temporary)
         sizes = {}
-        for place, (name, (write, _)) in enumerate(FORMATS.items()):
+        for place, (name, (write, _)) in enumerate(formats().items()):
             for number, pair in enumerate(pairs):
                 write(folder / f"{place}_{number}", *pair)
             made_files = [file for path in folder.glob(f"{place}_*") for file in (path, *path.rglob("*"))]
             sizes[name] = sum(file.stat().st_size for file in made_files if file.is_file()) / len(pairs)
         os.sync()
-        ours = next(iter(FORMATS))
-        for name in list(FORMATS)[1:]:
-            rows.append(Row(f"bytes per picture: {name}", sizes[ours] / 1e6, sizes[name] / 1e6, "MB"))
+        ours = next(iter(formats()))
+        for name in list(formats())[1:]:
+            rows.append(Row(f"size per image: {name}", sizes[ours] / 1e6, sizes[name] / 1e6, "MB"))
         for height, width in ((512, 1024), (1024, 2048)):
             times = timed(folder, pairs, height, width, count=given.windows, cold=given.cold)
-            for name in list(FORMATS)[1:]:
+            for name in list(formats())[1:]:
                 rows.append(Row(f"window {height} x {width}: {name}", times[ours], times[name], "ms"))
-        speeds = {name: threaded(folder, place, given.threads) for place, name in enumerate(FORMATS)}
-        for name in list(FORMATS)[1:]:
+        speeds = {name: threaded(folder, place, given.threads) for place, name in enumerate(formats())}
+        for name in list(formats())[1:]:
             rows.append(Row(f"window 512 x 1024, {given.threads} threads: {name}", speeds[ours], speeds[name], "ms"))
     report(rows, as_json=given.json)
 
 
 def made(folder: Path, copies: int) -> list[Window]:
-    """Pictures, and masks in regions as a street has them."""
+    """Return images, and masks with connected regions as in street scenes."""
     images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.rglob("*.png"))]
     images = [image for image in images if image.shape == (1024, 2048, 3)]
     if not images:
-        raise SystemExit(f"{folder}: holds no PNG of 2048 x 1024")
+        raise SystemExit(f"{folder}: contains no RGB PNG of 2048 x 1024 pixels")
     pairs = []
     for number in range(copies):
         image = np.roll(images[number % len(images)], 37 * number, axis=1)
@@ -206,27 +219,27 @@ def box_of(generator: np.random.Generator, height: int, width: int) -> Box:
 
 def timed(folder: Path, pairs: list[Window], height: int, width: int, *, count: int, cold: bool) -> dict[str, float]:
     generator = np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in FORMATS}
+    times: dict[str, list[float]] = {name: [] for name in formats()}
     for turn in range(count + len(pairs)):
         number, box = turn % len(pairs), box_of(generator, height, width)
-        for place, (name, (_, read)) in enumerate(FORMATS.items()):
+        for place, (name, (_, read)) in enumerate(formats().items()):
             path = folder / f"{place}_{number}"
             if cold:
                 drop(path)
             start = time.perf_counter()
             image, mask = read(path, box)
-            if turn >= len(pairs):  # the first round warms up, and checks
+            if turn >= len(pairs):  # the first round warms up and checks the bytes
                 times[name].append(1000 * (time.perf_counter() - start))
                 continue
             expected = [array[box.top : box.bottom, box.left : box.right] for array in pairs[number]]
             if not np.array_equal(image, expected[0]) or not np.array_equal(mask, expected[1]):
-                raise SystemExit(f"{name}: gives other bytes")
+                raise SystemExit(f"{name}: returns different bytes")
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def threaded(folder: Path, place: int, threads: int) -> float:
-    """Milliseconds per window of several threads at once, the median of five rounds; each result is checked against one alone."""
-    read = list(FORMATS.values())[place][1]
+    """Return the milliseconds per window with several threads, the median of five rounds; results must equal serial reads."""
+    read = list(formats().values())[place][1]
     generator = np.random.default_rng(1)
     paths = sorted(folder.glob(f"{place}_*"))
     boxes = [(paths[turn % len(paths)], box_of(generator, 512, 1024)) for turn in range(64)]
@@ -238,12 +251,12 @@ def threaded(folder: Path, place: int, threads: int) -> float:
             together = list(pool.map(lambda box: read(*box)[0], boxes))
             times.append(1000 * (time.perf_counter() - start) / len(boxes))
             if [image.sum() for image in together] != alone:
-                raise SystemExit("threads disturb each other")
+                raise SystemExit("parallel reads return different bytes")
     return statistics.median(times)
 
 
 def drop(path: Path) -> None:
-    """Takes files out of the page cache."""
+    """Evict files from the page cache."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)

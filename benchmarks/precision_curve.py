@@ -1,7 +1,8 @@
-"""Whether bfloat16 learns as float32 does: the loss of the first steps on CamVid in both, with several seeds.
+"""Training in bfloat16 compared with float32: the loss of the first steps on CamVid, with several seeds.
 
-``python benchmarks/precision_curve.py --root data/CamVid`` trains DeepLabv3_plus on resnet18 from random weights, 4 crops of
-256 x 256 per step, AdamW, and prints the mean loss of each fifth of the steps: of all seeds, and how far seeds spread.
+``python benchmarks/precision_curve.py --root data/CamVid`` trains DeepLabv3_plus with a resnet18 encoder from random weights
+(AdamW, 4 crops of 256 x 256 per step), and prints mean and standard deviation of the loss over the seeds for each fifth of the
+steps.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ SEEDS, PRECISIONS, PARTS = (0, 1, 2), ("32-true", "bf16-mixed"), 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid",
+        help="folder of CamVid",
+    )
+    parser.add_argument("--steps", type=int, default=200, help="training steps per run (default: 200)")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs with one thread each (default: 2)")
     given = parser.parse_args()
     runs = [(precision, seed) for seed in SEEDS for precision in PRECISIONS]
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -35,12 +41,12 @@ def main() -> None:
         of_seeds = curves[:, :, part]
         mean, spread = of_seeds.mean(axis=0), of_seeds.std(axis=0, ddof=1)
         steps = f"{part * given.steps // PARTS + 1}-{(part + 1) * given.steps // PARTS}"
-        figures = "".join(f"{m:>15.4f} +- {s:.4f}" for m, s in zip(mean, spread, strict=True))
-        print(f"{steps:<12}{figures}{mean[1] - mean[0]:>+14.4f}")
+        scores = "".join(f"{m:>15.4f} +- {s:.4f}" for m, s in zip(mean, spread, strict=True))
+        print(f"{steps:<12}{scores}{mean[1] - mean[0]:>+14.4f}")
 
 
 def curve(run: tuple[str, int], *, root: Path, steps: int) -> list[float]:
-    """The loss of each step."""
+    """Train once and return the loss of each step."""
     import pytorch_lightning as pl
 
     from imageseg import build_dataset, build_model

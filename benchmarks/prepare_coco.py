@@ -1,11 +1,9 @@
-"""COCO's annotations to mask files: imageseg against the converter that most code descends from, pictures per core-second.
+"""Conversion of COCO's annotations to mask files, compared with the common pycocotools converter, in images per core-second.
 
-python benchmarks/prepare_coco.py data/COCO [--year 2017] [--split train] [--copies 20] [--rounds 5] [--folder DIR] [--json]
-
-The other side is one process that, for every annotation, has pycocotools draw a fresh mask of the picture's whole size,
-adds it where nothing is yet, and saves the sum with Pillow: the way of jfzhang95/pytorch-deeplab-xception's
-generate-on-the-fly dataset, with the file written, and with pycocotools' own union of parts (annToMask), which is faster
-than that code's sum over an axis. Both sides start from the same annotation file on disk and must end with the same pixels.
+``python benchmarks/prepare_coco.py data/COCO`` converts the annotations of one split with both. The reference is one process
+that draws a mask of the full image size with pycocotools for every annotation, adds it where no class has been drawn yet, and
+saves the sum with Pillow, as the COCO dataset of jfzhang95/pytorch-deeplab-xception does on the fly; it uses annToMask, which is
+faster than that code's sum over an axis. Both start from the same annotation file on disk and must produce the same pixels.
 """
 
 from __future__ import annotations
@@ -33,27 +31,31 @@ from imageseg.datasets.coco.masks import paint
 from imageseg.datasets.voc.dataset import LABELS
 from imageseg.images import encode_mask, read_mask
 
-# pycocotools 2.0.11 on numpy 2, once per call.
+# pycocotools 2.0.11 warns on every call with numpy 2.
 warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
 
 _CLASS_OF = {category: index for index, (category, _) in enumerate(CATEGORIES) if index}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("root", type=Path, help="the folder that holds COCO's annotations")
-    parser.add_argument("--year", default="2017")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--copies", type=int, default=20, help="how often the annotations are repeated")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where both sides write; unset, the system's temporary folder")
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="folder of COCO, with annotations/instances_*.json")
+    parser.add_argument("--year", default="2017", help="year of the annotations (default: 2017)")
+    parser.add_argument("--split", default="train", help="split of the annotations (default: train)")
+    parser.add_argument(
+        "--copies", type=int, default=20, help="number of times the annotations are repeated (default: 20)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side; the median is reported (default: 5)")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the output of both (default: the temporary folder of the system)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Path(folder)
         source = given.root / "annotations" / f"instances_{given.split}{given.year}.json"
         count = write_repeated(source, root, given)
-        print(f"{count} pictures, {given.rounds} rounds, both sides in turn", file=sys.stderr)
+        print(f"{count} images, {given.rounds} rounds, both sides alternately", file=sys.stderr)
         results = measured(root, given, count)
     if given.json:
         print(json.dumps(results, indent=2))
@@ -64,8 +66,8 @@ def main() -> None:
 
 def measured(root: Path, given: argparse.Namespace, count: int) -> list[dict[str, Any]]:
     annotations = root / "annotations" / f"instances_train{given.year}.json"
-    pictures = read_instances(annotations)
-    masks = [our_mask(picture, annotations) for picture in pictures]
+    images = read_instances(annotations)
+    masks = [our_mask(image, annotations) for image in images]
     with contextlib.redirect_stdout(io.StringIO()):
         index = pycocotools.coco.COCO(str(annotations))
     sides: dict[str, tuple[Callable[[int], object], Callable[[int], object]]] = {
@@ -74,7 +76,7 @@ def measured(root: Path, given: argparse.Namespace, count: int) -> list[dict[str
             lambda turn: their_files(annotations, root / f"theirs{turn}"),
         ),
         "drawing alone": (
-            lambda _: [our_mask(picture, annotations) for picture in pictures],
+            lambda _: [our_mask(image, annotations) for image in images],
             lambda _: [their_mask(index, image) for image in index.dataset["images"]],
         ),
         "PNG alone": (
@@ -96,13 +98,13 @@ def measured(root: Path, given: argparse.Namespace, count: int) -> list[dict[str
                 seconds[side].append(time.process_time() - start)
         ours_per_second, theirs_per_second = (count / statistics.median(side) for side in seconds)
         result = {"name": name, "ours": ours_per_second, "theirs": theirs_per_second}
-        results.append({**result, "ratio": ours_per_second / theirs_per_second, "unit": "pictures per core-second"})
+        results.append({**result, "ratio": ours_per_second / theirs_per_second, "unit": "images per core-second"})
     check_same(root / "ours0" / f"train{given.year}", root / "theirs0")
     return results
 
 
-def our_mask(picture: Any, annotations: Path) -> Any:
-    return paint(picture, overlap="first", crowd="class", source=annotations).mask
+def our_mask(image: Any, annotations: Path) -> Any:
+    return paint(image, overlap="first", crowd="class", source=annotations).mask
 
 
 def their_files(annotations: Path, folder: Path) -> None:
@@ -123,9 +125,9 @@ def their_mask(index: Any, image: dict[str, Any]) -> Any:
 
 
 def their_png(mask: Any, file: Any) -> None:
-    picture = Image.fromarray(mask)
-    picture.putpalette(LABELS.palette.tobytes())
-    picture.save(file, format="PNG")
+    image = Image.fromarray(mask)
+    image.putpalette(LABELS.palette.tobytes())
+    image.save(file, format="PNG")
 
 
 def quietly(call: Callable[[], Any]) -> Any:
@@ -141,7 +143,7 @@ def check_same(ours: Path, theirs: Path) -> None:
 
 
 def write_repeated(source: Path, root: Path, given: argparse.Namespace) -> int:
-    """The annotations ``copies`` times, under new ids, as the train split of a COCO folder."""
+    """Write the annotations ``copies`` times, with new ids, as the train split of a COCO folder."""
     content = json.loads(source.read_bytes())
     images, annotations = [], []
     for copy in range(given.copies):

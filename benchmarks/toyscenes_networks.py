@@ -1,8 +1,8 @@
-"""Trains every network on ToyScenes by the command of the README, and holds its test mIoU against a floor.
+"""Train every network on ToyScenes and compare its test mIoU with a minimum.
 
-``python benchmarks/toyscenes_networks.py`` trains all, from random weights,, for 400 steps each
-(DeConvNet for 700); names as arguments train these
-alone. Exit code 1 where one stays below its floor. The encoders are small, so that all of it takes an hour on two cores.
+``python benchmarks/toyscenes_networks.py`` trains all networks, or those named as arguments, from random weights for 400 steps
+each (DeConvNet: 700), with the command of the README. The exit code is 1 if a network stays below its minimum. The encoders are
+small, so that the complete benchmark takes one hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-# As configs/toyscenes_deeplabv3_plus.yaml, but for its network.
-USUAL = (
+# The settings of configs/toyscenes_deeplabv3_plus.yaml, except those of the network.
+SETTINGS = (
     "--data.crop_size [128,192] --data.scale [0.8,1.25] --data.color_jitter 0.2 --data.batch_size 8 --task.optimizer adamw "
     "--task.weight_decay 0.01 --task.warmup_steps 20 --task.class_weights [1,1,1,1.5,1,1,4,4] --trainer.val_every 100"
 )
 
-# For networks that work at the picture's full size with many channels.
+# For networks that compute many channels at full image size.
 LIGHT = "--data.crop_size [96,128] --data.batch_size 4 --trainer.precision bf16-mixed"
 
 
 class Trained(NamedTuple):
-    """How a network is trained, and what it must reach."""
+    """Training settings of a network, and the test mIoU that it must reach."""
 
     flags: str
     floor: float
     lr: float = 3e-3
-    """Transformers take a smaller one."""
+    """Peak learning rate; smaller for transformers."""
     steps: int = 400
 
 
@@ -60,10 +60,14 @@ NETWORKS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks; none: all")
-    parser.add_argument("--steps", type=int, help="unset, those of each network")
-    parser.add_argument("--root", default="data/ToyScenes", help="where the scenes are or will be painted")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("names", nargs="*", help="networks to train (default: all)")
+    parser.add_argument("--steps", type=int, help="number of training steps (default: that of each network)")
+    parser.add_argument(
+        "--root",
+        default="data/ToyScenes",
+        help="folder of ToyScenes, created if it does not exist (default: data/ToyScenes)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NETWORKS):
         parser.error(f"no network is called {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
@@ -76,7 +80,7 @@ def main() -> None:
         found.append({"name": name, "flags": trained.flags, "miou": miou, "floor": trained.floor, "minutes": minutes})
         if not given.json:
             print(
-                f"{name:<16}{miou:>7.3f}  floor {trained.floor:.2f}  {minutes:>5.1f} min  {trained.flags}", flush=True
+                f"{name:<16}{miou:>7.3f}  minimum {trained.floor:.2f}  {minutes:>5.1f} min  {trained.flags}", flush=True
             )
     if given.json:
         print(json.dumps(found))
@@ -84,11 +88,11 @@ def main() -> None:
 
 
 def train(name: str, trained: Trained, steps: int, root: str) -> tuple[float, float]:
-    """The test mIoU of the best checkpoint, and the minutes that it took."""
+    """Train a network and return the test mIoU of its best checkpoint and the minutes it took."""
     takes_weights = [] if name == "UNetClassic" else ["--network.pretrained", "false"]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "run.py", "--use", "ToyScenesModule", "--model", name, *USUAL.split()]
+        command = [sys.executable, "run.py", "--use", "ToyScenesModule", "--model", name, *SETTINGS.split()]
         command += ["--data.root", str(Path(root).resolve()), "--task.lr", str(trained.lr), *trained.flags.split()]
         command += [
             "--trainer.max_steps",

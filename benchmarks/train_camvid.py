@@ -1,10 +1,10 @@
-"""End to end on CamVid: ``imageseg train`` beside segmentation_models_pytorch's own CamVid example, the same network and encoder.
+"""Training speed on CamVid: ``imageseg train`` compared with the CamVid example of segmentation_models_pytorch (SMP).
 
-``python benchmarks/train_camvid.py --root data/CamVid``; ``--json`` prints a list of {name, ours, theirs, ratio, unit}.
-Theirs is the example as its notebook has it: FPN, Dice loss, Adam, cosine schedule, its list of augmentations, Lightning's
-Trainer in float32, as many loader workers as processors. Two things are smaller on both sides, so that it ends in minutes:
-the encoder (resnet18) and the batch (8 crops of 320 x 320). Each side runs as a process of its own, in turn; the rate is that
-of the steps after the first quarter, which starts workers and chooses kernels.
+``python benchmarks/train_camvid.py --root data/CamVid`` trains the same network and encoder with both. The reference is the
+example as in SMP's notebook: FPN, Dice loss, Adam, cosine schedule, its list of augmentations, Lightning's Trainer in float32,
+and one loader worker per CPU core. To finish in minutes, both use a smaller encoder (resnet18) and batch (8 crops of 320 x 320)
+than the notebook. Both run alternately in processes of their own; the first quarter of the steps, in which workers start and
+kernels are selected, is not timed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ BATCH, SIDE, ENCODER = 8, 320, "resnet18"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=os.environ.get("IMAGESEG_SAMPLES", "../shared/data") + "/camvid",
+        help="folder of CamVid",
+    )
+    parser.add_argument("--steps", type=int, default=20, help="training steps per run (default: 20)")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each side; the median is reported (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     parser.add_argument("--theirs", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.theirs:
@@ -40,14 +45,12 @@ def main() -> None:
     for _ in range(given.rounds):
         ours.append(1000 / _rate_of_ours(given.root, given.steps))
         theirs.append(1000 / _rate_of_theirs(given.root, given.steps))
-    row = Row(
-        f"training on CamVid, FPN {ENCODER}, per picture", statistics.median(ours), statistics.median(theirs), "ms"
-    )
+    row = Row(f"training on CamVid, FPN {ENCODER}, per image", statistics.median(ours), statistics.median(theirs), "ms")
     report([row], as_json=given.json)
 
 
 def _rate_of_ours(root: Path, steps: int) -> float:
-    """Images per second, as the last line of the command's own progress says."""
+    """Return the images per second that the last progress line of the command reports."""
     with tempfile.TemporaryDirectory() as output:
         flags: dict[str, Any] = {
             "data.root": root,
@@ -55,7 +58,7 @@ def _rate_of_ours(root: Path, steps: int) -> float:
             "data.batch_size": BATCH,
             "network.encoder": ENCODER,
             "network.pretrained": "false",
-            # SMP's form of this network.
+            # The variant of this network in SMP.
             "network.smooth": "false",
             "network.align_corners": "true",
             "task.optimizer": "adamw",
@@ -79,7 +82,7 @@ def _rate_of_theirs(root: Path, steps: int) -> float:
 
 
 def train_theirs(root: Path, steps: int) -> float:
-    """Runs the example for some steps; gives its images per second."""
+    """Train the example for some steps and return its images per second."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations as A
     import cv2

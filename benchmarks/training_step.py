@@ -1,13 +1,13 @@
-"""A training step beside segmentation_models_pytorch and torchvision, the loss alone, and what the machine can do at most.
+"""Training step compared with segmentation_models_pytorch and torchvision: time, memory, the loss alone, and machine limits.
 
-``python benchmarks/training_step.py`` measures all on 8 pictures of 256 x 256; ``--shapes 8x256 4x512`` names others; names of
-networks as arguments measure these alone; ``--parts`` some of: steps, memory, loss, ceilings. ``--json`` prints a list of
-{name, ours, theirs, ratio, unit}.
+``python benchmarks/training_step.py`` measures all networks, or those named as arguments, on 8 images of 256 x 256 pixels;
+``--shapes 8x256 4x512`` selects other batches and ``--parts`` single measurements.
 
-Both sides have the same weights and give the same logits, or it stops. Theirs is the network as its documentation shows it in a
-plain loop: float32, contiguous, normalised pictures, ``F.cross_entropy`` (auxiliary head: 0.5 as torchvision's reference),
-``torch.optim.AdamW``. Ours is ``SegmentationTask`` and its optimiser on uint8 pictures, once as ``--trainer.precision auto`` takes
-it where bfloat16 is hardware, once in float32. The loss alone is from logits of stride 4, 19 classes at 512 x 1024.
+Both networks have the same weights; the benchmark stops if their logits differ. The reference is a plain training loop as in
+the documentation of the library: float32, contiguous normalized images, ``F.cross_entropy`` (weight 0.5 for the auxiliary head, as
+in torchvision's references) and ``torch.optim.AdamW``. Ours is ``SegmentationTask`` with its optimizer on uint8 images, in bfloat16
+(which ``--trainer.precision auto`` selects on hardware that supports it natively) and in float32. The loss alone is computed from
+logits of stride 4 for 19 classes at 512 x 1024.
 """
 
 from __future__ import annotations
@@ -69,13 +69,17 @@ PARTS = ("steps", "memory", "loss", "ceilings")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", choices=[*NETWORKS, []], help="unset, all")
-    parser.add_argument("--shapes", nargs="+", default=["8x256"], help="pictures x side")
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--losses", nargs="+", choices=list(PIXEL_LOSSES), default=["cross_entropy"])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("networks", nargs="*", choices=[*NETWORKS, []], help="networks to measure (default: all)")
+    parser.add_argument(
+        "--shapes", nargs="+", default=["8x256"], help="number of images x height and width (default: 8x256)"
+    )
+    parser.add_argument("--repeats", type=int, default=2, help="timed runs of each side (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument(
+        "--losses", nargs="+", choices=list(PIXEL_LOSSES), default=["cross_entropy"], help="losses to measure"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
@@ -99,7 +103,7 @@ def main() -> None:
 
 
 def steps(names: Sequence[str], shapes: Sequence[tuple[int, int]], repeats: int) -> Iterator[Row]:
-    """Milliseconds of a step, all three ways in turn."""
+    """Measure the milliseconds of a step: reference, float32 and bfloat16 alternately."""
     for name in names:
         check(name)
         for number, side in shapes:
@@ -120,7 +124,7 @@ def steps(names: Sequence[str], shapes: Sequence[tuple[int, int]], repeats: int)
 
 
 def memory(names: Sequence[str], shapes: Sequence[tuple[int, int]]) -> Iterator[Row]:
-    """How far a first step raises the peak of resident memory, in fresh processes of one thread."""
+    """Measure how far a first step raises peak resident memory, in new processes with one thread."""
     for name in names:
         for number, side in shapes:
             theirs, full, half = (growth_in_megabytes(step, name, way, number, side) for way in WAYS)
@@ -129,7 +133,7 @@ def memory(names: Sequence[str], shapes: Sequence[tuple[int, int]]) -> Iterator[
 
 
 def step(name: str, way: str, number: int, side: int) -> Callable[[], None]:
-    """A training step; weights are random, the same for all ways."""
+    """Return a function that runs a training step; the random weights are the same for all variants."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (number, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     mask = torch.randint(0, CLASSES, (number, side, side), dtype=torch.uint8)
@@ -140,10 +144,10 @@ def step(name: str, way: str, number: int, side: int) -> Callable[[], None]:
 
 def _theirs(network: nn.Module, images: Tensor, mask: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(network.parameters())
-    pictures, indices = _normalized(images).contiguous(), mask.long()
+    normalized, indices = _normalized(images).contiguous(), mask.long()
 
     def once() -> None:
-        found = network(pictures)
+        found = network(normalized)
         if isinstance(found, dict):
             loss = F.cross_entropy(found["out"], indices) + AUX_WEIGHT * F.cross_entropy(found["aux"], indices)
         else:
@@ -159,7 +163,7 @@ def _ours(network: Any, images: Tensor, mask: Tensor, *, half: bool) -> Callable
     task = SegmentationTask(
         network, LABELS, optimizer="adamw", lr=1e-3, weight_decay=1e-2, aux_weight=AUX_WEIGHT
     ).train()
-    # What Lightning gives a task: here only a step is run.
+    # Stand-ins for what Lightning provides, because only a step is run here.
     task.trainer = SimpleNamespace(gradient_clip_val=None, estimated_stepping_batches=1000)  # type: ignore[assignment]
     task.log = lambda *_: None  # type: ignore[method-assign, assignment]
     optimizer = task.configure_optimizers()["optimizer"]
@@ -176,7 +180,7 @@ def _ours(network: Any, images: Tensor, mask: Tensor, *, half: bool) -> Callable
 
 
 def _twin(name: str, theirs: nn.Module) -> Any:
-    """Our network with the weights of theirs, through a file as a user would have it."""
+    """Build our network with the weights of the reference, loaded from a file as a user would."""
     model, arguments, _ = NETWORKS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
@@ -192,7 +196,7 @@ def _normalized(images: Tensor) -> Tensor:
 
 
 def check(name: str) -> None:
-    """Stops if the two networks differ."""
+    """Stop if the logits of the two networks differ."""
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     theirs = NETWORKS[name][2]().eval()
     with torch.inference_mode():
@@ -204,7 +208,7 @@ def check(name: str) -> None:
 
 
 def losses(names: Sequence[str], repeats: int) -> Iterator[Row]:
-    """Value and gradient for 8 x 19 x 512 x 1024 from stride 4, beside the plain form; memory, and time."""
+    """Compare value and gradient of a loss for 8 x 19 x 512 x 1024 with the plain implementation: memory and time."""
     for name in names:
         theirs, ours = (growth_in_megabytes(loss, name, way, 4) for way in ("theirs", "ours"))
         yield Row(f"{name} at 8 x 19 x 512 x 1024, memory", ours, theirs, "MB")
@@ -214,7 +218,7 @@ def losses(names: Sequence[str], repeats: int) -> Iterator[Row]:
 
 
 def loss(name: str, way: str, stride: int) -> Callable[[], None]:
-    """Value and gradient of one loss."""
+    """Return a function that computes the value and gradient of one loss."""
     logits = torch.randn(8, CLASSES, 512 // stride, 1024 // stride).requires_grad_()
     mask = torch.randint(0, CLASSES, (8, 512, 1024), dtype=torch.uint8)
     mask[torch.rand(mask.shape) < 0.1] = 255
@@ -230,7 +234,7 @@ def loss(name: str, way: str, stride: int) -> Callable[[], None]:
 
 
 def ceilings(repeats: int) -> Iterator[Row]:
-    """What a matrix product, a convolution and a copy reach here: bfloat16 as "ours", float32 as "theirs"."""
+    """Measure matrix product, convolution and copy on this machine, bfloat16 as "ours" and float32 as "theirs"."""
     side = 2048
     products = [partial(torch.mm, *torch.randn(2, side, side).to(kind)) for kind in (torch.bfloat16, torch.float32)]
     yield _with_rate("product of 2048 x 2048 matrices", in_turn(*products, repeats + 3), 2 * side**3 / 1e6, "GFLOP/s")

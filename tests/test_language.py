@@ -48,6 +48,8 @@ ALLOWED = {
     "imageseg/cli/models.py": {"licence"},
     "imageseg/recipe.py": {"pictures"},
     "imageseg/datasets/masks/cache.py": {"pictures"},
+    # A class name in users' label tables, in both spellings.
+    "imageseg/checking/label_values.py": {"unlabelled"},
 }
 OPENINGS = ("of", "whose", "likewise", "as", "where", "to", "from")
 

@@ -55,7 +55,7 @@ class ValueReport:
         binary: Masks of 0 and 255 in which 255 must be a class.
         shifted: Masks whose ids are all one higher than those of the table.
         label_ids: Masks with Cityscapes' labelIds under a table of train ids.
-        separator: Of exactly three ids, the one that separates the two others everywhere.
+        separator: The id that separates the two others everywhere, if there are exactly three ids.
         palette: Id -> its color in the mask files' palettes, if all of them agree.
     """
 
