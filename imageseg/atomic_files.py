@@ -1,4 +1,4 @@
-"""Atomic files: written to a temporary file and renamed, flushed to the disk one by one or together; and a lock between processes."""
+"""Atomic files, written to a temporary file and renamed, flushed one by one or together; and a lock between processes."""
 
 from __future__ import annotations
 

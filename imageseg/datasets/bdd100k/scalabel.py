@@ -225,5 +225,5 @@ def _size(path: Path, where: str, size: Any) -> tuple[int, int]:
         return _USUAL_SIZE
     height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
     if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise InputError(f"{path}: {where}: {str(size)[:60]} is not an image size")
+        raise InputError(f"{path}: {where}: the size {str(size)[:60]} is invalid")
     return height, width
