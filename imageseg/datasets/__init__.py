@@ -2,7 +2,7 @@
 
 Read ``base.py`` (what a dataset provides) and ``pairs.py`` first, then ``folder.py``, the simplest dataset, and ``samples.py``,
 which decodes pairs. The other datasets follow the same contract; ``masks`` draws and caches masks from annotations, ``download``
-fetches archives, ``statistics`` counts pixels per class.
+downloads archives, ``statistics`` counts pixels per class.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 
 from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.cityscapes.labels import IDS, TRAIN_IDS
-from imageseg.datasets.cityscapes.polygons import POLYGONS, labels_beside, write_label_ids
+from imageseg.datasets.cityscapes.polygons import POLYGONS, label_ids_path, write_label_ids
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
 from imageseg.images import is_image, read_mask
@@ -98,13 +98,13 @@ class Cityscapes(SegmentationDataset):
         for split in ("train", "val", "train_extra"):
             folder = self._masks(split) if splits is None or split in splits else None
             for polygons in _files(folder, POLYGONS) if folder else ():
-                if not labels_beside(polygons).exists():
+                if not label_ids_path(polygons).exists():
                     todo.append(polygons)
         try:
             for _ in in_processes(write_label_ids, todo, workers=workers, progress=progress):
                 pass
         except KeyboardInterrupt:
-            made = sum(labels_beside(polygons).exists() for polygons in todo)
+            made = sum(label_ids_path(polygons).exists() for polygons in todo)
             raise KeyboardInterrupt(
                 f"{made} of {len(todo)} masks are drawn; the same command continues from there"
             ) from None

@@ -26,7 +26,7 @@ def write_label_ids(polygons: Path) -> None:
     Raises:
         InputError: The file cannot be read or drawn, or the folder is not writable.
     """
-    target = labels_beside(polygons)
+    target = label_ids_path(polygons)
     if target.exists():
         return
     mask = draw(polygons)
@@ -37,7 +37,7 @@ def write_label_ids(polygons: Path) -> None:
         raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
-def labels_beside(polygons: Path) -> Path:
+def label_ids_path(polygons: Path) -> Path:
     """The path of the labelIds file that belongs to a polygon file."""
     return polygons.with_name(polygons.name.removesuffix(POLYGONS) + LABEL_IDS)
 

@@ -20,7 +20,7 @@ from imageseg.images import is_image
 from imageseg.parallel import Progress
 
 _SPLITS = ("train", "val")
-_SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold
+_SITE = "http://images.cocodataset.org"  # its certificate is issued for another name; the checksums are verified
 # Each checksum is the same in at least two independent public sources: download lists of PaddlePaddle, those of LAVIS (the
 # images of 2014), and scripts that pass them to md5sum. One R package has another one for train2014.
 _MD5 = {

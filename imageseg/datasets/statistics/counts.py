@@ -215,10 +215,10 @@ def _around(pairs: Sequence[Pair]) -> list[Path]:
     SegmentationClass, Cityscapes' instanceIds next to labelIds.
     """
     folders = {(pair.mask or pair.image).parent for pair in pairs}
-    beside = {
+    adjacent = {
         folder for parent in {folder.parent for folder in folders} for folder in parent.iterdir() if folder.is_dir()
     }
-    return sorted(path for folder in beside | folders for path in folder.iterdir() if path.is_file())
+    return sorted(path for folder in adjacent | folders for path in folder.iterdir() if path.is_file())
 
 
 def _key(dataset: SegmentationDataset, split: str, what: str) -> list[Any]:

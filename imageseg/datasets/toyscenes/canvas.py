@@ -90,7 +90,7 @@ def noise(generator: np.random.Generator, size: tuple[int, int], cells: int) -> 
     """(H, W) values from -127 to 128 that vary smoothly: ``cells`` of them along the shorter side."""
     cell = max(1, min(size) // cells)
     grid = generator.integers(0, 256, (size[0] // cell + 2, size[1] // cell + 2), np.uint8)
-    # the exact variant gives the same bytes on every processor
+    # the exact variant gives the same bytes on every CPU
     return cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int16) - 127
 
 

@@ -26,7 +26,7 @@ _Wall = tuple[tuple[float, float], tuple[float, float]]  # from x, z to x, z
 Thing = tuple[float, Callable[[], None]]  # how far away it stands, in meters, and what paints it
 
 _CROSSING = 7.0  # meters: how wide the street across is
-# Walls, cars, clothes and bins share one table, so that a color alone never tells the class.
+# Walls, cars, clothes and bins share one table, so that a color alone never determines the class.
 _PAINTS = [(166, 88, 66), (204, 178, 138), (150, 150, 152), (222, 214, 196), (112, 104, 100), (196, 140, 104)]
 _PAINTS += [(142, 166, 184), (186, 196, 158), (214, 164, 158), (120, 74, 60), (88, 112, 132), (232, 204, 120)]
 _PAINTS += [(38, 40, 44), (224, 226, 228), (160, 28, 30), (34, 66, 130), (92, 98, 106), (30, 84, 60), (216, 168, 44)]
@@ -182,7 +182,7 @@ def _paint_wall(street: Street, wall: Floats, *, color: Floats, glass: Floats) -
     columns, floors = spans(int(length / draw(1.8, 3.2)), draw(0.4, 0.8)), spans(int(height / 3), draw(0.4, 0.7))
     street.fill(patches(wall, columns, up=floors), color * street.generator.choice([0.7, 1.25]), label=BUILDING)
     panes = patches(wall, columns * 0.98 + 0.01, up=floors * 0.98 + 0.004)
-    if wall[:, 2].min() > 55:  # so far away, nobody sees more
+    if wall[:, 2].min() > 55:  # no details are visible at this distance
         return
     glow, lamplight = street.generator.random(len(panes)) - street.evening, np.array([250.0, 214, 140])
     for chosen, tone in ((glow >= 0, glass), (glow < 0, lamplight), (glow > 0.8 - street.evening, glass * 1.35)):
