@@ -91,7 +91,7 @@ def _parser() -> DatasetParser:
 def _counted(given: argparse.Namespace, dataset: SegmentationDataset) -> Statistics:
     from imageseg.datasets import DATASETS
     from imageseg.datasets.statistics import class_weights
-    from imageseg.datasets.statistics.counts import count_classes, count_objects
+    from imageseg.datasets.statistics.counts import count_objects, count_per_image
     from imageseg.progress_bars import file_progress
 
     name, cache = DATASETS.resolve(given.use), not given.no_cache
@@ -110,7 +110,9 @@ def _counted(given: argparse.Namespace, dataset: SegmentationDataset) -> Statist
     split = with_masks[0]
     with file_progress(f"classes of {split}") as progress:
         pairs = listings[split].pairs
-        counts = count_classes(dataset, pairs, split=split, workers=given.workers, progress=progress, cache=cache)
+        counts = count_per_image(
+            dataset, pairs, split=split, workers=given.workers, progress=progress, cache=cache
+        ).total()
     weights = {
         "median_frequency": class_weights.median_frequency(counts.pixels, counts.image_pixels),
         "enet": class_weights.enet(counts.pixels),

@@ -41,7 +41,7 @@ class ImageCounts:
     ignored: IntArray
     """Number of ignored pixels, shape (N,)."""
 
-    def in_sum(self) -> ClassCounts:
+    def total(self) -> ClassCounts:
         """The total counts of the split."""
         there = self.pixels > 0
         return ClassCounts(
@@ -70,19 +70,6 @@ class ClassCounts:
     def valid(self) -> int:
         """Number of pixels that are not ignored."""
         return int(self.pixels.sum())
-
-
-def count_classes(
-    dataset: SegmentationDataset,
-    pairs: Sequence[Pair],
-    *,
-    split: str,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    cache: bool = True,
-) -> ClassCounts:
-    """Count the pixels of each class in all masks together; arguments and errors as in ``count_per_image``."""
-    return count_per_image(dataset, pairs, split=split, workers=workers, progress=progress, cache=cache).in_sum()
 
 
 def count_per_image(
