@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their target, then renamed; flushed to the disk one by one or together."""
+"""Atomic files, written to a temporary file and renamed, flushed one by one or together; and a lock between processes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
-"""How the name of every unfinished file begins; what a kill leaves of them may be deleted."""
+"""Prefix of temporary files; those left by a killed process may be deleted."""
 
 _FEW = 64
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``; when the block ends well, that file takes the place of ``path``.
+    """Provide a temporary path next to ``path``; when the block ends without an error, that file replaces ``path``.
 
-    The temporary file lies in the target's own folder, because a rename is atomic only within a file system. When the
-    block raises, the temporary file goes and the old target stays as it was.
+    The temporary file is in the folder of the target, because a rename is atomic only within a file system. If the block
+    raises, the temporary file is deleted and the old target stays as it was.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary)
-        # mkstemp makes a file that only its owner may read; a run's files are as readable as the user's others.
+        # mkstemp creates files that only their owner may read; these files get the user's default permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except BaseException:
@@ -41,12 +41,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_unflushed(path: str, data: bytes) -> None:
-    """``replacing`` for many small files: a kill leaves the old file or the whole new one, and no time goes to the disk.
+    """Write a file atomically like ``replacing``, but without waiting for the disk; for many small files.
 
-    A power cut may still take the file, or leave it empty or short, until ``flush`` has been called for it. So whoever
-    makes thousands calls ``flush`` now and then, and notes only afterwards that they are made.
+    A killed process leaves the old file or the complete new one. A power cut may still lose, empty or truncate the file until
+    ``flush`` has been called for it. Callers that write thousands of files call ``flush`` from time to time, and record the
+    files as done only afterwards.
     """
-    folder, name = os.path.split(path)  # pathlib's paths would take as long as the writing
+    folder, name = os.path.split(path)  # pathlib would take as long as the writing
     temporary = os.path.join(folder, f"{TEMPORARY}{os.getpid()}-{name}")  # noqa: PTH118
     try:
         with open(temporary, "wb") as file:  # noqa: PTH123
@@ -58,9 +59,9 @@ def write_unflushed(path: str, data: bytes) -> None:
 
 
 def flush(paths: Sequence[Path]) -> None:
-    """Waits until these files, all of one folder, are on the disk: one by one if few, else with everything that waits."""
+    """Wait until files of one folder are on the disk: one by one if they are few, else together with all pending writes."""
     if len(paths) > _FEW and sys.platform != "win32":
-        flush_all()  # one for all: a thousand calls of fsync take a thousand commits of the file system
+        flush_all()  # a thousand calls of fsync would be a thousand commits of the file system
         return
     for path in paths:
         _flush(path)
@@ -69,17 +70,19 @@ def flush(paths: Sequence[Path]) -> None:
 
 
 def flush_all() -> None:
-    """Waits until everything that was written is on the disk; Windows cannot be asked."""
+    """Wait until all pending writes are on the disk; not available on Windows."""
     if sys.platform != "win32":
         os.sync()
 
 
 @contextlib.contextmanager
 def file_lock(lock: Path) -> Iterator[None]:
-    """One process at a time, where the system has such locks: the others wait here.
+    """Let one process at a time run the block; others wait. Without effect on Windows and on file systems without locks.
+
+    Not the package filelock: it raises where a network file system has no locks, and leaves the lock file behind.
 
     Args:
-        lock: a file in a folder that is there; it is there while somebody holds or awaits it.
+        lock: Lock file, in an existing folder. It exists only while a process holds or awaits the lock.
     """
     try:
         import fcntl
@@ -88,9 +91,9 @@ def file_lock(lock: Path) -> Iterator[None]:
         return
     while True:
         with lock.open("w") as file:
-            with contextlib.suppress(OSError):  # some network file systems have none
+            with contextlib.suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_still(lock, file.fileno()):  # whoever held it has taken it away
+            if not _is_same_file(lock, file.fileno()):  # the previous holder has deleted it
                 continue
             try:
                 yield
@@ -99,8 +102,8 @@ def file_lock(lock: Path) -> Iterator[None]:
             return
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that bears the name now."""
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    """Whether the path still refers to the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

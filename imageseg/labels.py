@@ -1,4 +1,4 @@
-"""Labels of a dataset: names, colours, and the stored values that stand for each class index."""
+"""Label spaces: names, colors and stored values of the classes of a dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXAMPLE = "{name: road, color: [128, 64, 128], values: [0]}"
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its name, its RGB colour (0 to 255), and the values that mask files store for it."""
+    """One class: its name, its RGB color (0 to 255), and the values by which mask files store it."""
 
     name: str
     color: tuple[int, int, int]
@@ -32,9 +32,9 @@ class Label:
 
     def __post_init__(self) -> None:
         if len(self.color) != 3 or not all(0 <= channel <= 255 for channel in self.color):
-            raise InputError(f"label '{self.name}': the colour must be three numbers from 0 to 255, found {self.color}")
+            raise InputError(f"label '{self.name}': the color must be three numbers from 0 to 255, found {self.color}")
         if not all(0 <= value <= 65535 for value in self.values):
-            raise InputError(f"label '{self.name}': stored values must lie in 0 to 65535, found {self.values}")
+            raise InputError(f"label '{self.name}': stored values must be in 0 to 65535, found {self.values}")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class LabelSpace:
     """The labels of a dataset, in the order of their class indices.
 
     Args:
-        labels: one row per class; the row's position is its class index.
-        ignore_index: the class index of pixels that are neither trained on nor scored; 255, the largest of uint8.
-        ignored_values: stored values that become ``ignore_index``.
-        ignored_colors: RGB colours that become ``ignore_index``, where masks are colours; the first one draws ignored pixels.
+        labels: Labels of the classes; the position of a label is its class index.
+        ignore_index: Class index of pixels that are neither trained on nor scored; always 255, the largest uint8 value.
+        ignored_values: Stored values that become ``ignore_index``.
+        ignored_colors: RGB colors that become ``ignore_index`` if masks are colors; ignored pixels are drawn in the first one.
 
     Raises:
-        InputError: no label, more than 255, a name or a stored value used twice.
+        InputError: There are no or more than 255 labels, or a name or stored value is used twice.
     """
 
     labels: tuple[Label, ...]
@@ -61,11 +61,13 @@ class LabelSpace:
         if not 1 <= len(self.labels) <= IGNORE:
             raise InputError(f"a label space has 1 to 255 labels, found {len(self.labels)}")
         if self.ignore_index != IGNORE:
-            raise InputError(f"ignore_index is 255 everywhere here, found {self.ignore_index}; see ignored_values")
+            raise InputError(
+                f"ignore_index must be 255, found {self.ignore_index}; use ignored_values for other stored values"
+            )
         if not all(0 <= value <= 65535 for value in self.ignored_values):
-            raise InputError(f"ignored stored values must lie in 0 to 65535, found {self.ignored_values}")
+            raise InputError(f"ignored stored values must be in 0 to 65535, found {self.ignored_values}")
         if not all(len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in self.ignored_colors):
-            raise InputError(f"ignored colours must be three numbers from 0 to 255, found {self.ignored_colors}")
+            raise InputError(f"ignored colors must be three numbers from 0 to 255, found {self.ignored_colors}")
         names = [label.name for label in self.labels]
         stored = [value for label in self.labels for value in label.values] + list(self.ignored_values)
         checked: tuple[tuple[str, list[Any]], ...] = (("name", names), ("stored value", stored))
@@ -84,35 +86,35 @@ class LabelSpace:
 
     @cached_property
     def palette(self) -> npt.NDArray[np.uint8]:
-        """(256, 3) uint8 RGB: the colour of each class index; ``ignore_index`` has the first ignored colour."""
+        """Color of each class index, (256, 3) uint8 RGB; ``ignore_index`` has the first ignored color."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self.labels)] = [label.color for label in self.labels]
         palette[self.ignore_index] = self.ignored_colors[0] if self.ignored_colors else (0, 0, 0)
         return palette
 
     def encode(self, stored: npt.NDArray[Any], source: str | Path = "mask") -> npt.NDArray[np.uint8]:
-        """Stored values to class indices.
+        """Convert stored values to class indices.
 
         Args:
-            stored: (H, W) integers as the file holds them, or (H, W, 3) uint8 RGB colours.
-            source: the file that errors name.
+            stored: Mask as stored in the file, (H, W) integers or (H, W, 3) uint8 RGB colors.
+            source: Mask file, for error messages.
 
         Returns:
-            (H, W) uint8 class indices, ``ignore_index`` where the table says so.
+            Class indices of shape (H, W), uint8; ``ignore_index`` for ignored values.
 
         Raises:
-            InputError: a value or colour that the table does not declare, with its pixel count.
+            InputError: A value or color is not declared; the message states its number of pixels.
         """
         if stored.ndim == 3:
             return self._encode_colors(stored, source)
         if stored.dtype == np.uint8 and stored.size:
-            # Ten times as fast as indexing the table, which then only finds out what a mark stands for.
+            # Ten times as fast as indexing the table, which is only needed if a mark may be an undeclared value.
             translated = bytearray(np.ascontiguousarray(stored)).translate(self._class_of_byte)
             marked = np.frombuffer(translated, np.uint8).reshape(stored.shape)
             if not (marked == _MARK).any():
                 return marked
         if stored.size and not 0 <= int(stored.min()) <= int(stored.max()) <= 65535:
-            raise InputError(f"{source}: stored values lie outside 0 to 65535 ({stored.min()} to {stored.max()})")
+            raise InputError(f"{source}: stored values are outside 0 to 65535 ({stored.min()} to {stored.max()})")
         classes = self.class_of_value[stored]
         if (classes == UNDECLARED).any():
             values, counts = np.unique(stored[classes == UNDECLARED], return_counts=True)
@@ -121,7 +123,11 @@ class LabelSpace:
         return encoded
 
     def decode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
-        """Class indices to each label's first stored value; ignored pixels to the first ignored value."""
+        """Convert class indices to the first stored value of each label, and ignored pixels to the first ignored value.
+
+        Raises:
+            InputError: A label has no stored value.
+        """
         table = np.zeros(256, np.uint16)
         for index, label in enumerate(self.labels):
             if not label.values:
@@ -132,12 +138,12 @@ class LabelSpace:
         return decoded if table.max() > 255 else decoded.astype(np.uint8)
 
     def colored(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """(H, W) class indices to (H, W, 3) uint8 RGB."""
+        """Convert (H, W) class indices to (H, W, 3) uint8 RGB."""
         colors: npt.NDArray[np.uint8] = self.palette[mask]
         return colors
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as ``labels.yaml`` and checkpoints keep them."""
+        """Convert to plain values, as stored in ``labels.yaml`` and checkpoints."""
         return {
             "labels": [
                 {"name": label.name, "color": list(label.color), "values": list(label.values)} for label in self.labels
@@ -148,12 +154,16 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str | Path = "labels") -> LabelSpace:
-        """The space that ``to_dict`` wrote, or that a user wrote in ``labels.yaml``.
+        """Build a label space from the values of ``to_dict``, or of a user's ``labels.yaml``.
 
-        Without ``ignored_values``, 255 is ignored, unless a label stores it.
+        Without ``ignored_values``, 255 is ignored, unless a label is stored as 255.
+
+        Args:
+            values: Mapping with ``labels`` and, optionally, ``ignored_values`` and ``ignored_colors``.
+            source: File of the values, for error messages.
 
         Raises:
-            InputError: a key that is unknown, missing or of the wrong kind.
+            InputError: A key is unknown, missing or has a value of the wrong type.
         """
         try:
             _check_keys(values, ("labels", "ignored_values", "ignored_colors"), "a label table")
@@ -162,12 +172,12 @@ class LabelSpace:
                 found = f", found {rows!r}" if rows else ""
                 raise InputError(f"'labels' must be a list of labels, such as {_EXAMPLE}{found}")
             labels = tuple(_label(row, place) for place, row in enumerate(rows, start=1))
-            # A label that stores 255, as black and white masks do, is a class.
+            # A label stored as 255, as in black-and-white masks, is a class.
             usual = () if any(IGNORE in label.values for label in labels) else (IGNORE,)
             ignored_values = _integers(values.get("ignored_values", usual), "ignored_values", example="[255]")
             colors = values.get("ignored_colors", ((0, 0, 0),))
             if isinstance(colors, str) or not isinstance(colors, Iterable):
-                raise InputError(f"ignored_colors must be a list of colours, for example [[0, 0, 0]], found {colors!r}")
+                raise InputError(f"ignored_colors must be a list of colors, for example [[0, 0, 0]], found {colors!r}")
             ignored_colors = tuple(_color(color, "ignored_colors") for color in colors)
             return cls(labels, ignored_values=ignored_values, ignored_colors=ignored_colors)
         except InputError as error:
@@ -175,8 +185,7 @@ class LabelSpace:
 
     @cached_property
     def class_of_value(self) -> npt.NDArray[np.int16]:
-        """(65536,) int16: the class index of each stored value, ``ignore_index`` where it is ignored, -1 where nobody
-        declared it."""
+        """Class index of each stored value, (65536,) int16; ``ignore_index`` for ignored, -1 for undeclared values."""
         table = np.full(65536, UNDECLARED, np.int16)
         table[list(self.ignored_values)] = self.ignore_index
         for index, label in enumerate(self.labels):
@@ -185,17 +194,17 @@ class LabelSpace:
         return table
 
     def fold(self, counts: npt.NDArray[np.int64], source: str | Path = "mask") -> npt.NDArray[np.int64]:
-        """Pixel counts by stored value to counts by class: many pixels cost no more than the table.
+        """Convert pixel counts per stored value to pixel counts per class.
 
         Args:
-            counts: (V,) or (V, K) int64, V at most 65536.
-            source: the file that errors name.
+            counts: Counts of shape (V,) or (V, K), int64, with V at most 65536.
+            source: Mask file, for error messages.
 
         Returns:
-            (C,) or (C, K) int64; ignored pixels are left out.
+            Counts of shape (C,) or (C, K), int64, without ignored pixels.
 
         Raises:
-            InputError: as ``encode``.
+            InputError: As ``encode``.
         """
         classes = self.class_of_value[: len(counts)]
         by_value = counts if counts.ndim == 1 else counts.sum(axis=1)
@@ -208,7 +217,7 @@ class LabelSpace:
 
     @cached_property
     def _class_of_byte(self) -> bytes:
-        """The first 256 of ``class_of_value``, as bytes; ``_MARK`` for undeclared ones."""
+        """The first 256 entries of ``class_of_value`` as bytes, with ``_MARK`` for undeclared values."""
         table = self.class_of_value[:256]
         return np.where(table == UNDECLARED, _MARK, table).astype(np.uint8).tobytes()
 
@@ -219,7 +228,7 @@ class LabelSpace:
             packed = _packed(label.color)
             if table.get(packed, self.ignore_index) != self.ignore_index:
                 raise InputError(
-                    f"the colour {label.color} stands for two labels: masks of colours cannot be read with this table"
+                    f"two labels have the color {label.color}, so color masks cannot be read with this label table"
                 )
             table[packed] = index
         return table
@@ -231,7 +240,7 @@ class LabelSpace:
         unknown = classes == UNDECLARED
         if unknown.any():
             triples = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in map(int, colors[unknown])]
-            raise InputError(f"{source}: {_counted(triples, counts[unknown], 'colour')} not in the label table")
+            raise InputError(f"{source}: {_counted(triples, counts[unknown], 'color')} not in the label table")
         return classes[inverse].reshape(packed.shape).astype(np.uint8)
 
     def _undeclared(self, values: npt.NDArray[Any], counts: npt.NDArray[np.int64], source: str | Path) -> InputError:
@@ -247,9 +256,9 @@ class LabelSpace:
 
 
 def voc_color(value: int) -> tuple[int, int, int]:
-    """The colour of a value in Pascal VOC's development kit (VOClabelcolormap.m), which many tools use for any classes.
+    """Return the color of a value in Pascal VOC's development kit (VOClabelcolormap.m), which many tools use for other classes.
 
-    The value's bits, three at a time, fill red, green and blue from the top.
+    Each group of three bits of the value sets one bit of red, green and blue, starting with the highest.
     """
     red = green = blue = 0
     for position in range(7, -1, -1):
@@ -261,7 +270,7 @@ def voc_color(value: int) -> tuple[int, int, int]:
 
 
 def voc_palette() -> npt.NDArray[np.uint8]:
-    """(256, 3) uint8: the colours of all values."""
+    """Return the colors of all values, (256, 3) uint8."""
     return np.array([voc_color(value) for value in range(256)], np.uint8)
 
 
@@ -273,7 +282,7 @@ def _counted(values: Iterable[Any], counts: npt.NDArray[Any], what: str = "value
 
 
 def _label(row: object, place: int) -> Label:
-    """The label in a row of a table; ``place`` counts from 1."""
+    """Build a label from a row of a label table; ``place`` counts from 1."""
     if not isinstance(row, Mapping):
         raise InputError(f"label {place} is {row!r}; a label is a row such as {_EXAMPLE}")
     shown = f"label '{row['name']}'" if row.get("name") is not None else f"label {place}"

@@ -1,4 +1,4 @@
-"""Work on many files in parallel processes, with results in order and errors in one line."""
+"""Parallel processing of many files, with results in order and one-line errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
-"""Called with (done, in all)."""
+"""Function called with (number done, total number)."""
 
 _CHUNKS_AHEAD = 4
 _LARGEST_CHUNK = 16
@@ -31,19 +31,19 @@ def in_processes(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """``function`` of every item, in the order of the items.
+    """Apply a function to every item in worker processes, and yield the results in the order of the items.
 
-    Processes are spawned, not forked: the caller may hold threads (torch, a progress bar) that a fork would lose. So
-    ``function`` must be importable, and its module should import no more than it needs.
+    Processes are spawned, not forked, because the caller may hold threads (torch, a progress bar) that a fork would lose.
+    Therefore ``function`` must be importable, and its module should import no more than it needs.
 
     Args:
-        function: a module's own function, or a ``functools.partial`` of one.
-        items: must be picklable, as must the results.
-        workers: how many processes; unset, one per processor. With 1, or with few items, everything runs in this process.
-        progress: called after each item.
+        function: Function defined in a module, or a ``functools.partial`` of one.
+        items: Items to process; they and the results must be picklable.
+        workers: Number of processes. If not set, one per CPU core. With 1 worker or 1 item, everything runs in this process.
+        progress: Function called after each item.
 
     Raises:
-        InputError: what ``function`` raised, or that a process died.
+        InputError: ``function`` raised it, or a worker process died.
     """
     require_main_guard()
     workers = min(workers or os.cpu_count() or 1, len(items))
@@ -56,11 +56,11 @@ def in_processes(
 
 def require_main_guard() -> None:
     """Raises:
-    InputError: this process is a worker that is still importing the script that started it, which starts work again.
+    InputError: This process is a worker that is still importing the script that started it, so the script has no main guard.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself checks
         raise InputError(
-            "a script that starts worker processes needs 'if __name__ == \"__main__\":', for they import it"
+            "a script that starts worker processes needs 'if __name__ == \"__main__\":', because the processes import it"
         )
 
 
@@ -69,7 +69,7 @@ def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers:
     chunks = deque(items[start : start + size] for start in range(0, len(items), size))
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
-        # Only a few chunks wait at a time, so that results do not pile up before they are asked for.
+        # Only a few chunks are pending at a time, so that results do not pile up before they are used.
         running: deque[Future[list[Result]]] = deque()
         while chunks or running:
             while chunks and len(running) < _CHUNKS_AHEAD * workers:
@@ -77,8 +77,8 @@ def _spawned(function: Callable[[Item], Result], items: Sequence[Item], workers:
             yield from running.popleft().result()
     except BrokenProcessPool as error:
         raise InputError(
-            "a worker process died: for want of memory (pass fewer workers), or because a script of yours that starts this lacks "
-            "its 'if __name__ == \"__main__\":'"
+            "a worker process died: it ran out of memory (use fewer workers), or your script lacks "
+            "'if __name__ == \"__main__\":'"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -89,15 +89,15 @@ def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
 
 
 def _begin() -> None:
-    """What every worker process does first."""
-    # Ctrl-C reaches all processes of a terminal: the first one ends the others, which would print a traceback each.
+    """Initialize a worker process."""
+    # Ctrl-C reaches all processes of a terminal: the main process ends the workers, which would each print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _single_threaded()
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its workers; they would wait for work for ever."""
+    """End this worker when its parent was killed; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -105,7 +105,7 @@ def _end_with_parent() -> None:
 
 
 def _single_threaded() -> None:
-    """One processor per process: OpenCV would start a thread for each of them in each of them."""
+    """Use one CPU core per process; OpenCV would start one thread per core in each of them."""
     import cv2
 
     cv2.setNumThreads(1)

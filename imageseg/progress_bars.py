@@ -1,4 +1,4 @@
-"""Progress bars over files, on standard error, for work that goes through many."""
+"""Progress bars on standard error for work on many files or bytes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Update = Callable[[int, int], None]
 
 @contextlib.contextmanager
 def file_progress(what: str, *, lines_in_logs: bool = False, console: Console | None = None) -> Iterator[Update]:
-    """Gives a function to call with (done, in all). The bar appears with the first call and goes with the last.
+    """Provide a function to call with (files done, total number of files). The bar appears with the first call.
 
     Args:
-        what: stands before the bar.
-        lines_in_logs: where standard error is no terminal, print ten lines on the way; without, nothing.
-        console: where to; unset, standard error.
+        what: Description in front of the bar.
+        lines_in_logs: Whether to print ten lines in total, instead of nothing, if standard error is not a terminal.
+        console: Console to print on. If not set, standard error.
     """
     with _bar(what, MofNCompleteColumn(), lines_in_logs=lines_in_logs, console=console) as update:
         yield update
@@ -35,7 +35,7 @@ def file_progress(what: str, *, lines_in_logs: bool = False, console: Console | 
 
 @contextlib.contextmanager
 def byte_progress(what: str) -> Iterator[Update]:
-    """The same for (bytes done, bytes in all), with the speed."""
+    """Provide the same function for (bytes done, total bytes); the bar also shows the speed."""
     with _bar(what, DownloadColumn(), TransferSpeedColumn()) as update:
         yield update
 
@@ -48,7 +48,7 @@ def _bar(
     if not console.is_terminal:
         yield (
             lambda done, total: (
-                console.print(f"{what} {done}/{total}") if lines_in_logs and _ends_a_tenth(done, total) else None
+                console.print(f"{what} {done}/{total}") if lines_in_logs and _completes_a_tenth(done, total) else None
             )
         )
         return
@@ -58,7 +58,7 @@ def _bar(
 
     def update(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
-        bar.start()  # only now, because what was kept needs no bar; starting again does nothing
+        bar.start()  # only now, because cached results need no bar; starting again has no effect
 
     try:
         yield update
@@ -66,5 +66,5 @@ def _bar(
         bar.stop()
 
 
-def _ends_a_tenth(done: int, total: int) -> bool:
+def _completes_a_tenth(done: int, total: int) -> bool:
     return 10 * done // total > 10 * (done - 1) // total

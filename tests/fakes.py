@@ -48,7 +48,7 @@ PLAIN_PIXELS = {"r": 13, "v": 2}
 def write_voc(
     root: Path, *, year: str = "2012", devkit: str = "VOCdevkit", test_masks: bool | None = None
 ) -> dict[str, Any]:
-    """The devkit: road is background, car is 7, person is 15, the border 255; the mask of val is grey, not a palette."""
+    """The devkit: road is background, car is 7, person is 15, the border 255; the mask of val is gray, not a palette."""
     base = root / devkit / f"VOC{year}"
     scene, plain = (_values(drawing, {"r": 0, "c": 7, "p": 15, "v": 255}) for drawing in (SCENE, PLAIN))
     names = {"train": "2007_000001", "val": "2007_000002", "test": "2008_000003"}
@@ -92,12 +92,12 @@ def write_instances(path: Path, images: Sequence[tuple[int, str, tuple[int, int]
 
 
 def write_coco(root: Path, *, year: str = "2017", images: str = "images", prepared: bool = True) -> dict[str, Any]:
-    """SCENE without its border, which polygons do not have; a picture without annotation; a person over a chair in val."""
+    """SCENE without its border, which polygons do not have; an image without annotation; a person over a chair in val."""
     prefix = "" if year == "2017" else "COCO_train2014_"
     train = [(1, f"{prefix}000000000001.jpg", (4, 6)), (2, f"{prefix}000000000002.jpg", (3, 5))]
     val = [(3, f"{prefix.replace('train', 'val')}000000000003.jpg", (3, 5))]
-    for split, pictures in (("train", train), ("val", val)):
-        for _, name, size in pictures:
+    for split, entries in (("train", train), ("val", val)):
+        for _, name, size in entries:
             _save(root / images / f"{split}{year}" / name, _photo(size))
     toothbrush = coco_annotation(1, 90, [coco_box(0, 0, 6, 4)])
     scene = [toothbrush, coco_annotation(1, 3, [coco_box(2, 2, 3, 3)]), coco_annotation(1, 1, [coco_box(5, 1, 6, 3)])]
@@ -274,7 +274,7 @@ CAMVID_FRAMES = {"train": "0016E5_00390", "val": "0016E5_07959", "test": "Seq05V
 
 
 def _write_original_camvid(root: Path, tree: str) -> dict[str, Any]:
-    # Ids and colours as the owner's list has them: LaneMkgsDriv, SUVPickupTruck, Child, Void.
+    # Ids and colors as the owner's list has them: LaneMkgsDriv, SUVPickupTruck, Child, Void.
     ids = {"r": 10, "c": 22, "p": 7, "v": 30}
     colors = {"r": (128, 0, 192), "c": (64, 128, 192), "p": (192, 128, 64), "v": (0, 0, 0)}
     images, masks = ("images", "labels") if tree == "ids" else ("701_StillsRaw_full", "LabeledApproved_full")
@@ -289,7 +289,7 @@ def _write_original_camvid(root: Path, tree: str) -> dict[str, Any]:
 
 
 def write_ade20k(root: Path, *, base: str = "ADEChallengeData2016") -> dict[str, Any]:
-    """The benchmark's tree: wall is 1 and class 0, sky is 3, flag is 150, 0 is ignored; a test picture without mask."""
+    """The benchmark's tree: wall is 1 and class 0, sky is 3, flag is 150, 0 is ignored; a test image without mask."""
     values = {"r": 1, "c": 3, "p": 150, "v": 0}
     for split, folder, drawing in (("train", "training", SCENE), ("val", "validation", PLAIN)):
         name = f"ADE_{split}_00000001"
@@ -303,7 +303,7 @@ FOLDER_COLORS = {"r": (128, 64, 128), "c": (0, 0, 142), "p": (220, 20, 60), "v":
 
 
 def write_folder(root: Path, *, kind: str = "L") -> dict[str, Any]:
-    """A user's own pictures: road is 7, car 26, person 24 or 25, void 0; ``kind`` L, P, I;16 (a hundredfold) or RGB."""
+    """A user's own images: road is 7, car 26, person 24 or 25, void 0; ``kind`` L, P, I;16 (a hundredfold) or RGB."""
     scale = 100 if kind == "I;16" else 1
     values = {letter: scale * value for letter, value in {"r": 7, "c": 26, "p": 25, "v": 0}.items()}
     for split, drawing in (("train", SCENE), ("val", PLAIN)):
@@ -413,22 +413,22 @@ def _values(drawing: tuple[str, ...], values: Mapping[str, int]) -> np.ndarray:
 
 
 def _photo(size: tuple[int, ...]) -> Image.Image:
-    """Any picture: a slope of light from the left to the right, red at its top."""
+    """Any image: a slope of light from the left to the right, red at its top."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     light = 40 + 170 * columns // max(size[1] - 1, 1)
     return Image.fromarray(np.stack([light + 5 * (rows == 0), light, light], -1).astype(np.uint8))
 
 
 def _with_palette(stored: np.ndarray) -> Image.Image:
-    """A palette picture in any colours: whoever reads the colours instead of the indices gets nonsense."""
-    picture = Image.fromarray(stored)
-    picture.putpalette([channel for index in range(256) for channel in (255 - index, index, 7)])
-    return picture
+    """A palette image in any colors: whoever reads the colors instead of the indices gets nonsense."""
+    image = Image.fromarray(stored)
+    image.putpalette([channel for index in range(256) for channel in (255 - index, index, 7)])
+    return image
 
 
-def _save(path: Path, picture: Image.Image) -> None:
+def _save(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 assert set(DATASETS) >= set(FAKES), "a fake without its dataset"

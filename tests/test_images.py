@@ -16,15 +16,15 @@ from imageseg.datasets.voc.dataset import LABELS
 from imageseg.errors import InputError
 from imageseg.images import OpenImage, encode_mask, image_size, read_image, read_mask, write_image, write_mask
 
-GREY = np.array([[0, 1, 2], [100, 200, 255]], np.uint8)
+GRAY = np.array([[0, 1, 2], [100, 200, 255]], np.uint8)
 COLORS = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[10, 11, 12], [13, 14, 15], [255, 0, 128]]], np.uint8)
 PALETTE = [channel for index in range(256) for channel in (255 - index, index, 7)]
 
 
-def palette_picture():
-    picture = Image.fromarray(GREY)
-    picture.putpalette(PALETTE)
-    return picture
+def palette_image():
+    image = Image.fromarray(GRAY)
+    image.putpalette(PALETTE)
+    return image
 
 
 def with_alpha(values):
@@ -32,18 +32,18 @@ def with_alpha(values):
     return Image.fromarray(np.concatenate([values.reshape(*values.shape[:2], -1), alpha], axis=2))
 
 
-def thrice(grey):
-    return np.repeat(np.array(grey)[:, :, None], 3, axis=2).tolist()
+def thrice(gray):
+    return np.repeat(np.array(gray)[:, :, None], 3, axis=2).tolist()
 
 
 CMYK = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)
 DEEP = np.array([[0, 128, 129], [257, 32896, 65535]], np.uint16)
 
-IMAGE_MODES = {  # mode -> picture, its file's suffix, RGB values
-    "1": (Image.fromarray(GREY >= 100), ".png", thrice([[0, 0, 0], [255, 255, 255]])),
-    "L": (Image.fromarray(GREY), ".png", thrice(GREY)),
-    "P": (palette_picture(), ".png", [[[255 - v, v, 7] for v in row] for row in GREY.tolist()]),
-    "LA": (with_alpha(GREY), ".png", thrice(GREY)),
+IMAGE_MODES = {  # mode -> image, its file's suffix, RGB values
+    "1": (Image.fromarray(GRAY >= 100), ".png", thrice([[0, 0, 0], [255, 255, 255]])),
+    "L": (Image.fromarray(GRAY), ".png", thrice(GRAY)),
+    "P": (palette_image(), ".png", [[[255 - v, v, 7] for v in row] for row in GRAY.tolist()]),
+    "LA": (with_alpha(GRAY), ".png", thrice(GRAY)),
     "RGB": (Image.fromarray(COLORS), ".png", COLORS.tolist()),
     "RGBA": (with_alpha(COLORS), ".png", COLORS.tolist()),
     "CMYK": (Image.fromarray(CMYK, "CMYK"), ".tif", [[[255, 255, 255], [0, 255, 255], [0, 0, 0]]]),
@@ -55,10 +55,10 @@ IMAGE_MODES = {  # mode -> picture, its file's suffix, RGB values
 
 @pytest.mark.parametrize("mode", IMAGE_MODES)
 def test_an_image_of_any_mode_is_rgb(tmp_path, mode):
-    picture, suffix, expected = IMAGE_MODES[mode]
-    assert picture.mode == mode
+    image, suffix, expected = IMAGE_MODES[mode]
+    assert image.mode == mode
     path = tmp_path / f"a{suffix}"
-    picture.save(path)
+    image.save(path)
     with Image.open(path) as saved:
         assert saved.mode == mode
     image = read_image(path)
@@ -69,9 +69,9 @@ def test_an_image_of_any_mode_is_rgb(tmp_path, mode):
 
 
 MASK_MODES = {
-    "1": (Image.fromarray(GREY >= 100), [[0, 0, 0], [1, 1, 1]]),
-    "L": (Image.fromarray(GREY), GREY.tolist()),
-    "P": (palette_picture(), GREY.tolist()),
+    "1": (Image.fromarray(GRAY >= 100), [[0, 0, 0], [1, 1, 1]]),
+    "L": (Image.fromarray(GRAY), GRAY.tolist()),
+    "P": (palette_image(), GRAY.tolist()),
     "RGB": (Image.fromarray(COLORS), COLORS.tolist()),
     "I;16": (Image.fromarray(DEEP), DEEP.tolist()),
 }
@@ -79,8 +79,8 @@ MASK_MODES = {
 
 @pytest.mark.parametrize("mode", MASK_MODES)
 def test_a_mask_is_what_the_file_stores(tmp_path, mode):
-    picture, expected = MASK_MODES[mode]
-    picture.save(tmp_path / "a.png")
+    image, expected = MASK_MODES[mode]
+    image.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as saved:
         assert saved.mode == mode
     mask = read_mask(tmp_path / "a.png")
@@ -89,37 +89,37 @@ def test_a_mask_is_what_the_file_stores(tmp_path, mode):
     assert mask.flags.writeable
 
 
-def test_a_palette_of_few_colours_gives_indices_too(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1, 2, 1, 0]], np.uint8))
-    picture.putpalette(PALETTE[:12])
-    picture.save(tmp_path / "a.png", bits=2)
+def test_a_palette_of_few_colors_gives_indices_too(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 2, 1, 0]], np.uint8))
+    image.putpalette(PALETTE[:12])
+    image.save(tmp_path / "a.png", bits=2)
     assert read_mask(tmp_path / "a.png").tolist() == [[0, 1, 2, 1, 0]]
 
 
 @pytest.mark.parametrize(
-    ("picture", "suffix"),
+    ("image", "suffix"),
     [
-        (with_alpha(GREY), ".png"),
+        (with_alpha(GRAY), ".png"),
         (with_alpha(COLORS), ".png"),
         (Image.fromarray(CMYK, "CMYK"), ".tif"),
         (Image.fromarray(np.zeros((2, 2), np.float32)), ".tif"),
     ],
     ids=["LA", "RGBA", "CMYK", "F"],
 )
-def test_masks_of_other_modes_are_refused(tmp_path, picture, suffix):
-    picture.save(tmp_path / f"a{suffix}")
-    with pytest.raises(InputError, match=rf"a\{suffix}: pixel mode {picture.mode} cannot store labels"):
+def test_masks_of_other_modes_are_refused(tmp_path, image, suffix):
+    image.save(tmp_path / f"a{suffix}")
+    with pytest.raises(InputError, match=rf"a\{suffix}: pixel mode {image.mode} cannot store labels"):
         read_mask(tmp_path / f"a{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_lossy_mask_is_refused_whatever_its_suffix(tmp_path, suffix):
-    Image.fromarray(GREY).save(tmp_path / f"a{suffix}", format="JPEG")
+    Image.fromarray(GRAY).save(tmp_path / f"a{suffix}", format="JPEG")
     with pytest.raises(InputError, match="a JPEG cannot keep labels exactly; save masks as PNG"):
         read_mask(tmp_path / f"a{suffix}")
 
 
-def test_floating_point_pictures_are_refused(tmp_path):
+def test_floating_point_images_are_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif: contains floating-point pixels"):
         read_image(tmp_path / "a.tif")
@@ -160,8 +160,8 @@ def test_the_size_of_a_png_is_known_without_decoding_it(tmp_path, monkeypatch):
     (tmp_path / "late.png").write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
     assert read_image(tmp_path / "late.png").shape == COLORS.swapaxes(0, 1).shape
     assert image_size(tmp_path / "late.png") == COLORS.shape[1::-1]
-    monkeypatch.setattr(Image.Image, "load", lambda picture: pytest.fail("decoded"))
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda picture: pytest.fail("decoded"))
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda image: pytest.fail("decoded"))
     assert image_size(tmp_path / "plain.png") == COLORS.shape[:2]
     assert image_size(tmp_path / "tagged.png") == COLORS.shape[1::-1]
 
@@ -183,11 +183,11 @@ READERS = pytest.mark.parametrize("read", [read_image, read_mask, image_size], i
     [
         (b"", "is not an image in a known format"),
         (b"<html>404</html>", "is not an image in a known format"),
-        (b"\x89PNG\r\n\x1a\n", "picture"),
+        (b"\x89PNG\r\n\x1a\n", "image"),
         (None, "no such file"),
     ],
 )
-def test_what_is_no_picture_is_one_error(tmp_path, read, content, message):
+def test_what_is_no_image_is_one_error(tmp_path, read, content, message):
     path = tmp_path / "a.png"
     if content is not None:
         path.write_bytes(content)
@@ -198,14 +198,14 @@ def test_what_is_no_picture_is_one_error(tmp_path, read, content, message):
 
 
 @READERS
-def test_a_folder_is_no_picture(tmp_path, read):
+def test_a_folder_is_no_image(tmp_path, read):
     with pytest.raises(InputError, match="is a folder, not an image"):
         read(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on the tags that are cut off
 @pytest.mark.parametrize("format_name", ["PNG", "TIFF", "BMP"])
-def test_a_truncated_file_is_never_half_a_picture(tmp_path, format_name):
+def test_a_truncated_file_is_never_half_a_image(tmp_path, format_name):
     whole = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (20, 20), np.uint8)
     Image.fromarray(noise).save(whole, format_name)
@@ -241,7 +241,7 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else(tmp_path, format_nam
 
 
 def test_a_refused_file_is_closed(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "a.png")
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) - 30])
     gc.collect()
@@ -271,9 +271,9 @@ def test_a_mask_round_trips_with_its_palette(tmp_path):
     for values in (np.array([[0, 1, 255], [20, 7, 1]], np.uint8), np.array([[3, 255]], np.int64)):
         write_mask(tmp_path / "a.png", values, palette)
         assert read_mask(tmp_path / "a.png").tolist() == values.tolist()
-        with Image.open(tmp_path / "a.png") as picture:
-            assert (picture.mode, picture.format) == ("P", "PNG")
-            assert picture.getpalette() == PALETTE
+        with Image.open(tmp_path / "a.png") as image:
+            assert (image.mode, image.format) == ("P", "PNG")
+            assert image.getpalette() == PALETTE
         assert read_image(tmp_path / "a.png")[0, 1].tolist() == palette[values[0, 1]].tolist()
 
 
@@ -285,16 +285,16 @@ def test_values_that_do_not_fit_are_no_mask(tmp_path, values):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-@pytest.mark.parametrize("values", [GREY, COLORS], ids=["grey", "rgb"])
-def test_a_picture_round_trips(tmp_path, values):
+@pytest.mark.parametrize("values", [GRAY, COLORS], ids=["gray", "rgb"])
+def test_a_image_round_trips(tmp_path, values):
     write_image(tmp_path / "new" / "a.png", values)
     expected = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
     np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), expected)
 
 
 @pytest.mark.samples
-def test_real_masks_with_palettes_and_in_colours(samples):
-    """Official PNGs of VOC, PASCAL-Person-Part and PASCAL-Context; the last are colours, the others indices."""
+def test_real_masks_with_palettes_and_in_colors(samples):
+    """Official PNGs of VOC, PASCAL-Person-Part and PASCAL-Context; the last are colors, the others indices."""
     folder = samples / "refinenet_examples"
     masks = {kind: [read_mask(path) for path in sorted((folder / kind).glob("*.png"))] for kind in ("VOC", "Person")}
     assert [np.unique(mask).tolist() for mask in masks["VOC"]] == [
@@ -308,12 +308,12 @@ def test_real_masks_with_palettes_and_in_colours(samples):
 
 
 def by_pillow(path):
-    with Image.open(path) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def soft(size, seed=0):
-    """A picture without sharp edges, of which JPEGs of all kinds look alike."""
+    """An image without sharp edges, of which JPEGs of all kinds look alike."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     waves = [np.sin(rows / (5 + seed + channel)) + np.cos(columns / (7 + channel)) for channel in range(3)]
     return ((np.stack(waves, axis=2) + 2) * 63).astype(np.uint8)
@@ -330,9 +330,9 @@ JPEGS = {
     "4:2:0": {"subsampling": 2, "quality": 60},
     "progressive": {"progressive": True},
     "restart markers": {"restart_marker_rows": 1},
-    "grey": {"mode": "L"},
+    "gray": {"mode": "L"},
     "optimized": {"optimize": True, "comment": b"a street"},
-    "profile": {"icc_profile": b"colours"},
+    "profile": {"icc_profile": b"colors"},
     "one pixel": {"size": (1, 1)},
 }
 
@@ -403,7 +403,7 @@ WAYS = {
     "jpeg": lambda path: jpeg(path, size=(60, 80)),
     "jpeg of a turned camera": lambda path: jpeg(path, size=(60, 80), exif=turned()),
     "png": lambda path: Image.fromarray(soft((60, 80))).save(path, "PNG"),
-    "grey png": lambda path: Image.fromarray(soft((60, 80))[..., 0]).save(path, "PNG"),
+    "gray png": lambda path: Image.fromarray(soft((60, 80))[..., 0]).save(path, "PNG"),
     "png with alpha": lambda path: with_alpha(soft((60, 80))).save(path, "PNG"),
     "tiff": lambda path: Image.fromarray(soft((60, 80))).save(path, "TIFF"),
 }
@@ -416,7 +416,7 @@ def turned():
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_box_is_that_part_of_the_picture(tmp_path, way):
+def test_a_box_is_that_part_of_the_image(tmp_path, way):
     WAYS[way](tmp_path / "a")
     whole = by_pillow(tmp_path / "a")
     generator = np.random.default_rng(0)
@@ -461,7 +461,7 @@ def test_reduced_jpegs_are_the_same_by_opencv(tmp_path, mode, factor):
         np.testing.assert_array_equal(OpenImage(path).read(shrink=factor + 0.5), reduced)
 
 
-def test_a_box_that_does_not_fit_the_smaller_picture_is_read_at_full_size(tmp_path):
+def test_a_box_that_does_not_fit_the_smaller_image_is_read_at_full_size(tmp_path):
     path = jpeg(tmp_path / "a.jpg", size=(60, 80))
     assert OpenImage(path).read((1, 0, 60, 80), shrink=3).shape == (59, 80, 3)
     assert OpenImage(path).read((0, 0, 30, 41), shrink=3).shape == (30, 41, 3)

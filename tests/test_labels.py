@@ -18,14 +18,14 @@ def test_stored_values_become_class_indices():
     assert classes.dtype == np.uint8
 
 
-def test_colours_become_class_indices():
+def test_colors_become_class_indices():
     stored = np.array([[[128, 64, 128], [220, 20, 60]], [[0, 0, 0], [9, 9, 9]]], np.uint8)
     classes = SPACE.encode(stored)
     assert classes.tolist() == [[0, 1], [255, 255]]
     assert classes.dtype == np.uint8
 
 
-def test_a_class_may_have_the_colour_that_draws_ignored_pixels():
+def test_a_class_may_have_the_color_that_draws_ignored_pixels():
     space = LabelSpace((Label("background", (0, 0, 0), (0,)), PERSON))
     assert space.encode(np.array([[[0, 0, 0], [220, 20, 60]]], np.uint8)).tolist() == [[0, 1]]
 
@@ -38,7 +38,7 @@ def test_sixteen_bits(dtype):
 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_values_that_no_file_can_store(value):
-    with pytest.raises(InputError, match=r"street\.png: stored values lie outside 0 to 65535 \(.*" + str(value)):
+    with pytest.raises(InputError, match=r"street\.png: stored values are outside 0 to 65535 \(.*" + str(value)):
         SPACE.encode(np.array([[7, value]]), "street.png")
 
 
@@ -62,17 +62,17 @@ def test_classes_in_a_row_are_listed_as_a_range():
         space.encode(np.array([[9]]))
 
 
-def test_an_undeclared_colour_is_counted():
+def test_an_undeclared_color_is_counted():
     stored = np.full((2, 2, 3), (128, 64, 128), np.uint8)
     stored[1, 1] = 127, 64, 128
-    with pytest.raises(InputError, match=r"m\.png: colour \(127, 64, 128\) \(1 pixel\) is not in the label table"):
+    with pytest.raises(InputError, match=r"m\.png: color \(127, 64, 128\) \(1 pixel\) is not in the label table"):
         SPACE.encode(stored, "m.png")
 
 
-def test_one_colour_for_two_labels_is_fine_until_masks_are_colours():
+def test_one_color_for_two_labels_is_fine_until_masks_are_colors():
     space = LabelSpace((Label("pole", (5, 5, 5), (1,)), Label("polegroup", (5, 5, 5), (2,))))
     assert space.encode(np.array([[1, 2]])).tolist() == [[0, 1]]
-    with pytest.raises(InputError, match=r"\(5, 5, 5\) stands for two labels"):
+    with pytest.raises(InputError, match=r"two labels have the color \(5, 5, 5\)"):
         space.encode(np.zeros((1, 1, 3), np.uint8))
 
 
@@ -102,10 +102,10 @@ def test_drawing():
         ({"labels": (ROAD, ROAD)}, "uses the name road twice"),
         ({"labels": (ROAD, Label("street", (0, 0, 0), (7,)))}, "uses the stored value 7 twice"),
         ({"labels": (ROAD,), "ignored_values": (7, 255)}, "uses the stored value 7 twice"),
-        ({"labels": (ROAD,), "ignored_values": (-1,)}, "ignored stored values must lie in 0 to 65535"),
-        ({"labels": (ROAD,), "ignored_values": (65536,)}, "ignored stored values must lie in 0 to 65535"),
-        ({"labels": (ROAD,), "ignored_colors": ((0, 0, 256),)}, "ignored colours must be three numbers from 0 to 255"),
-        ({"labels": (ROAD,), "ignored_colors": ((0, 0),)}, "ignored colours must be three numbers from 0 to 255"),
+        ({"labels": (ROAD,), "ignored_values": (-1,)}, "ignored stored values must be in 0 to 65535"),
+        ({"labels": (ROAD,), "ignored_values": (65536,)}, "ignored stored values must be in 0 to 65535"),
+        ({"labels": (ROAD,), "ignored_colors": ((0, 0, 256),)}, "ignored colors must be three numbers from 0 to 255"),
+        ({"labels": (ROAD,), "ignored_colors": ((0, 0),)}, "ignored colors must be three numbers from 0 to 255"),
     ],
 )
 def test_tables_that_contradict_themselves(arguments, message):
@@ -120,7 +120,7 @@ def test_255_labels_fit():
 
 @pytest.mark.parametrize(
     ("color", "values", "message"),
-    [((0, 0, 256), (0,), "'x': the colour"), ((0, -1, 0), (0,), "'x': the colour"), ((0, 0, 0), (-1,), "'x': stored")],
+    [((0, 0, 256), (0,), "'x': the color"), ((0, -1, 0), (0,), "'x': the color"), ((0, 0, 0), (-1,), "'x': stored")],
 )
 def test_impossible_labels(color, values, message):
     with pytest.raises(InputError, match=message):
@@ -186,7 +186,7 @@ def test_a_users_table_with_a_mistake_is_one_error_that_names_the_file(values):
             "label 'a': values must be a list of whole numbers, for example [0], found 1",
         ),
         ({"labels": [ROW], "ignored_values": 255}, "ignored_values must be a list of whole numbers, for example [255]"),
-        ({"labels": [ROW], "ignored_colors": 0}, "ignored_colors must be a list of colours, for example [[0, 0, 0]]"),
+        ({"labels": [ROW], "ignored_colors": 0}, "ignored_colors must be a list of colors, for example [[0, 0, 0]]"),
         ({"labels": [ROW, ROW | {"values": [2]}]}, "the label table uses the name a twice"),
         ({"labels": [ROW, ROW | {"name": "b"}]}, "the label table uses the stored value 1 twice"),
     ],

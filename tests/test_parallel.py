@@ -65,7 +65,7 @@ def test_an_error_keeps_its_one_line(workers: int) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_worker_is_one_line() -> None:
-    with pytest.raises(InputError, match="a worker process died: for want of memory"):
+    with pytest.raises(InputError, match="a worker process died: it ran out of memory"):
         list(in_processes(die_at_three, range(20), workers=2))
 
 
@@ -110,4 +110,4 @@ def test_a_script_without_main_guard_is_told_so_and_does_not_wait_for_ever(tmp_p
     )
     assert answer.returncode == 1
     assert "a script that starts worker processes needs 'if __name__ == \"__main__\":'" in answer.stderr
-    assert "or because a script of yours that starts this lacks its" in answer.stderr
+    assert "or your script lacks" in answer.stderr

@@ -1,4 +1,4 @@
-"""imageseg prepare: fetch a dataset, and make what it needs once."""
+"""imageseg prepare: download a dataset and create the files that it needs once."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Fetches if asked to, prepares, and says what is there.
+    """Download if requested, prepare, and report the number of images per split.
 
     Returns:
-        0, or 3 where files are there without their partner.
+        Exit code: 0, or 3 if images or masks have no counterpart.
     """
     parser = DatasetParser(
         prog="imageseg prepare",
-        description="Makes what a dataset needs once: masks from COCO's or BDD100K's annotations or from Cityscapes'\n"
-        "polygons, the scenes of ToyScenes. Says what is there, or what it looked for. What is done is not done\n"
-        "again; an interrupted run goes on where it was.",
+        description="Create the files that a dataset needs once: masks from the annotations of COCO or BDD100K or from\n"
+        "the polygons of Cityscapes, and the scenes of ToyScenes. Reports the number of images per split, or the files\n"
+        "that are missing. Existing files are kept; an interrupted run is continued.",
     )
     parser.add_argument(
-        "--download", action="store_true", help="fetch the dataset from its owner first (VOC, COCO, ADE20K)"
+        "--download", action="store_true", help="download the dataset from its owner first (VOC, COCO, ADE20K)"
     )
     parser.add_argument(
-        "--mirror", metavar="URL", help="fetch the same files from below this address instead; checksums hold"
+        "--mirror", metavar="URL", help="download the same files from this URL instead; checksums are verified as usual"
     )
     parser.add_argument(
         "--pack",
         action="store_true",
-        help="decode pictures and masks once, into 4 bytes per pixel, for 'train --data.pack true'; 'prepare pack' is the same",
+        help="also decode images and masks once into a packed store of 4 bytes per pixel, for 'train --data.pack true'; "
+        "'prepare pack' is the same",
     )
     parser.add_argument(
         "--pack_folder",
         "--pack-folder",
         metavar="FOLDER",
-        help="where to; unset, .imageseg in the root, or the user's cache folder where the root may not be written",
+        help="folder of the packed store (default: .imageseg in the root, or the user's cache folder if the root is read-only)",
     )
-    parser.add_argument("--splits", metavar="SPLIT,...", help="what is packed; unset, train and val")
+    parser.add_argument("--splits", metavar="SPLIT,...", help="splits to pack (default: train,val)")
     parser.add_workers()
-    parser.add_argument("--json", action="store_true", help="print what is there as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     words = list(arguments)
     if words[:1] == ["pack"]:
         words = [*words[1:], "--pack"]
@@ -57,9 +58,9 @@ def run(arguments: Sequence[str]) -> int:
     from imageseg.progress_bars import byte_progress, file_progress
 
     if given.mirror and not given.download:
-        raise InputError("--mirror says where --download fetches from; pass both")
+        raise InputError("--mirror is the URL for --download; pass both")
     if (given.pack_folder or given.splits) and not given.pack:
-        raise InputError("--pack_folder and --splits say how --pack packs; pass it too")
+        raise InputError("--pack_folder and --splits are options of --pack; pass it too")
     if given.download:
         archives = dataset.archives()
         with byte_progress("download") as progress:
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str, StoreSummary]:
-    """Packs the splits."""
+    """Pack the splits into stores, and return these by split."""
     from imageseg.pipeline.store.build import build_store, store_folder
     from imageseg.progress_bars import file_progress
 
@@ -87,14 +88,14 @@ def _packed(dataset: SegmentationDataset, given: argparse.Namespace) -> dict[str
 
 
 def _report(dataset: SegmentationDataset, name: str, stores: dict[str, StoreSummary], *, as_json: bool) -> int:
-    """Says what is there; the exit code says whether all of it has its partner."""
+    """Print the report; return the exit code."""
     listings = {split: dataset.listing(split) for split in dataset.splits}
     counts = {split: len(listing.pairs) for split, listing in listings.items()}
     if as_json:
-        report: dict[str, Any] = {"dataset": name, "root": str(dataset.root), "pictures": counts}
+        report: dict[str, Any] = {"dataset": name, "root": str(dataset.root), "images": counts}
         if stores:
             report["packed"] = {
-                split: {"folder": str(store.folder), "pictures": store.images, "done": store.done, "bytes": store.bytes}
+                split: {"folder": str(store.folder), "images": store.images, "done": store.done, "bytes": store.bytes}
                 for split, store in stores.items()
             }
         print(json.dumps(report))
@@ -103,15 +104,15 @@ def _report(dataset: SegmentationDataset, name: str, stores: dict[str, StoreSumm
         print(f"{name} in {dataset.root}: {there or 'nothing'}")
         for split, listing in listings.items():
             if listing.by_choice:
-                print(f"left out of {split}: {listing.by_choice}")
+                print(f"excluded from {split}: {listing.by_choice}")
         for split, store in stores.items():
-            now = f"{store.done} of them now" if store.done else "nothing was to do"
-            pictures = counted(store.images, "picture", "pictures")
-            print(f"packed {split}: {pictures}, {now}, {store.bytes / 1e6:.1f} MB in {store.folder}")
+            now = f"{store.done} of them new" if store.done else "nothing to do"
+            images = counted(store.images, "image", "images")
+            print(f"packed {split}: {images}, {now}, {store.bytes / 1e6:.1f} MB in {store.folder}")
     lister = command("check", name, "--root", dataset.root)
     exit_code = 0
     for split, listing in listings.items():
         for fault, first in listing.faults():
-            print(f"{split}: {fault}, such as {first.name}; {lister} lists them", file=sys.stderr)
+            print(f"{split}: {fault}, such as {first.name}; {lister} lists all of them", file=sys.stderr)
             exit_code = 3
     return exit_code

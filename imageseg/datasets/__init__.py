@@ -1,4 +1,9 @@
-"""The datasets, by name."""
+"""The datasets, by name: files on disk become pairs of image and mask, and masks become class indices.
+
+Read ``base.py`` (what a dataset provides) and ``pairs.py`` first, then ``folder.py``, the simplest dataset, and ``samples.py``,
+which decodes pairs. The other datasets follow the same contract; ``masks`` draws and caches masks from annotations, ``download``
+downloads archives, ``statistics`` counts pixels per class.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +38,15 @@ DATASETS: NameTable[SegmentationDataset] = NameTable(
 
 
 def build_dataset(name: str, root: str | Path | None = None, **arguments: Any) -> SegmentationDataset:
-    """The dataset of that name.
+    """Build a dataset by name.
 
     Args:
-        name: a key of ``DATASETS``, in any usual spelling.
-        root: where its files lie; unset, the dataset's own default below ``data/``.
-        arguments: of the dataset's class.
+        name: Key of ``DATASETS``, in any common spelling.
+        root: Root folder of the dataset. If not set, the dataset's default below ``data/``.
+        arguments: Arguments of the dataset's class.
 
     Raises:
-        InputError: an unknown name, or an argument that this dataset lacks.
+        InputError: The name is unknown, or the dataset has no such argument.
     """
     dataset = DATASETS[name]
     check_arguments([dataset], arguments, DATASETS.resolve(name))

@@ -10,7 +10,7 @@ from imageseg.errors import InputError
 from imageseg.images import is_image
 from imageseg.labels import Label, LabelSpace
 
-# Names: the first of each row in objectInfo150.txt of CSAILVision/sceneparsing, in its order. Colours: mmsegmentation's ade.py
+# Names: the first of each row in objectInfo150.txt of CSAILVision/sceneparsing, in its order. Colors: mmsegmentation's ade.py
 # and the flat palette of PyTorch-Encoding's descendants, 150 equal triples in one order. Road and skyscraper share one.
 _CLASSES = """
 wall 787878, building b47878, sky 06e6e6, floor 503232, tree 04c803, ceiling 787850, road 8c8c8c,
@@ -46,7 +46,7 @@ def _label(row: str, value: int) -> Label:
     return Label(name, (red, green, blue), (value,))
 
 
-# 0 is whatever belongs to none of the 150 classes: neither trained on nor scored.
+# 0 is everything outside the 150 classes: neither trained on nor scored.
 LABELS = LabelSpace(
     tuple(_label(row, value) for value, row in enumerate(_CLASSES.replace("\n", " ").split(","), start=1)),
     ignored_values=(0,),
@@ -57,12 +57,12 @@ _TESTS = ("release_test/testing", "images/testing", "images/test")
 
 
 class ADE20K(SegmentationDataset):
-    """Scenes indoors and out, 20,210 to train on and 2,000 for val; the stored value n is class n - 1, and 0 is ignored.
+    """ADE20K, 150 classes: 20,210 training and 2,000 validation images of indoor and outdoor scenes.
 
-    The pictures of the benchmark's test (``release_test.zip``) have no public masks.
+    The stored value n is class n - 1, and 0 is ignored. The test images (``release_test.zip``) have no public masks.
 
     Args:
-        root: ``ADEChallengeData2016``, or the folder that holds it.
+        root: Folder ``ADEChallengeData2016``, or the folder that contains it.
     """
 
     labels = LABELS
@@ -72,23 +72,23 @@ class ADE20K(SegmentationDataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose folder of pictures is there."""
+        """The splits whose image folder exists."""
         images = self._base() / "images"
         found = [split for split, folder in _FOLDERS.items() if (images / folder).is_dir()]
         return (*found, *(["test"] if self._test_folder() else []))
 
     def listing(self, split: str) -> Listing:
-        """The pictures and masks of one name, sorted."""
+        """Pair images and masks of the same name, sorted by name."""
         base = self._base()
         require_split(split, self.splits, f"ADE20K at {base}")
         if split == "test":
             folder = self._test_folder()
-            pictures = sorted(path for path in folder.iterdir() if is_image(path)) if folder else []
-            return Listing([Pair(path, None, path.stem) for path in pictures], [], [])
+            files = sorted(path for path in folder.iterdir() if is_image(path)) if folder else []
+            return Listing([Pair(path, None, path.stem) for path in files], [], [])
         return listing_by_stem(base / "images" / _FOLDERS[split], base / "annotations" / _FOLDERS[split])
 
     def archives(self) -> list[Archive]:
-        """Train and val; not ``release_test.zip``, of which no md5 is known."""
+        """The archive of train and val; ``release_test.zip`` is left out, because its MD5 is not published."""
         # The checksum stands in four public readers that share no code.
         url = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
         return [Archive(url, "7328b3957e407ddae1d3cbf487f149ef")]
@@ -104,7 +104,7 @@ class ADE20K(SegmentationDataset):
         base = images.parent
         if not any((images / folder).is_dir() for folder in _FOLDERS.values()):
             raise InputError(
-                f"ADE20K: {images} holds neither training nor validation; expected ADEChallengeData2016/images"
+                f"ADE20K: {images} contains neither training nor validation; expected ADEChallengeData2016/images"
             )
         return base
 

@@ -1,4 +1,4 @@
-"""What a dataset is: labels, and pairs of files per split. It knows no augmentation and no loader."""
+"""The contract of a dataset: labels, and pairs of files per split. It knows neither augmentation nor data loading."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 class SegmentationDataset(ABC):
-    """A dataset on disk. Subclasses take ``root`` first and keep it."""
+    """Base class of datasets on disk. The first argument of every subclass is ``root``, which it keeps as an attribute."""
 
     root: Path
     labels: LabelSpace
     scored_split: str = "val"
-    """The split that a finished run is scored on: "test" where its masks are public."""
+    """The split that a finished training run is evaluated on: "test" where its masks are public."""
 
     @property
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits that are there, in the order train, val, test, others.
+        """The splits that exist on disk, in the order train, val, test, others.
 
         Raises:
-            InputError: the dataset is not there; names what was looked for and where the data come from.
+            InputError: The dataset is missing; the message names the expected files and the source of the data.
         """
 
     @abstractmethod
     def listing(self, split: str) -> Listing:
-        """The files of a split, sorted by name or in the order of the dataset's own list, faults included.
+        """List the files of a split, sorted by name or in the order of the dataset's own list, including incomplete pairs.
 
         Raises:
-            InputError: no such split, or nothing that could be listed.
+            InputError: The split does not exist, or contains nothing that could be listed.
         """
 
     def pairs(self, split: str) -> list[Pair]:
-        """The files of a split.
+        """Return the pairs of a split.
 
         Raises:
-            InputError: no such split, or a file without its partner.
+            InputError: The split does not exist, or an image or mask has no counterpart.
         """
         listing = self.listing(split)
         if not (faults := listing.faults()):
@@ -57,7 +57,7 @@ class SegmentationDataset(ABC):
         there, gone = (first.image, first.mask) if listing.without_mask else (first.mask, first.image)
         name = type(self).__name__
         lister = command("check", name, "--root", self.root)
-        raise InputError(f"{name} {split}: {fault}: {there} has no {gone}; {lister} lists them all")
+        raise InputError(f"{name} {split}: {fault}: {there} has no {gone}; {lister} lists all of them")
 
     def prepare(  # noqa: B027
         self,
@@ -67,54 +67,55 @@ class SegmentationDataset(ABC):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Makes whatever must exist once before ``listing`` works; does nothing when it is there.
+        """Create the files that ``listing`` needs, such as masks drawn from annotations; existing ones are kept.
 
         Args:
-            splits: what is needed; unset, all.
-            replace: make anew what was made by other choices; without, that is an error, because somebody may be using it.
-            workers: processes that may be started; unset, one per processor.
-            progress: called with (files done, files in all).
+            splits: Splits that are needed. If not set, all.
+            replace: Whether files made with other options are made again. If not, they are an error, because another run may
+                be using them.
+            workers: Number of worker processes. If not set, one per CPU core.
+            progress: Function called with (files done, total number of files).
         """
 
     def archives(self) -> list[Archive]:
-        """What ``imageseg prepare --download`` fetches.
+        """Return the archives that ``imageseg prepare --download`` downloads.
 
         Raises:
-            InputError: the owner wants a login or a signature; says the steps.
+            InputError: The owner requires a login or a signature; the message describes the steps.
         """
         raise InputError(f"{type(self).__name__} is not offered for download")
 
     def read_stored(self, mask: Path) -> npt.NDArray[Any]:
-        """A mask file as ``labels.encode`` takes it; datasets with encodings of their own override this."""
+        """Read a mask file as ``labels.encode`` accepts it; datasets with their own encodings override this."""
         return read_mask(mask)
 
     def labels_of(self, mask: Path) -> LabelSpace:
-        """The table that one mask file is stored by; only datasets with several kinds of files override this."""
+        """The label space of one mask file; only datasets with several kinds of mask files override this."""
         return self.labels
 
     def objects(self, pair: Pair) -> int | None:
-        """How many objects are annotated in a picture; None where the dataset does not tell them apart."""
+        """Number of annotated objects in an image, or None where the dataset does not distinguish objects."""
         return None
 
     def samples(self, split: str) -> PairSamples:
-        """The samples of a split, decoded one by one, without augmentation."""
+        """The samples of a split, decoded one at a time, without augmentation."""
         from imageseg.datasets.samples import PairSamples
 
         return PairSamples(self.pairs(split), self.labels, self.plain_reader)
 
     @property
     def plain_reader(self) -> Callable[[Path], npt.NDArray[Any]]:
-        """``read_stored`` for other processes: without the dataset, which may hold large tables, where plain masks are read."""
+        """``read_stored`` for worker processes; for plain mask files without the dataset, which may hold large tables."""
         is_plain = type(self).read_stored is SegmentationDataset.read_stored
         return read_mask if is_plain else self.read_stored
 
 
 def find_folder(root: Path, candidates: Iterable[str]) -> Path | None:
-    """The first of the candidate folders below ``root`` that exists; upper and lower case are the same. None: there is none.
+    """Return the first of the candidate folders below ``root`` that exists, ignoring case, or None.
 
     Args:
-        root: where to look.
-        candidates: paths below it, "" for itself.
+        root: Folder to search.
+        candidates: Paths below ``root``; "" is ``root`` itself.
     """
     for candidate in candidates:
         folder = root
@@ -126,17 +127,17 @@ def find_folder(root: Path, candidates: Iterable[str]) -> Path | None:
 
 
 def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str, expected: str, source: str) -> Path:
-    """As ``find_folder``, where one of them must be there.
+    """Return the first of the candidate folders that exists, as ``find_folder`` does, or raise an error.
 
     Args:
-        root: where to look.
-        candidates: paths below it, "" for itself.
-        dataset: its name, for the error.
-        expected: the tree that should be there, for the error.
-        source: where to get the data, for the error.
+        root: Folder to search.
+        candidates: Paths below ``root``; "" is ``root`` itself.
+        dataset: Name of the dataset, for the error message.
+        expected: Expected folder structure, for the error message.
+        source: Source of the data, for the error message.
 
     Raises:
-        InputError: none is there.
+        InputError: None of the folders exists.
     """
     tried = list(candidates)
     found = find_folder(Path(root), tried)
@@ -150,23 +151,25 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
 
 
 def listing_by_stem(images: Path, masks: Path) -> Listing:
-    """Pictures and masks of the same name, suffix aside, sorted.
+    """Pair images and masks whose names are equal apart from the suffix, sorted by name.
 
     Raises:
-        InputError: two files of one name in a folder, or a folder without any picture.
+        InputError: A folder contains two files of one name, or no image at all.
     """
-    pictures, labels = _files_by_stem(images), _files_by_stem(masks)
+    image_files, mask_files = _files_by_stem(images), _files_by_stem(masks)
     return Listing(
-        [Pair(path, labels[stem], stem) for stem, path in pictures.items() if stem in labels],
-        without_mask=[Pair(path, masks / f"{stem}.png", stem) for stem, path in pictures.items() if stem not in labels],
+        [Pair(path, mask_files[stem], stem) for stem, path in image_files.items() if stem in mask_files],
+        without_mask=[
+            Pair(path, masks / f"{stem}.png", stem) for stem, path in image_files.items() if stem not in mask_files
+        ],
         without_image=[
-            Pair(images / f"{stem}.jpg", path, stem) for stem, path in labels.items() if stem not in pictures
+            Pair(images / f"{stem}.jpg", path, stem) for stem, path in mask_files.items() if stem not in image_files
         ],
     )
 
 
 def listing_of(pairs: Iterable[Pair]) -> Listing:
-    """The pairs that a list names, sorted out by which of their files are there."""
+    """Make a listing of given pairs, according to which of their files exist."""
     listing = Listing([], [], [])
     for pair in pairs:
         if not pair.image.exists():
@@ -188,7 +191,7 @@ def require_split(split: str, splits: Iterable[str], dataset: str) -> None:
 
 
 def in_usual_order(splits: Iterable[str]) -> tuple[str, ...]:
-    """train, val, test, then the others by name."""
+    """Sort splits: train, val, test, then the others by name."""
     usual = ("train", "val", "test")
     return tuple(sorted(splits, key=lambda split: (usual.index(split) if split in usual else len(usual), split)))
 
@@ -208,16 +211,16 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         if not is_image(path):
             continue
         if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path} have one name; keep one of them")
+            raise InputError(f"{found[path.stem]} and {path} have the same name; keep one of them")
         found[path.stem] = path
     if not found:
-        raise InputError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)}){_deeper(folder)}")
+        raise InputError(f"{folder}: contains no images ({', '.join(IMAGE_SUFFIXES)}){_deeper(folder)}")
     return dict(sorted(found.items()))
 
 
 def _deeper(folder: Path) -> str:
-    """Where the pictures are that were looked for a level too high."""
+    """A hint for images that are one folder level deeper than expected."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         if count := sum(map(is_image, inner.iterdir())):
-            return f"; its folder {inner.name} holds {count}: move {'it' if count == 1 else 'them'} up"
+            return f"; its folder {inner.name} contains {count}: move {'it' if count == 1 else 'them'} up"
     return ""

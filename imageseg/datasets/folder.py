@@ -1,4 +1,4 @@
-"""Folder: anyone's own pictures, in the plainest layout there is."""
+"""Folder: custom images and masks in the simplest layout, or named by lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imageseg.datasets.base import (
     require_split,
 )
 from imageseg.datasets.pairs import Listing, Pair
-from imageseg.errors import InputError, command
+from imageseg.errors import InputError, command, counted
 from imageseg.images import is_image
 from imageseg.labels import LabelSpace
 from imageseg.recipe import read_yaml
@@ -31,16 +31,16 @@ _MASKS_ELSEWHERE = ("annotations", "annotation", "annot", "labels", "label", "ma
 
 
 class Folder(SegmentationDataset):
-    """Pictures in ``images/<split>``, masks of the same names in ``masks/<split>``, the label table in ``labels.yaml``.
+    """Custom dataset: ``images/<split>``, masks of the same names in ``masks/<split>``, and the label table ``labels.yaml``.
 
-    Or lists: ``train.txt``, ``val.txt``, ``test.txt`` (beside ``labels.yaml``, or in ``lists`` or ``splits``) with the path of a
-    picture and that of its mask in each line. Where a list is there, lists alone say what the splits are. Pictures of
-    ``test`` may do without masks; they can be predicted, not scored.
+    Alternatively, lists ``train.txt``, ``val.txt`` and ``test.txt`` (next to ``labels.yaml``, or in ``lists`` or ``splits``)
+    name an image and its mask per line. If there is any list, only lists define the splits. Images of ``test`` may have no
+    masks; they can be predicted, but not scored.
 
-    Masks are class ids (PNG with one channel of 8 or 16 bits, or a palette) or exact RGB colours of the label table.
+    Masks store class ids (PNG with one channel of 8 or 16 bits, or a palette) or the exact RGB colors of the label table.
 
     Args:
-        root: the folder that holds all of it.
+        root: Root folder of the dataset.
     """
 
     def __init__(self, root: str = "data/custom") -> None:
@@ -48,7 +48,7 @@ class Folder(SegmentationDataset):
 
     @property
     def labels(self) -> LabelSpace:  # type: ignore[override]
-        """The table in ``labels.yaml``."""
+        """The label table in ``labels.yaml``."""
         self._require_root()
         self._refuse_other_suffix()
         path = self.root / "labels.yaml"
@@ -59,7 +59,7 @@ class Folder(SegmentationDataset):
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
-        """The test split where there is one with masks."""
+        """The test split if it has masks, else val."""
         lists = find_lists(self.root)
         if lists:
             return "test" if "test" in lists and has_masks(lists["test"]) else "val"
@@ -67,24 +67,24 @@ class Folder(SegmentationDataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The lists that are there, else the folders in ``images``."""
+        """The splits that have a list; without any list, the folders in ``images``."""
         self._require_root()
         lists = find_lists(self.root)
         if lists:
             return in_usual_order(lists)
         images = self._images()
         folders = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        pictures = sum(map(is_image, images.iterdir()))
-        if not folders and pictures:
+        count = sum(map(is_image, images.iterdir()))
+        if not folders and count:
             raise InputError(
-                f"{images}: holds {pictures} picture{'' if pictures == 1 else 's'} but no folders train and val; sort "
+                f"{images}: contains {counted(count, 'image', 'images')} but no folders train and val; sort "
                 "them, and their masks, into "
                 f"images/train, images/val, masks/train, masks/val, or name them in {self.root / 'train.txt'} and val.txt"
             )
         return in_usual_order(folders)
 
     def listing(self, split: str) -> Listing:
-        """The pictures and masks of one name, sorted, or in the order of the split's list."""
+        """Pair images and masks of the same name, sorted by name, or in the order of the split's list."""
         require_split(split, self.splits, str(self.root))
         lists = find_lists(self.root)
         if lists:
@@ -95,70 +95,70 @@ class Folder(SegmentationDataset):
             return listing_by_stem(images, masks)
         if split != "test":
             raise InputError(
-                f"{self.root / 'masks' / split}: no such folder; the masks of the pictures in {images} belong there, under "
-                f"the pictures' names{self._misnamed(split)}"
+                f"{self.root / 'masks' / split}: no such folder; put the masks of the images in {images} there, with "
+                f"the images' names{self._misnamed(split)}"
             )
-        # Each picture as its own mask for a moment: two of one name, or none at all, are the same errors.
+        # Each image stands in for its mask: two files of one name, or no image at all, then give the same errors.
         return Listing([pair._replace(mask=None) for pair in listing_by_stem(images, images).pairs], [], [])
 
     def pairs(self, split: str) -> list[Pair]:
-        """As the base class; says so where no mask at all has the name of a picture.
+        """Return the pairs of a split; a separate error explains the case that no mask has the name of any image.
 
         Raises:
-            InputError: no such split, or a file without its partner.
+            InputError: The split does not exist, or an image or mask has no counterpart.
         """
         listing = self.listing(split)
         if not listing.pairs and listing.without_mask and listing.without_image:
             image, mask = listing.without_mask[0].image, listing.without_image[0].mask
             assert mask is not None
             raise InputError(
-                f"{self.root} {split}: no mask has the name of a picture: there are pictures like {image.name} and masks like "
-                f"{mask.name}; name the masks as the pictures, or write both into {self.root / split}.txt, a pair a line"
+                f"{self.root} {split}: no mask has the name of an image: there are images like {image.name} and masks like "
+                f"{mask.name}; name the masks like the images, or list both in {self.root / split}.txt, one pair per line"
             )
         return super().pairs(split)
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
             raise InputError(
-                f"{self.root} does not exist; Folder wants {_EXPECTED}, and labels.yaml; pass --data.root for another place"
+                f"{self.root} does not exist; Folder expects {_EXPECTED}, and labels.yaml; pass --data.root for another folder"
             )
 
     def _misnamed(self, split: str) -> str:
-        """The folder of the masks, where it has another usual name."""
+        """A hint for masks in a folder of another common name."""
         if find_folder(self.root, ["masks"]) is not None:
             return ""
         other = find_folder(self.root, [f"{name}/{split}" for name in _MASKS_ELSEWHERE])
-        return f"; {other.parent} has annotations: rename it to masks" if other else ""
+        return f"; {other.parent} contains annotations: rename it to masks" if other else ""
 
     def _refuse_other_suffix(self) -> None:
         other = self.root / "labels.yml"
         if other.is_file() and not other.with_suffix(".yaml").is_file():
-            raise InputError(f"{other}: is there; name it labels.yaml")
+            raise InputError(f"{other}: rename it to labels.yaml")
 
     def _images(self) -> Path:
         images = find_folder(self.root, ["images"])
         if images is None:
             names = sorted(path.name for path in self.root.iterdir())
-            found = f"it holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "it is empty"
-            raise InputError(f"{self.root} has no folder images and no lists ({found}); Folder wants {_EXPECTED}")
+            found = f"it contains {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "it is empty"
+            raise InputError(f"{self.root} has no folder images and no lists ({found}); Folder expects {_EXPECTED}")
         return images
 
 
 def find_lists(root: Path) -> dict[str, Path]:
-    """Split -> its list, in ``root`` or in ``lists`` or ``splits`` below it."""
+    """Find the list of each split, in ``root`` or in ``lists`` or ``splits`` below it."""
     paths = {split: [root / place / f"{split}.txt" for place in _PLACES] for split in _SPLITS}
     return {split: found[0] for split, tried in paths.items() if (found := [path for path in tried if path.is_file()])}
 
 
 def read_list(path: Path, root: Path) -> Listing:
-    """The pairs in a list, in its order.
+    """Read the pairs of a list, in its order.
 
-    A line is a picture and its mask, separated by a tab, a comma or blanks, or a picture alone, in every line alike: then
-    nobody knows the truth. Paths are relative to ``root`` or to the list, or absolute. Lines that start with ``#`` do not
-    count.
+    Every line names an image and its mask, separated by a tab, a comma or blanks; or every line names an image without a
+    mask, if there is no ground truth. Paths are absolute, or relative to ``root`` or to the list. Lines that start with ``#``
+    are ignored.
 
     Raises:
-        InputError: no line, a line of another form, or a picture twice; names the line.
+        InputError: The list is empty, a line has another form, or an image occurs twice; the message names the line.
     """
     lines = _lines(path, root)
     names = _names([line.image for line in lines], root)
@@ -166,7 +166,7 @@ def read_list(path: Path, root: Path) -> Listing:
 
 
 def has_masks(path: Path) -> bool:
-    """Whether a list has two columns; False where it cannot be read."""
+    """Whether a list has two columns; False if it cannot be read."""
     try:
         return any(len(columns) == 2 for _, columns in _columns(path))
     except InputError:
@@ -192,20 +192,20 @@ def _lines(path: Path, root: Path) -> list[_Line]:
         image, *masks = (_resolved(column, path, root) for column in columns)
         if not image.suffix and not image.exists():
             raise InputError(
-                f"{path} line {number}: '{columns[0]}' is no file below {root}; a line is the path of a picture and that of its "
-                f"mask, as in {_EXAMPLE}"
+                f"{path} line {number}: '{columns[0]}' is no file below {root}; a line is the path of an image and the path of "
+                f"its mask, as in {_EXAMPLE}"
             )
         if image in seen:
             raise InputError(f"{path} line {number}: repeats line {seen[image]}, {columns[0]}; delete one of them")
         seen[image] = number
         found.append(_Line(image, masks[0] if masks else None))
     if not found:
-        raise InputError(f"{path}: the list is empty; a line is a picture and its mask, as in {_EXAMPLE}")
+        raise InputError(f"{path}: the list is empty; a line is an image and its mask, as in {_EXAMPLE}")
     return found
 
 
 def _columns(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number -> its one or two columns, for the lines that count."""
+    """Line numbers and their one or two columns, without comments and empty lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -219,7 +219,7 @@ def _columns(path: Path) -> list[tuple[int, list[str]]]:
         if len(columns) > 2 or not all(columns):
             hint = "; put a tab or a comma between the two where names have blanks" if separator is None else ""
             raise InputError(
-                f"{path} line {number}: has {len(columns)} columns; a line is a picture and its mask, as in {_EXAMPLE}{hint}"
+                f"{path} line {number}: has {len(columns)} columns; a line is an image and its mask, as in {_EXAMPLE}{hint}"
             )
         rows.append((number, columns))
     return rows
@@ -233,7 +233,7 @@ def _resolved(text: str, path: Path, root: Path) -> Path:
 
 
 def _names(images: list[Path], root: Path) -> list[str]:
-    """The files' stems; where two are the same, the paths below ``root``, for a prediction's file can bear but one."""
+    """Unique sample names: the stem of each file, or its path below ``root`` where several files have the same stem."""
     stems = Counter(image.stem for image in images)
     names, taken = [], set[str]()
     for image in images:
@@ -247,4 +247,4 @@ def _names(images: list[Path], root: Path) -> list[str]:
 
 
 def _what(columns: int) -> str:
-    return "a picture and a mask" if columns == 2 else "a picture alone"
+    return "an image and a mask" if columns == 2 else "an image without mask"

@@ -18,7 +18,7 @@ ReadStored = Callable[[Path], npt.NDArray[Any]]
 
 
 class Pair(NamedTuple):
-    """One picture and the file of its mask; ``mask`` is None where the truth is not public."""
+    """One image file and its mask file; ``mask`` is None where the ground truth is not public."""
 
     image: Path
     mask: Path | None
@@ -26,31 +26,31 @@ class Pair(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies on disk for a split. In the two lists of faults, one file of each pair is only where it should be."""
+    """The files of a split on disk. A file that is missing is listed with its expected path."""
 
     pairs: list[Pair]
     without_mask: list[Pair]
     without_image: list[Pair]
     by_choice: str = ""
-    """What the dataset's own arguments leave out, in words."""
+    """Description of what the dataset's own arguments exclude, empty if nothing."""
 
     def faults(self) -> list[tuple[str, Pair]]:
-        """What lacks its partner, as ``2 pictures without mask``, and the first such pair; at most one of each kind."""
+        """Return a description such as ``2 images without mask`` and the first such pair, for each of the two kinds that occurs."""
         kinds = (
-            (self.without_mask, "picture without mask", "pictures without mask"),
-            (self.without_image, "mask without picture", "masks without picture"),
+            (self.without_mask, "image without mask", "images without mask"),
+            (self.without_image, "mask without image", "masks without image"),
         )
         return [(counted(len(pairs), one, many), pairs[0]) for pairs, one, many in kinds if pairs]
 
 
 class Archive(NamedTuple):
-    """One file that a dataset's owner offers for download."""
+    """One archive that the owner of a dataset offers for download."""
 
     url: str
     md5: str
-    """Of the whole file, 32 hexadecimal digits."""
+    """MD5 checksum of the file, 32 hexadecimal digits."""
     folder: str = ""
-    """Where it is unpacked, below the root."""
+    """Folder below the root into which it is unpacked."""
 
 
 class OpenFiles:

@@ -10,14 +10,14 @@ from imageseg.errors import InputError
 
 
 def read_json(path: Path, *, missing: str = "") -> Any:
-    """The content of a file, whatever it is.
+    """Read a JSON file.
 
     Args:
-        path: the file.
-        missing: what to do where it is not there, for the error.
+        path: JSON file.
+        missing: What to do if the file is missing, for the error message.
 
     Raises:
-        InputError: missing, unreadable, or no JSON.
+        InputError: The file is missing, unreadable, or not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -30,17 +30,21 @@ def read_json(path: Path, *, missing: str = "") -> Any:
 
 
 def read_names(path: Path) -> list[str]:
-    """The picture names in a list: one a line, or the first column of paths (``/JPEGImages/x.jpg /SegmentationClass/x.png``).
+    """Read image names from a list: one per line, or paths such as ``/JPEGImages/x.jpg /SegmentationClass/x.png``.
+
+    Only the stem of the first column counts.
 
     Raises:
-        InputError: the list is missing, empty or no text.
+        InputError: The list is missing, empty or not text.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such list; the split's picture names belong there, one a line, as in the devkit")
+        raise InputError(
+            f"{path}: no such list; it must contain the image names of the split, one per line, as in the devkit"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no list of names, but some other kind of file") from error
+        raise InputError(f"{path}: is not a text file with a list of names") from error
     names = [Path(line.split()[0]).stem for line in lines if line.strip()]
     if not names:
         raise InputError(f"{path}: the list is empty")

@@ -48,7 +48,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["evaluate"], "the following arguments are required: checkpoint"),
         (["predict", "no.ckpt", "no.jpg"], "no.jpg: no such file, folder or pattern"),
         (["prepare", "VOC", "--root", "nowhere"], "VOC2012: nowhere does not exist"),
-        (["prepare", "VOC", "--year", "2010"], "VOC segmentation is here for the years 2007 and 2012"),
+        (["prepare", "VOC", "--year", "2010"], "VOC supports the years 2007 and 2012"),
         (["prepare", "CamVid", "--year", "2010"], "CamVid has no flags of its own"),
         (["prepare", "ToyScenes", "--seed", "x"], "seed must be an integer, found 'x'"),
         (["prepare", "ToyScenes", "--download"], "ToyScenes is not offered for download"),

@@ -32,7 +32,7 @@ def test_it_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_coco(tmp_path, prepared=False)
     out, err = printed(capsys, ["COCO", "--root", str(tmp_path), "--json", "--workers", "1"])
-    assert json.loads(out) == {"dataset": "COCO", "root": str(tmp_path), "pictures": {"train": 0, "val": 1}}
+    assert json.loads(out) == {"dataset": "COCO", "root": str(tmp_path), "images": {"train": 0, "val": 1}}
     assert err == ""
 
 
@@ -44,8 +44,8 @@ def test_files_without_partner_are_said_and_change_the_exit_code(
     out, err = printed(capsys, ["Cityscapes", "--root", str(tmp_path)], code=3)
     assert out == f"Cityscapes in {tmp_path}: 1 train, 0 val, 1 test\n"
     assert err == (
-        "val: 1 mask without picture, such as frankfurt_000001_083852; "
-        f"'imageseg check Cityscapes --root {tmp_path}' lists them\n"
+        "val: 1 mask without image, such as frankfurt_000001_083852; "
+        f"'imageseg check Cityscapes --root {tmp_path}' lists all of them\n"
     )
 
 
@@ -55,7 +55,7 @@ def test_no_workers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_mirror_without_download_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["VOC", "--root", str(tmp_path), "--mirror", "http://localhost:1/"]
-    assert "--mirror says where --download fetches from; pass both" in printed(capsys, arguments, code=2)[1]
+    assert "--mirror is the URL for --download; pass both" in printed(capsys, arguments, code=2)[1]
 
 
 def test_help_explains_the_datasets_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,10 +76,10 @@ def test_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [first, train, val] = out.splitlines()
     assert first == f"CamVid in {tmp_path / 'data'}: 1 train, 1 val, 1 test"
     folder = next((tmp_path / "store").iterdir())
-    assert train == f"packed train: 1 picture, 1 of them now, 0.0 MB in {folder / 'train'}"
-    assert val == f"packed val: 1 picture, 1 of them now, 0.0 MB in {folder / 'val'}"
+    assert train == f"packed train: 1 image, 1 of them new, 0.0 MB in {folder / 'train'}"
+    assert val == f"packed val: 1 image, 1 of them new, 0.0 MB in {folder / 'val'}"
     out, _ = printed(capsys, ["CamVid", "--pack", *arguments])
-    assert out.count("nothing was to do") == 2
+    assert out.count("nothing to do") == 2
     out, _ = printed(capsys, ["CamVid", "--pack", *arguments, "--splits", "test", "--json"])
     assert json.loads(out)["packed"] == {
         "test": {"folder": str(folder / "test"), "pictures": 1, "done": 1, "bytes": 64 + 4 * 4 * 6}
@@ -90,7 +90,7 @@ def test_packing_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_camvid(tmp_path)
     root = ["CamVid", "--root", str(tmp_path)]
     assert "has no split 'trian'" in printed(capsys, [*root, "--pack", "--splits", "trian"], code=2)[1]
-    assert "say how --pack packs; pass it too" in printed(capsys, [*root, "--splits", "train"], code=2)[1]
+    assert "are options of --pack; pass it too" in printed(capsys, [*root, "--splits", "train"], code=2)[1]
     (tmp_path / "file").write_text("in the way")
     _, err = printed(capsys, [*root, "--pack", "--pack_folder", str(tmp_path / "file")], code=2)
     assert "cannot be written" in err

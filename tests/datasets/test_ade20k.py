@@ -30,7 +30,7 @@ def test_zero_is_ignored_and_the_others_move_down_by_one(tmp_path: Path) -> None
 
 
 def test_the_table_is_the_benchmarks() -> None:
-    """Rows of objectInfo150.txt (its numbers start at 1), colours of the benchmark's palette."""
+    """Rows of objectInfo150.txt (its numbers start at 1), colors of the benchmark's palette."""
     assert len(LABELS) == 150
     rows = {1: "wall", 2: "building", 8: "bed", 14: "earth", 15: "door", 45: "chest of drawers", 90: "television"}
     rows |= {96: "bannister", 117: "minibike", 124: "trade name", 137: "traffic light", 143: "plate", 150: "flag"}
@@ -54,7 +54,7 @@ def test_the_tree_is_found_in_its_places(tmp_path: Path, base: str) -> None:
         assert dataset.pairs("test")[0].mask is None
 
 
-def test_without_the_test_pictures(tmp_path: Path) -> None:
+def test_without_the_test_images(tmp_path: Path) -> None:
     dataset = ADE20K(**write_ade20k(tmp_path))
     shutil.rmtree(tmp_path / "release_test")
     assert dataset.splits == ("train", "val")
@@ -67,7 +67,7 @@ def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ADE20K: .* has no ADEChallengeData2016.images, images; expected"):
         ADE20K(str(tmp_path)).pairs("train")
     (tmp_path / "images").mkdir()
-    with pytest.raises(InputError, match="images holds neither training nor validation"):
+    with pytest.raises(InputError, match="images contains neither training nor validation"):
         ADE20K(str(tmp_path)).pairs("train")
 
 

@@ -66,7 +66,7 @@ def test_bitmasks_are_never_guessed_at(tmp_path, kind):
     write_bdd100k(tmp_path, kind=f"{kind}/bitmasks")
     with pytest.raises(InputError) as refused:
         BDD100K(str(tmp_path)).pairs("train")
-    assert f"{kind}/bitmasks/train holds RGBA bitmasks, which may be of instances or panoptic" in str(refused.value)
+    assert f"{kind}/bitmasks/train contains RGBA bitmasks, which may be instances or panoptic" in str(refused.value)
     assert "--masks ins_seg or --masks pan_seg" in str(refused.value)
 
 
@@ -105,7 +105,7 @@ def test_a_wanted_kind_that_is_not_there_is_named(tmp_path):
         with pytest.raises(InputError, match=f"with masks of the kind '{kind}'"):
             BDD100K(str(tmp_path), masks=kind).pairs("train")
     shutil.rmtree(tmp_path / "labels")
-    with pytest.raises(InputError, match=r"holds no images/10k/.* and labels/sem_seg/masks/\{train,val\}"):
+    with pytest.raises(InputError, match=r"contains no images/10k/.* and labels/sem_seg/masks/\{train,val\}"):
         BDD100K(str(tmp_path)).pairs("train")
 
 
@@ -124,9 +124,9 @@ def test_a_file_of_the_wrong_kind_among_them_is_named(tmp_path, masks):
 def test_the_releases_own_gaps_are_left_out_and_no_others(tmp_path):
     dataset = build_dataset("BDD100K", **write_bdd100k(tmp_path))
     images, masks = tmp_path / "images/10k", tmp_path / "labels/sem_seg/masks"
-    picture, mask = (images / "val" / f"{BDD_FRAMES['val']}.jpg", masks / "val" / f"{BDD_FRAMES['val']}.png")
+    image, mask = (images / "val" / f"{BDD_FRAMES['val']}.jpg", masks / "val" / f"{BDD_FRAMES['val']}.png")
     for name in ("80a9e37d-e4548ac1", "9342e334-33d167eb", "3d581db5-2564fb7e"):  # the third is one of train
-        shutil.copy(picture, images / "val" / f"{name}.jpg")
+        shutil.copy(image, images / "val" / f"{name}.jpg")
     for name in ("ff55861e-a06b953c", "ff7b98c7-3cb964ac", "fee92217-63b3f87f"):
         shutil.copy(mask, masks / "val" / f"{name}.png")
     listing = dataset.listing("val")
@@ -184,7 +184,7 @@ def test_the_tables():
 def test_masks_are_drawn_once_where_there_are_none(tmp_path, tree, kind):
     dataset = build_dataset("BDD100K", **write_bdd100k(tmp_path, tree=tree, kind=kind))
     with pytest.raises(
-        InputError, match=r"there are no masks of train yet, but .*sem_seg_train\.json; 'imageseg prepare"
+        InputError, match=r"there are no masks of train yet, only .*sem_seg_train\.json; 'imageseg prepare"
     ):
         dataset.pairs("train")
     dataset.prepare()
@@ -210,7 +210,9 @@ def test_an_interrupted_drawing_is_not_read(tmp_path):
     dataset.prepare()
     note = tmp_path / "labels/sem_seg/masks/train/imageseg.json"
     note.write_text(note.read_text().replace('"complete": true', '"complete": false'))
-    with pytest.raises(InputError, match=r"masks/train holds not all masks yet; 'imageseg prepare BDD100K --root"):
+    with pytest.raises(
+        InputError, match=r"masks/train does not contain all masks yet; 'imageseg prepare BDD100K --root"
+    ):
         dataset.pairs("train")
     dataset.prepare()
     assert dataset.pairs("train")
@@ -307,15 +309,15 @@ def test_without_matplotlib_the_line_says_how_to_get_it(monkeypatch):
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ({"images": []}, "is no Scalabel file"),
-        ([7], "frames[0]: the name None is no plain file name"),
-        ([{"name": "../a.jpg"}], "frames[0]: the name '../a.jpg' is no plain file name"),
-        ([{"name": ""}], "is no plain file name"),
+        ({"images": []}, "is not a Scalabel file"),
+        ([7], "frames[0]: the name None is not a plain file name"),
+        ([{"name": "../a.jpg"}], "frames[0]: the name '../a.jpg' is not a plain file name"),
+        ([{"name": ""}], "is not a plain file name"),
         ([{"name": "a.jpg"}, {"name": "a.png"}], "frames[1]: the name a is there twice"),
-        ([{"name": "a.jpg", "labels": {"x": 1}}], "frames[0]: the labels of a.jpg are no list of objects"),
-        ([{"name": "a.jpg", "labels": [3]}], "frames[0]: the labels of a.jpg are no list of objects"),
+        ([{"name": "a.jpg", "labels": {"x": 1}}], "frames[0]: the labels of a.jpg are not a list of objects"),
+        ([{"name": "a.jpg", "labels": [3]}], "frames[0]: the labels of a.jpg are not a list of objects"),
         ([{"name": "a.jpg", "size": {"height": -1, "width": 3}}], "frames[0]: the size"),
-        ([{"name": "a.jpg", "size": [3, 4]}], "frames[0]: the size [3, 4] is none"),
+        ([{"name": "a.jpg", "size": [3, 4]}], "frames[0]: the size [3, 4] is invalid"),
     ],
 )
 def test_broken_files_name_the_frame(tmp_path, content, message):
@@ -334,14 +336,20 @@ CORNERS = [[0, 0], [2, 0], [2, 2]]
     ("label", "message"),
     [
         ({}, "no class of semantic segmentation is called 'None'"),
-        ({"category": "motor"}, "is called 'motor' (did you mean 'motorcycle'?); take sem_seg_*.json"),
+        ({"category": "motor"}, "is called 'motor' (did you mean 'motorcycle'?); use sem_seg_*.json"),
         ({"category": []}, "is called '[]'"),
         ({"category": "car", "poly2d": 3}, "poly2d is a list of polygons"),
         ({"category": "car", "poly2d": [3]}, "a polygon has the list 'vertices'"),
         ({"category": "car", "poly2d": [{"vertices": [[0, 0], [1]], "types": "LL"}]}, "vertices are points [x, y]"),
         ({"category": "car", "poly2d": [{"vertices": [[0, 0], [1, "1"]], "types": "LL"}]}, "vertices are points"),
-        ({"category": "car", "poly2d": [{"vertices": [[0, 0], [1, float("nan")]], "types": "LL"}]}, "absurdly far"),
-        ({"category": "car", "poly2d": [{"vertices": [[0, 0], [1, 10**400]], "types": "LL"}]}, "absurdly far"),
+        (
+            {"category": "car", "poly2d": [{"vertices": [[0, 0], [1, float("nan")]], "types": "LL"}]},
+            "extends far beyond any image",
+        ),
+        (
+            {"category": "car", "poly2d": [{"vertices": [[0, 0], [1, 10**400]], "types": "LL"}]},
+            "extends far beyond any image",
+        ),
         (
             {"category": "car", "poly2d": [{"vertices": CORNERS, "types": "LL"}]},
             "one letter for each of the 3 vertices",
@@ -369,8 +377,8 @@ def test_broken_labels_name_the_place(label, message):
 @pytest.fixture(scope="module")
 def released(samples):
     """The released mask of frame 7d06fefd-f7be05a6, and the frame's polygons and run lengths."""
-    with Image.open(samples / "bdd100k_sample/labels/sem_seg/colormaps/val/7d06fefd-f7be05a6.png") as picture:
-        mask = np.array(picture)
+    with Image.open(samples / "bdd100k_sample/labels/sem_seg/colormaps/val/7d06fefd-f7be05a6.png") as image:
+        mask = np.array(image)
     (frame,) = read_frames(samples / "scalabel_testcases/sem_seg/sem_seg_sample.json")
     return mask, frame
 
@@ -394,8 +402,8 @@ def test_the_toolkits_curves_pixel_for_pixel(samples):
     folder = samples / "bdd100k_toolkit_testcases/tests/label/testcases"
     (frame,) = read_frames(folder / "example_annotation.json")
     assert any("C" in polygon["types"] for label in frame.labels for polygon in label["poly2d"])
-    with Image.open(folder / "semseg_mask.png") as picture:
-        np.testing.assert_array_equal(paint(frame, source="x").mask, np.array(picture))
+    with Image.open(folder / "semseg_mask.png") as image:
+        np.testing.assert_array_equal(paint(frame, source="x").mask, np.array(image))
 
 
 @pytest.mark.samples

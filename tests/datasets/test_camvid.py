@@ -42,14 +42,16 @@ def test_without_a_test_split_val_is_scored(tmp_path):
 
 def test_a_folder_that_holds_neither_tree(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(InputError, match="holds neither images/train with masks/train, nor train with trainannot, nor"):
+    with pytest.raises(
+        InputError, match="contains neither images/train with masks/train, nor train with trainannot, nor"
+    ):
         CamVid(str(tmp_path)).pairs("train")
 
 
 def test_a_lonely_file_is_named(tmp_path):
     write_camvid(tmp_path)
     (tmp_path / "masks/train/train_1.png").rename(tmp_path / "masks/train/train_2.png")
-    with pytest.raises(InputError, match=r"train: 1 picture without mask: .*images/train/train_1\.jpg"):
+    with pytest.raises(InputError, match=r"train: 1 image without mask: .*images/train/train_1\.jpg"):
         CamVid(str(tmp_path)).pairs("train")
 
 
@@ -88,7 +90,7 @@ def test_the_rule_splits_all_701_frames():
     assert segnet_split("train_1") is segnet_split("0016E5_7959x") is None
 
 
-def test_names_order_and_colours_do_not_depend_on_the_tree(tmp_path):
+def test_names_order_and_colors_do_not_depend_on_the_tree(tmp_path):
     labels = {tree: CamVid(**write_camvid(tmp_path / tree, tree=tree)).labels for tree in ("segnet", "ids", "colors")}
     assert labels["ids"] == labels["colors"]
     assert labels["segnet"].names == labels["ids"].names
@@ -127,17 +129,17 @@ def test_the_32_classes_become_11():
     assert eleven == measured | usual
 
 
-def test_colours_are_read_exactly(tmp_path):
-    """Three of the owner's colours, looked up by hand in label_colors.txt, and what is nearly one."""
+def test_colors_are_read_exactly(tmp_path):
+    """Three of the owner's colors, looked up by hand in label_colors.txt, and what is nearly one."""
     colors = np.array([[(64, 128, 64), (192, 192, 0), (0, 0, 0), (64, 192, 0)]], np.uint8)
     assert ids_of_colors(colors, Path("x")).tolist() == [[0, 29, 30, 31]]
     colors[0, 1:3] = (192, 192, 1), (64, 64, 64)
     with pytest.raises(InputError) as refused:
         ids_of_colors(colors, Path("x_L.png"))
-    assert refused.value.line() == "x_L.png: the colour (192, 192, 1) is none of CamVid's 32; 2 pixels have no class"
+    assert refused.value.line() == "x_L.png: the color (192, 192, 1) is not one of CamVid's 32; 2 pixels have no class"
 
 
-def test_colour_masks_of_segnets_tree_are_not_taken_for_the_owners(tmp_path):
+def test_color_masks_of_segnets_tree_are_not_taken_for_the_owners(tmp_path):
     dataset = CamVid(**write_camvid(tmp_path))
     Image.new("RGB", (6, 4), (60, 40, 222)).save(tmp_path / "masks/train/train_1.png")
     assert dataset.samples("train")[0]["mask"].unique().tolist() == [4]
@@ -172,7 +174,7 @@ def test_a_frame_of_no_sequence_asks_for_lists(tmp_path):
     dataset = CamVid(**write_camvid(tmp_path, tree="ids"))
     Image.new("RGB", (6, 4)).save(tmp_path / "images/mine.png")
     with pytest.raises(
-        InputError, match=r"'mine' in .*images is no frame of .* write the names of each split into .*train\.txt"
+        InputError, match=r"'mine' in .*images is not a frame of .* list the names of each split in .*train\.txt"
     ):
         dataset.pairs("train")
 

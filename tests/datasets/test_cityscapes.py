@@ -75,7 +75,7 @@ def test_only_polygons_name_the_command(tmp_path):
     dataset = build_dataset("Cityscapes", **write_cityscapes(tmp_path, kind="polygons"))
     with pytest.raises(InputError) as refused:
         dataset.pairs("train")
-    assert "1 of 1 pictures of train have polygons and no labelIds file" in str(refused.value)
+    assert "1 of 1 images of train have polygons and no labelIds file" in str(refused.value)
     assert f"'imageseg prepare Cityscapes --root {tmp_path}' draws them" in str(refused.value)
 
 
@@ -105,7 +105,7 @@ def test_files_without_partner_are_listed_where_they_should_be(tmp_path):
     (without_mask,), (without_image,) = listing.without_mask, listing.without_image
     assert without_mask.mask == masks / "aachen_000001_000250_gtFine_labelIds.png"
     assert without_image.image == images / "aachen_000002_000019_leftImg8bit.png"
-    with pytest.raises(InputError, match="1 picture without mask"):
+    with pytest.raises(InputError, match="1 image without mask"):
         dataset.pairs("train")
 
 
@@ -119,7 +119,7 @@ def test_hidden_files_and_other_kinds_are_no_frames(tmp_path):
     assert len(dataset.pairs("train")) == 1
 
 
-def test_two_pictures_of_one_frame_are_refused(tmp_path):
+def test_two_images_of_one_frame_are_refused(tmp_path):
     dataset = build_dataset("Cityscapes", **write_cityscapes(tmp_path))
     images = tmp_path / "leftImg8bit/train"
     shutil.copytree(images / "aachen", images / "aachen (1)")
@@ -140,7 +140,7 @@ def test_the_tables_hold_every_id_once():
     assert sorted(v for label in IDS.labels for v in label.values) + sorted(IDS.ignored_values) != []
     stored = sorted([v for label in IDS.labels for v in label.values] + [v for v in IDS.ignored_values if v != 255])
     assert stored == list(range(34))
-    # cityscapesScripts, helpers/labels.py: the ids of the train ids 0 to 18, and some colours.
+    # cityscapesScripts, helpers/labels.py: the ids of the train ids 0 to 18, and some colors.
     assert [label.values[0] for label in IDS.labels] == [
         7,
         8,
@@ -240,7 +240,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
         patched.setattr(cityscapes, "write_label_ids", interrupted)
         assert main(["prepare", "Cityscapes", "--root", str(tmp_path), "--workers", "1"]) == 130
     captured = capsys.readouterr()
-    assert captured.err == "imageseg: interrupted; 1 of 2 masks are drawn; the same command goes on from there\n"
+    assert captured.err == "imageseg: interrupted; 1 of 2 masks are drawn; the same command continues from there\n"
     assert main(["prepare", "Cityscapes", "--root", str(tmp_path), "--workers", "1"]) == 0
     assert capsys.readouterr().out == f"Cityscapes in {tmp_path}: 1 train, 1 val, 1 test\n"
 
@@ -252,11 +252,11 @@ SQUARE = [[0, 0], [2, 0], [2, 2]]
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ([], "is no polygon file of Cityscapes"),
-        ({"imgHeight": 3, "imgWidth": 4}, "is no polygon file"),
-        ({"imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight None are no size"),
-        ({"imgHeight": 0, "imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight 0 are no size"),
-        ({"imgHeight": 10**6, "imgWidth": 10**6, "objects": []}, "are no size"),
+        ([], "is not a polygon file of Cityscapes"),
+        ({"imgHeight": 3, "imgWidth": 4}, "is not a polygon file"),
+        ({"imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight None are not an image size"),
+        ({"imgHeight": 0, "imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight 0 are not an image size"),
+        ({"imgHeight": 10**6, "imgWidth": 10**6, "objects": []}, "are not an image size"),
         ([1], "objects[0]: is no object"),
         ([{"polygon": SQUARE}], "objects[0]: has no label"),
         ([{"label": "raod", "polygon": SQUARE}], "no label of Cityscapes is called 'raod' (did you mean 'road'?)"),

@@ -154,9 +154,9 @@ def test_both_years_and_both_trees(tmp_path, year, images):
     prefix = "COCO_train2014_" if year == "2014" else ""
     assert first.image == tmp_path / images / f"train{year}" / f"{prefix}000000000001.jpg"
     assert first.mask == tmp_path / "mask" / f"train{year}" / f"{prefix}000000000001.png"
-    with Image.open(first.mask) as picture:
-        assert picture.mode == "P"
-        assert picture.getpalette()[: 3 * 21] == LABELS.palette[:21].ravel().tolist()
+    with Image.open(first.mask) as image:
+        assert image.mode == "P"
+        assert image.getpalette()[: 3 * 21] == LABELS.palette[:21].ravel().tolist()
     assert [dataset.objects(pair) for pair in (first, second, third)] == [2, 0, 2]
 
 
@@ -194,7 +194,7 @@ def test_the_filter_is_of_train_and_by_more_than(tmp_path):
     assert counts(min_pixels=2) == [1, 1]
     assert counts(min_pixels=3) == [0, 1]
     too_little = COCO(**{**arguments, "min_pixels": 3}).listing("train")
-    assert too_little.by_choice == "2 pictures show no more than min_pixels=3 of the 20 classes"
+    assert too_little.by_choice == "2 images show no more than min_pixels=3 of the 20 classes"
     assert counts(min_pixels=10, filter_val=True) == [0, 0]
     assert counts(min_pixels=9, filter_val=True) == [0, 1]
     del arguments["min_pixels"]
@@ -283,8 +283,8 @@ def broken(tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("images"), "it needs the lists 'images' and 'annotations'"),
-        (lambda c: c.update(annotations={}), "it needs the lists"),
+        (lambda c: c.pop("images"), "which has the lists 'images' and 'annotations'"),
+        (lambda c: c.update(annotations={}), "which has the lists"),
         (lambda c: c["images"].append(7), "images[2]: is no object"),
         (lambda c: c["images"][1].pop("height"), "images[1]: has no 'height'"),
         (lambda c: c["images"][1].update(width="4"), "images[1]: 'width' cannot be '4'"),
@@ -295,13 +295,13 @@ def broken(tmp_path, change):
         (lambda c: c["images"][1].update(file_name="a.png"), "images[1]: the name a is there twice"),
         (
             lambda c: c["images"][1].update(file_name="../b.jpg"),
-            "images[1]: the file name '../b.jpg' is not a plain one",
+            "images[1]: the file name '../b.jpg' is not a plain file name",
         ),
-        (lambda c: c["images"][1].update(file_name="/b.jpg"), "the file name '/b.jpg' is not a plain one"),
-        (lambda c: c["images"][1].update(file_name="..\\b.jpg"), "is not a plain one"),
-        (lambda c: c["images"][1].update(file_name="b\t1.jpg"), "is not a plain one"),
-        (lambda c: c["images"][1].update(file_name=""), "is not a plain one"),
-        (lambda c: c["images"][1].update(file_name=".."), "is not a plain one"),
+        (lambda c: c["images"][1].update(file_name="/b.jpg"), "the file name '/b.jpg' is not a plain file name"),
+        (lambda c: c["images"][1].update(file_name="..\\b.jpg"), "is not a plain file name"),
+        (lambda c: c["images"][1].update(file_name="b\t1.jpg"), "is not a plain file name"),
+        (lambda c: c["images"][1].update(file_name=""), "is not a plain file name"),
+        (lambda c: c["images"][1].update(file_name=".."), "is not a plain file name"),
         (lambda c: c["annotations"].append([]), "annotations[1]: has no category_id; is this an instances file?"),
         (lambda c: c["annotations"][0].pop("category_id"), "annotations[0]: has no category_id"),
         (lambda c: c["annotations"][0].pop("segmentation"), "annotations[0]: has no 'segmentation'"),
@@ -313,7 +313,7 @@ def broken(tmp_path, change):
         (lambda c: c["annotations"][0].update(area=10**400), "annotations[0]: the area is a number of pixels"),
         (
             lambda c: c["categories"][0].update(name="dog"),
-            "category 1 is 'dog', in COCO 'person'; this reads COCO only",
+            "category 1 is 'dog', in COCO 'person'; only COCO itself is supported",
         ),
         (lambda c: c["categories"].append(0), "an entry of 'categories' has no id"),
         (lambda c: c["categories"].append({"id": []}), "an entry of 'categories'"),
@@ -341,16 +341,16 @@ def test_a_missing_file_is_named(tmp_path):
         ([1, 2, 3], "a polygon is a list of numbers"),
         ([["0", "0", "2", "0", "2", "2"]], "a polygon is a list of numbers"),
         ([[0, 0, 2, 0, 2, None]], "a polygon is a list of numbers"),
-        ([[0, 0, 2, 0, 2, float("nan")]], "a polygon reaches absurdly far"),
-        ([[0, 0, 2, 0, 2, float("inf")]], "a polygon reaches absurdly far"),
-        ([[0, 0, 2, 0, 2, 10**400]], "a polygon reaches absurdly far"),
-        ([[0, 0, 2e9, 0, 2, 2]], "a polygon reaches absurdly far"),
-        ([[0, 0, 9e5, 9e5] * 30], "a polygon reaches absurdly far"),
-        ({"counts": [12]}, "the run lengths are for a size of None, the picture has [3, 4]"),
-        ({"counts": [12], "size": [4, 3]}, "the run lengths are for a size of [4, 3], the picture has [3, 4]"),
-        ({"counts": [13], "size": [3, 4]}, "a run of 13 pixels cannot be"),
-        ({"counts": "11", "size": [3, 4]}, "the runs add up to 2 pixels, the picture has 12"),
-        ({"counts": "€", "size": [3, 4]}, "letters beyond ASCII"),
+        ([[0, 0, 2, 0, 2, float("nan")]], "a polygon extends far beyond any image"),
+        ([[0, 0, 2, 0, 2, float("inf")]], "a polygon extends far beyond any image"),
+        ([[0, 0, 2, 0, 2, 10**400]], "a polygon extends far beyond any image"),
+        ([[0, 0, 2e9, 0, 2, 2]], "a polygon extends far beyond any image"),
+        ([[0, 0, 9e5, 9e5] * 30], "a polygon extends far beyond any image"),
+        ({"counts": [12]}, "the run lengths are for a size of None, the image has [3, 4]"),
+        ({"counts": [12], "size": [4, 3]}, "the run lengths are for a size of [4, 3], the image has [3, 4]"),
+        ({"counts": [13], "size": [3, 4]}, "a run of 13 pixels is impossible"),
+        ({"counts": "11", "size": [3, 4]}, "the runs add up to 2 pixels, the image has 12"),
+        ({"counts": "€", "size": [3, 4]}, "characters beyond ASCII"),
         ({"size": [3, 4]}, "neither a list of whole numbers nor a compressed string"),
     ],
 )

@@ -20,8 +20,8 @@ def one_line(error):
 @pytest.mark.parametrize("kind", ["L", "P", "I;16", "RGB"])
 def test_every_kind_of_mask_gives_the_same_classes(tmp_path, kind):
     dataset = Folder(**write_folder(tmp_path, kind=kind))
-    with Image.open(tmp_path / "masks/train/train_1.png") as picture:
-        assert picture.mode == kind
+    with Image.open(tmp_path / "masks/train/train_1.png") as image:
+        assert image.mode == kind
     assert dataset.samples("train")[0]["mask"].tolist() == SCENE
     assert dataset.samples("val")[0]["mask"].tolist() == [[0] * 5, [0, 0, 0, 255, 255], [0] * 5]
 
@@ -70,27 +70,27 @@ def test_pairs_are_sorted_by_name_and_other_files_do_not_count(tmp_path):
     assert [pair.name for pair in Folder(str(tmp_path)).pairs("train")] == ["10", "9", "a", "b", "train_1"]
 
 
-def test_a_mask_without_picture_is_named(tmp_path):
+def test_a_mask_without_image_is_named(tmp_path):
     write_folder(tmp_path)
     Image.new("L", (6, 4), 7).save(tmp_path / "masks/train/extra.png")
     with pytest.raises(
-        InputError, match=r"train: 1 mask without picture: .*masks/train/extra\.png has no .*extra"
+        InputError, match=r"train: 1 mask without image: .*masks/train/extra\.png has no .*extra"
     ) as caught:
         Folder(str(tmp_path)).pairs("train")
     one_line(caught)
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_refused(tmp_path):
     write_folder(tmp_path)
     Image.new("RGB", (6, 4)).save(tmp_path / "images/train/train_1.PNG")
-    with pytest.raises(InputError, match=r"train_1\.PNG and .*train_1\.jpg have one name"):
+    with pytest.raises(InputError, match=r"train_1\.PNG and .*train_1\.jpg have the same name"):
         Folder(str(tmp_path)).pairs("train")
 
 
-def test_a_folder_without_pictures(tmp_path):
+def test_a_folder_without_images(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "images/test").mkdir()
-    with pytest.raises(InputError, match=r"images/test: holds no pictures"):
+    with pytest.raises(InputError, match=r"images/test: contains no images"):
         Folder(str(tmp_path)).pairs("test")
 
 
@@ -106,7 +106,7 @@ def test_no_label_table(tmp_path):
 def test_a_label_table_of_another_suffix_is_named(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "labels.yaml").rename(tmp_path / "labels.yml")
-    with pytest.raises(InputError, match=r"labels\.yml: is there; name it labels\.yaml$"):
+    with pytest.raises(InputError, match=r"labels\.yml: rename it to labels\.yaml$"):
         Folder(str(tmp_path)).samples("train")
 
 
@@ -141,7 +141,7 @@ def test_undeclared_values_are_counted(tmp_path):
     assert "classes 7, 24, 25, 26; ignored 0" in message
 
 
-def test_undeclared_colours_are_counted(tmp_path):
+def test_undeclared_colors_are_counted(tmp_path):
     samples = Folder(**write_folder(tmp_path, kind="RGB")).samples("train")
     colors = np.full((4, 6, 3), (128, 64, 128), np.uint8)
     colors[0, :2] = 128, 64, 127
@@ -149,11 +149,11 @@ def test_undeclared_colours_are_counted(tmp_path):
     Image.fromarray(colors).save(mask)
     with pytest.raises(InputError) as caught:
         samples[0]
-    assert one_line(caught) == f"{mask}: colour (128, 64, 127) (2 pixels) is not in the label table"
+    assert one_line(caught) == f"{mask}: color (128, 64, 127) (2 pixels) is not in the label table"
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
 def test_an_unreadable_file_is_named(tmp_path, kind, content):
     samples = Folder(**write_folder(tmp_path)).samples("train")
     path = next((tmp_path / kind / "train").iterdir())
@@ -170,7 +170,7 @@ def test_a_file_that_has_gone_is_named(tmp_path):
         samples[0]
 
 
-def test_test_pictures_may_do_without_masks(tmp_path):
+def test_test_images_may_do_without_masks(tmp_path):
     dataset = Folder(**write_folder(tmp_path))
     (tmp_path / "images/test").mkdir()
     for name in ("b.png", "a.jpg"):
@@ -180,7 +180,7 @@ def test_test_pictures_may_do_without_masks(tmp_path):
     assert [(pair.name, pair.mask) for pair in dataset.pairs("test")] == [("a", None), ("b", None)]
     assert dataset.objects(dataset.pairs("test")[0]) is None
     Image.new("RGB", (6, 4)).save(tmp_path / "images/test/a.png")
-    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have one name"):
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have the same name"):
         dataset.pairs("test")
 
 
@@ -198,29 +198,29 @@ def test_without_the_masks_of_a_split_the_line_says_where_they_go(tmp_path):
     with pytest.raises(InputError) as caught:
         dataset.pairs("val")
     assert one_line(caught) == (
-        f"{tmp_path / 'masks/val'}: no such folder; the masks of the pictures in {tmp_path / 'images/val'} belong there, under "
-        "the pictures' names"
+        f"{tmp_path / 'masks/val'}: no such folder; put the masks of the images in {tmp_path / 'images/val'} there, with "
+        "the images' names"
     )
 
 
 def test_what_is_in_the_root_instead_is_said(tmp_path):
     with pytest.raises(
-        InputError, match=r"has no folder images and no lists \(it is empty\); Folder wants images/train and"
+        InputError, match=r"has no folder images and no lists \(it is empty\); Folder expects images/train and"
     ):
         Folder(str(tmp_path)).pairs("train")
     for name in "abcdefghij":
         (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=r"\(it holds a, b, c, d, e, f, g, h, \.\.\.\)") as caught:
+    with pytest.raises(InputError, match=r"\(it contains a, b, c, d, e, f, g, h, \.\.\.\)") as caught:
         Folder(str(tmp_path)).pairs("train")
     one_line(caught)
     for ask in (lambda d: d.pairs("train"), lambda d: d.labels, lambda d: d.splits):
         with pytest.raises(
-            InputError, match=r"nowhere does not exist; Folder wants .*; pass --data.root for another place"
+            InputError, match=r"nowhere does not exist; Folder expects .*; pass --data.root for another folder"
         ):
             ask(Folder(str(tmp_path / "nowhere")))
 
 
-def test_pictures_without_folders_for_the_splits(tmp_path):
+def test_images_without_folders_for_the_splits(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "images/train").rename(tmp_path / "flat")
     (tmp_path / "images/val/val_1.jpg").rename(tmp_path / "flat/val_1.jpg")
@@ -228,7 +228,7 @@ def test_pictures_without_folders_for_the_splits(tmp_path):
     (tmp_path / "images").rmdir()
     (tmp_path / "flat").rename(tmp_path / "images")
     with pytest.raises(
-        InputError, match=r"images: holds 2 pictures but no folders train and val; sort them, and their masks"
+        InputError, match=r"images: contains 2 images but no folders train and val; sort them, and their masks"
     ):
         Folder(str(tmp_path)).pairs("train")
 
@@ -241,7 +241,7 @@ def test_masks_with_an_ending_of_their_own(tmp_path):
     with pytest.raises(InputError) as caught:
         dataset.pairs("train")
     assert (
-        "there are pictures like train_1.jpg and masks like train_1_mask.png; name the masks as the pictures, or"
+        "there are images like train_1.jpg and masks like train_1_mask.png; name the masks like the images, or"
         in one_line(caught)
     )
 

@@ -39,7 +39,7 @@ def refusal(root: Path, text: str) -> str:
     "text",
     [
         PAIR,
-        f"\n# pictures and masks\n\n{PAIR}\n\n",
+        f"\n# images and masks\n\n{PAIR}\n\n",
         PAIR.replace(" ", "\t"),
         PAIR.replace(" ", ","),
         PAIR.replace(" ", " ,  ") + "\r\n",
@@ -84,7 +84,7 @@ def test_one_column_is_for_predicting(root: Path) -> None:
     assert listed(root, PAIR, place="test.txt").scored_split == "test"
 
 
-def test_two_pictures_of_one_name_keep_their_folders_names(root: Path) -> None:
+def test_two_images_of_one_name_keep_their_folders_names(root: Path) -> None:
     for town in ("ulm", "bonn"):
         (root / town).mkdir()
         Image.new("RGB", (6, 4)).save(root / town / "1.jpg")
@@ -99,26 +99,26 @@ def test_files_that_are_not_there_are_faults(root: Path) -> None:
     assert [pair.name for pair in listing.pairs] == ["train_1"]
     assert [pair.image for pair in listing.without_image] == [root / "images/train/gone.jpg"]
     assert [pair.mask for pair in listing.without_mask] == [root / "masks/val/gone.png"]
-    with pytest.raises(InputError, match=r"train: 1 picture without mask: .*val_1\.jpg has no .*gone\.png"):
+    with pytest.raises(InputError, match=r"train: 1 image without mask: .*val_1\.jpg has no .*gone\.png"):
         dataset.pairs("train")
 
 
 def test_mistakes_name_the_line(root: Path) -> None:
     example = "as in 'images/a.jpg masks/a.png'"
     assert refusal(root, f"{PAIR}\nimages/val/val_1.jpg\n") == (
-        f" line 2: a picture alone, line 1 has a picture and a mask; give all lines a mask, {example}, or none"
+        f" line 2: an image without mask, line 1 has an image and a mask; give all lines a mask, {example}, or none"
     )
     assert refusal(root, "\na b c") == (
-        f" line 2: has 3 columns; a line is a picture and its mask, {example}; put a tab or a comma between the two where names "
+        f" line 2: has 3 columns; a line is an image and its mask, {example}; put a tab or a comma between the two where names "
         "have blanks"
     )
-    assert refusal(root, "images/a.jpg,,") == f" line 1: has 3 columns; a line is a picture and its mask, {example}"
-    assert refusal(root, "images/a.jpg,") == f" line 1: has 2 columns; a line is a picture and its mask, {example}"
+    assert refusal(root, "images/a.jpg,,") == f" line 1: has 3 columns; a line is an image and its mask, {example}"
+    assert refusal(root, "images/a.jpg,") == f" line 1: has 2 columns; a line is an image and its mask, {example}"
     assert refusal(root, "train_1\n") == (
-        f" line 1: 'train_1' is no file below {root}; a line is the path of a picture and that of its mask, {example}"
+        f" line 1: 'train_1' is no file below {root}; a line is the path of an image and the path of its mask, {example}"
     )
     assert refusal(root, f"{PAIR}\n\n{PAIR}") == " line 3: repeats line 1, images/train/train_1.jpg; delete one of them"
-    assert refusal(root, "# nothing\n") == f": the list is empty; a line is a picture and its mask, {example}"
+    assert refusal(root, "# nothing\n") == f": the list is empty; a line is an image and its mask, {example}"
     (root / "train.txt").write_bytes(b"\xff\xfea\x00")
     with pytest.raises(InputError, match="is not UTF-8 text; save the list as UTF-8"):
         Folder(str(root)).pairs("train")

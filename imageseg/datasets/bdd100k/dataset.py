@@ -25,10 +25,10 @@ Masks = Literal["auto", "masks", "colormaps", "ins_seg", "pan_seg"]
 _KINDS = ("auto", "masks", "colormaps", "ins_seg", "pan_seg")
 _SPLITS = ("train", "val", "test")
 _EXPECTED = "images/10k/{train,val,test} and labels/sem_seg/masks/{train,val}"
-_SOURCE = "https://bdd-data.berkeley.edu ('imageseg prepare BDD100K --download' says the steps)"
-_IGNORED_BIT = 1  # of the green channel: truncated 8, occluded 4, crowd 2, ignored 1
+_SOURCE = "https://bdd-data.berkeley.edu ('imageseg prepare BDD100K --download' prints the steps)"
+_IGNORED_BIT = 1  # bits of the green channel: truncated 8, occluded 4, crowd 2, ignored 1
 
-# The release itself lacks the partners of these (https://github.com/bdd100k/bdd100k/issues/103); of other files, none.
+# Files whose counterpart is missing in the release itself (https://github.com/bdd100k/bdd100k/issues/103).
 _WITHOUT_MASK = {
     "train": ("3d581db5-2564fb7e", "52e3fd10-c205dec2", "781756b0-61e0a182", "78ac84ba-07bd30c2"),
     "val": ("80a9e37d-e4548ac1", "9342e334-33d167eb"),
@@ -40,39 +40,39 @@ _WITHOUT_IMAGE = {
 
 
 class BDD100K(SegmentationDataset):
-    """The 19 classes of Cityscapes; the test split is for predicting only.
+    """BDD100K with the 19 classes of Cityscapes; the test split is for prediction only.
 
-    Six pictures and six masks of the release lack their partner and are left out. Where only polygons or run lengths are
-    there (``labels/sem_seg/polygons/sem_seg_train.json``), ``imageseg prepare BDD100K`` draws the masks once.
+    Six images and six masks without a counterpart in the release are left out. If there are only polygons or run-length
+    encodings (such as ``labels/sem_seg/polygons/sem_seg_train.json``), ``imageseg prepare BDD100K`` draws the masks once.
 
     Args:
-        root: the folder that holds ``images`` and ``labels``, one or two folders ``bdd100k`` above it, or that of the
-            release before 2021 with ``seg``.
-        masks: which files are read. "auto" takes masks, else colormaps. "masks": train ids, ``<name>_train_id.png`` in the
-            older release. "colormaps": palette files, whose indices are train ids too. "ins_seg" and "pan_seg": RGBA
-            bitmasks, which cannot be told apart by what they hold; with ins_seg there are 9 classes, 8 kinds of objects
+        root: Folder that contains ``images`` and ``labels``, or a parent folder up to two levels of ``bdd100k`` above it; for
+            the release before 2021, the folder that contains ``seg``.
+        masks: Kind of mask files to read. "auto": masks if there are any, else colormaps. "masks": train ids,
+            ``<name>_train_id.png`` in the older release. "colormaps": palette files, whose indices are also train ids.
+            "ins_seg" and "pan_seg": RGBA bitmasks, whose kind cannot be detected; ins_seg has 9 classes, 8 kinds of objects
             and everything else.
     """
 
     def __init__(self, root: str = "data/BDD100K", *, masks: Masks = "auto") -> None:
         if masks not in _KINDS:
-            raise InputError(f"BDD100K's masks is {', '.join(_KINDS[:-1])} or {_KINDS[-1]}, found '{masks}'")
+            raise InputError(f"BDD100K: masks must be {', '.join(_KINDS[:-1])} or {_KINDS[-1]}, found '{masks}'")
         self.root = Path(root)
         self.masks = masks
 
     @property
     def labels(self) -> LabelSpace:  # type: ignore[override]
-        """The classes by the values of the files that are read."""
+        """The classes, with the stored values of the kind of files that is read."""
         return {"ins_seg": INSTANCES, "pan_seg": PANOPTIC}.get(self.masks, SEMANTIC)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose pictures are there."""
+        """The splits whose images exist."""
         images = self._tree().images
         return tuple(split for split in _SPLITS if (images / split).is_dir())
 
     def listing(self, split: str) -> Listing:
-        """The frames and masks of one name, sorted, without those that the release itself lacks."""
+        """Pair frames and masks of the same name, sorted, without those that are incomplete in the release itself."""
         require_split(split, self.splits, f"BDD100K at {self.root}")
         tree = self._tree()
         images = _by_name(tree.images / split)
@@ -96,7 +96,7 @@ class BDD100K(SegmentationDataset):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Draws ``labels/sem_seg/masks/<split>`` where polygons or run lengths are all there is."""
+        """Draw ``labels/sem_seg/masks/<split>`` if there are only polygons or run-length encodings."""
         tree = self._tree()
         for split in _SPLITS[:2] if splits is None else {*_SPLITS[:2]} & {*splits}:
             source, cache = _annotations(tree, split), _cache(tree, split)
@@ -115,16 +115,16 @@ class BDD100K(SegmentationDataset):
 
     def archives(self) -> list[Archive]:
         """Raises:
-        InputError: always; the owner wants a login. Says the steps.
+        InputError: Always, because the owner requires a login; the message describes the steps.
         """
         raise InputError(
-            "BDD100K: its owner asks for a login: sign in at https://bdd-data.berkeley.edu, load '10K Images' and 'Semantic "
-            f"Segmentation' from its download page, and unpack both in {self.root}, which then holds "
+            "BDD100K: its owner requires a login: sign in at https://bdd-data.berkeley.edu, download '10K Images' and 'Semantic "
+            f"Segmentation' from its download page, and unpack both in {self.root}, which then contains "
             "bdd100k/images/10k and bdd100k/labels/sem_seg"
         )
 
     def read_stored(self, mask: Path) -> npt.NDArray[Any]:
-        """Train ids; of bitmasks the red channel, for ins_seg with 255 where the ignored bit is set."""
+        """Read train ids, or the red channel of a bitmask; for ins_seg with 255 where the ignored bit is set."""
         if self.masks not in ("ins_seg", "pan_seg"):
             return read_mask(mask)
         channels = read_bitmask(mask)
@@ -134,29 +134,29 @@ class BDD100K(SegmentationDataset):
         return stored
 
     def _masks(self, tree: _Tree, split: str) -> tuple[Path, str]:
-        """The folder of a split's masks, and what their names have besides the picture's."""
+        """The folder of a split's masks, and the ending that their names add to those of the images."""
         found = self._found(tree, split)
         if found is not None:
             cache = _cache(tree, split)
             if found[0] == cache.folder and cache.exists() and not cache.is_whole():
-                raise InputError(f"BDD100K: {cache.folder} holds not all masks yet; {self._how_to_prepare()}")
+                raise InputError(f"BDD100K: {cache.folder} does not contain all masks yet; {self._how_to_prepare()}")
             return found
         source = _annotations(tree, split)
         if source is not None and self.masks in ("auto", "masks"):
-            raise InputError(f"BDD100K: there are no masks of {split} yet, but {source}; {self._how_to_prepare()}")
+            raise InputError(f"BDD100K: there are no masks of {split} yet, only {source}; {self._how_to_prepare()}")
         bitmasks = next((folder for folder in _bitmasks(tree, split) if _mode(folder) == "RGBA"), None)
         if bitmasks is not None and self.masks == "auto":
             raise InputError(
-                f"BDD100K: {bitmasks} holds RGBA bitmasks, which may be of instances or panoptic; say which with "
+                f"BDD100K: {bitmasks} contains RGBA bitmasks, which may be instances or panoptic; choose with "
                 "--masks ins_seg or --masks pan_seg (in a recipe, data.masks)"
             )
         wanted = _EXPECTED if self.masks == "auto" else f"labels/{_FOLDERS[self.masks]}/{split}"
         raise InputError(
-            f"BDD100K: {tree.base} holds no {wanted} with masks of the kind '{self.masks}'; from {_SOURCE}"
+            f"BDD100K: {tree.base} contains no {wanted} with masks of the kind '{self.masks}'; from {_SOURCE}"
         )
 
     def _found(self, tree: _Tree, split: str) -> tuple[Path, str] | None:
-        """The first folder with files of the wanted kind."""
+        """The first folder with files of the requested kind."""
         labels = tree.base / "labels"
         if self.masks in ("ins_seg", "pan_seg"):
             kind = f"{self.masks}/bitmasks"
@@ -186,13 +186,13 @@ class BDD100K(SegmentationDataset):
 
 
 class _Tree(NamedTuple):
-    """Where the parts of a release lie."""
+    """Folders of a release."""
 
     base: Path
     images: Path
-    """The folder of the splits' pictures."""
+    """Folder that contains one folder of images per split."""
     old: bool
-    """Before 2021: ``seg/images`` and ``seg/labels``."""
+    """Whether it is a release before 2021, with ``seg/images`` and ``seg/labels``."""
 
 
 _FOLDERS = {
@@ -204,7 +204,7 @@ _FOLDERS = {
 
 
 def _annotations(tree: _Tree, split: str) -> Path | None:
-    """The file to draw masks from; run lengths first, which are the released masks themselves."""
+    """The annotation file to draw masks from; run-length encodings are preferred, because they are the released masks."""
     labels = tree.base / "labels"
     files = (
         labels / "sem_seg" / "rles" / f"sem_seg_{split}.json",
@@ -229,27 +229,27 @@ def _bitmasks(tree: _Tree, split: str) -> list[Path]:
 
 
 def _mode(folder: Path) -> str | None:
-    """The pixel mode of a folder's first picture; None where there is none."""
+    """The pixel mode of the first image in a folder, or None."""
     if not folder.is_dir():
         return None
     first = min((path for path in folder.iterdir() if is_image(path)), default=None)
     if first is None:
         return None
     try:
-        with Image.open(first) as picture:
-            return picture.mode
+        with Image.open(first) as image:
+            return image.mode
     except OSError as error:
-        raise InputError(f"{first}: cannot be read as a picture ({error})") from error
+        raise InputError(f"{first}: cannot be read as an image ({error})") from error
 
 
 def _by_name(folder: Path, ending: str = "") -> dict[str, Path]:
-    """The pictures whose names end so, by what stands before it, sorted."""
+    """Images whose names have this ending, sorted, by their name without it."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not is_image(path) or not path.stem.endswith(ending):
             continue
         name = path.stem.removesuffix(ending)
         if name in found:
-            raise InputError(f"{found[name]} and {path} have one name; keep one of them")
+            raise InputError(f"{found[name]} and {path} have the same name; keep one of them")
         found[name] = path
     return found

@@ -6,7 +6,7 @@ from imageseg.datasets.cityscapes.labels import TRAIN_IDS
 from imageseg.labels import IGNORE, Label, LabelSpace
 
 # By id, which differs from Cityscapes' (bdd100k/label/label.py, https://github.com/bdd100k/bdd100k). The 19 classes have
-# Cityscapes' names, colours and order; the other names are void.
+# Cityscapes' names, colors and order; the other names are void.
 _NAMES = (
     *("unlabeled", "dynamic", "ego vehicle", "ground", "static", "parking", "rail track", "road", "sidewalk", "bridge"),
     *("building", "fence", "garage", "guard rail", "tunnel", "wall", "banner", "billboard", "lane divider"),

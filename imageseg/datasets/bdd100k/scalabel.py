@@ -1,4 +1,4 @@
-"""Scalabel's JSON, BDD100K's format of polygons and run lengths, read and drawn as the released masks were."""
+"""Reading of Scalabel's JSON, BDD100K's format of polygons and run-length encodings, and drawing like the released masks."""
 
 from __future__ import annotations
 
@@ -25,59 +25,59 @@ _FARTHEST = 1e6
 
 
 class Frame(NamedTuple):
-    """One picture of the file."""
+    """One image and its labels."""
 
     name: str
     height: int
     width: int
     labels: tuple[Any, ...]
-    """As the file has them; not checked yet."""
+    """Labels as stored in the file, not yet checked."""
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """The frames of a file, in its order: a list of them, or an object with the list ``frames``.
+    """Read the frames of a file in its order: a list of frames, or an object with the list ``frames``.
 
-    A frame without a size of its own has that of the file's ``config``, else 1280 x 720 (doc.bdd100k.com).
+    A frame without its own size has that of the file's ``config``, or 1280 x 720 by default (doc.bdd100k.com).
 
     Raises:
-        InputError: the file is missing, no JSON, or not of Scalabel's form; names the frame.
+        InputError: The file is missing, not JSON, or not in Scalabel's format; the message names the frame.
     """
     content = read_json(path)
     config = content.get("config") if isinstance(content, dict) else None
     entries = content.get("frames") if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise InputError(f"{path}: is no Scalabel file; it is a list of frames, or holds the list 'frames'")
+        raise InputError(f"{path}: is not a Scalabel file, which is a list of frames, or contains the list 'frames'")
     usual = _size(path, "config", config["imageSize"] if isinstance(config, dict) and config.get("imageSize") else None)
     frames, stems = [], set()
     for place, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
         where = f"frames[{place}]"
         if not isinstance(name, str) or not is_plain_name(name):
-            raise InputError(f"{path}: {where}: the name {name!r} is no plain file name")
+            raise InputError(f"{path}: {where}: the name {name!r} is not a plain file name")
         if Path(name).stem in stems:
             raise InputError(f"{path}: {where}: the name {Path(name).stem} is there twice")
         stems.add(Path(name).stem)
         labels = entry.get("labels") or []
         if not isinstance(labels, list) or not all(isinstance(label, dict) for label in labels):
-            raise InputError(f"{path}: {where}: the labels of {name} are no list of objects")
+            raise InputError(f"{path}: {where}: the labels of {name} are not a list of objects")
         height, width = _size(path, where, entry["size"]) if entry.get("size") else usual
         frames.append(Frame(name, height, width, tuple(labels)))
     return frames
 
 
 def paint(frame: Frame, *, source: Path) -> Painted:
-    """The train ids of one frame, 255 where nothing is drawn.
+    """Draw the train ids of one frame, 255 where nothing is drawn.
 
-    Every label is drawn in the list's order, those with lower scores first if there are scores, and void ones too, as
-    255: BDD100K's own tool leaves void ones out and so keeps what lies beneath (the road under the car's own bonnet),
-    which the released masks do not. A label's run lengths, its visible part, go before its polygons.
+    All labels are drawn in the order of the list, or by increasing score if there are scores. Void labels are drawn as 255:
+    BDD100K's own tool skips them and so keeps what is below (the road under the hood of the car), unlike the released masks.
+    The run-length encoding of a label, its visible part, is preferred to its polygons.
 
     Args:
-        frame: of ``read_frames``.
-        source: the file that errors name.
+        frame: Frame returned by ``read_frames``.
+        source: Annotation file, for error messages.
 
     Raises:
-        InputError: an unknown category, run lengths or polygons that are none, or matplotlib is wanted and not there.
+        InputError: A category is unknown, a run-length encoding or polygon is invalid, or matplotlib is required and missing.
     """
     canvas = _Canvas(frame)
     labels = list(enumerate(frame.labels))
@@ -91,16 +91,18 @@ def paint(frame: Frame, *, source: Path) -> Painted:
 
 
 class _Canvas:
-    """Train ids that are drawn over each other, runs and polygons in any order."""
+    """A mask of train ids on which run-length encodings and polygons are drawn in any order."""
 
     def __init__(self, frame: Frame) -> None:
         self.height, self.width = frame.height, frame.width
-        self._columns = bytearray([IGNORE]) * (self.height * self.width)  # one below the other, as runs go
+        self._columns = bytearray([IGNORE]) * (
+            self.height * self.width
+        )  # column-major order, as in run-length encodings
         self._agg: _Polygons | None = None
 
     def draw(self, where: str, label: dict[str, Any], value: int) -> None:
         if label.get("rle") is not None:
-            self._settle()
+            self._copy_polygons()
             self._draw_runs(where, label["rle"], value)
             return
         polygons = label.get("poly2d")
@@ -112,15 +114,15 @@ class _Canvas:
             self._agg.draw(*_outline(where, polygon), value)
 
     def mask(self) -> npt.NDArray[np.uint8]:
-        self._settle()
+        self._copy_polygons()
         return np.ascontiguousarray(self._upright())
 
     def _upright(self) -> npt.NDArray[np.uint8]:
         """(H, W), a view of the columns."""
         return np.frombuffer(self._columns, np.uint8).reshape(self.width, self.height).T
 
-    def _settle(self) -> None:
-        """Brings the polygons drawn so far into the mask."""
+    def _copy_polygons(self) -> None:
+        """Copy the polygons drawn so far into the mask."""
         if self._agg is not None:
             drawn, values = self._agg.result()
             np.copyto(self._upright(), values, where=drawn)
@@ -142,8 +144,8 @@ class _Canvas:
 class _Polygons:
     """Matplotlib's Agg renderer with the settings of BDD100K's tool: no antialiasing, snapped to pixels, no outline.
 
-    Drawn without a figure: a figure of this size maps its data to pixels one to one. The red channel is the value; the
-    alpha channel says where something was drawn.
+    It is used without a Figure, whose coordinates at this size would be pixels. The red channel stores the value; the alpha
+    channel is nonzero where something was drawn.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -162,7 +164,7 @@ class _Polygons:
         self._upright = Affine2D().scale(1, -1).translate(0, height)  # the renderer counts rows from the bottom
 
     def draw(self, vertices: npt.NDArray[np.float64], types: str, value: int) -> None:
-        """One closed outline; L is a corner, a pair of C the control points of a cubic Bezier curve to what follows."""
+        """Draw one closed outline. L is a vertex; a pair of C are the control points of a cubic Bezier curve to the next vertex."""
         from matplotlib.path import Path as Outline
 
         codes = [Outline.LINETO if kind == "L" else Outline.CURVE4 for kind in types]
@@ -171,7 +173,7 @@ class _Polygons:
         self._renderer.draw_path(self._context, outline, self._upright, (value / 255, 0.0, 0.0))
 
     def result(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
-        """(H, W) where something was drawn, and (H, W) its values."""
+        """Return (H, W) bool, true where something was drawn, and (H, W) uint8 values."""
         pixels = np.asarray(self._renderer.buffer_rgba())
         return pixels[..., 3] > 0, pixels[..., 0]
 
@@ -184,7 +186,7 @@ def _outline(where: str, polygon: Any) -> tuple[npt.NDArray[np.float64], str]:
         raise InputError(f"{where}: vertices are points [x, y]")
     points = np.array(vertices, np.float64).reshape(-1, 2) if _are_near(vertices) else None
     if points is None:
-        raise InputError(f"{where}: a polygon reaches absurdly far")
+        raise InputError(f"{where}: a polygon extends far beyond any image")
     if not isinstance(types, str) or len(types) != len(vertices) or types[:1] != "L" or not _are_curves(types):
         raise InputError(
             f"{where}: types has one letter for each of the {len(vertices)} vertices, L or pairs of C between L, "
@@ -206,7 +208,7 @@ def _train_id(where: str, category: Any) -> int:
     if not isinstance(category, str) or category not in TRAIN_ID_OF:
         hint = did_you_mean(category, TRAIN_ID_OF) if isinstance(category, str) else ""
         raise InputError(
-            f"{where}: no class of semantic segmentation is called '{category}'{hint}; take sem_seg_*.json, not the files "
+            f"{where}: no class of semantic segmentation is called '{category}'{hint}; use sem_seg_*.json, not the files "
             "of detection or instances"
         )
     return TRAIN_ID_OF[category]
@@ -223,5 +225,5 @@ def _size(path: Path, where: str, size: Any) -> tuple[int, int]:
         return _USUAL_SIZE
     height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
     if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise InputError(f"{path}: {where}: the size {str(size)[:60]} is none")
+        raise InputError(f"{path}: {where}: the size {str(size)[:60]} is invalid")
     return height, width

@@ -23,20 +23,20 @@ from imageseg.labels import LabelSpace
 
 _SPLITS = ("train", "val", "test")
 _ORIGINAL_FOLDERS = (("images", "labels"), ("701_StillsRaw_full", "LabeledApproved_full"))
-# fastai's files of ids, and the owner's files of colours.
+# fastai's files store ids, the owner's files colors.
 _MASK_ENDINGS = ("_P", "_L")
 
 
 class CamVid(SegmentationDataset):
-    """Street frames with SegNet's 11 classes, whichever of CamVid's three trees is there.
+    """CamVid with the 11 classes of SegNet, in any of the three layouts in which it is distributed.
 
-    SegNet's masks of 480 x 360 store 0 to 10 and 11 for void. The original masks of 960 x 720 have 32 classes, as ids
-    (fastai's ``labels``) or colours (the owner's ``LabeledApproved_full``); they become the 11 when read. The original trees
-    are split by ``train.txt``, ``val.txt`` and ``test.txt`` where these are there, else as SegNet did.
+    SegNet's masks of 480 x 360 pixels store 0 to 10, and 11 for void. The original masks of 960 x 720 have 32 classes, as ids
+    (fastai's ``labels``) or colors (the owner's ``LabeledApproved_full``), which are mapped to the 11 when read. The original
+    frames are split by ``train.txt``, ``val.txt`` and ``test.txt`` if these exist, else as in SegNet.
 
     Args:
-        root: a folder with ``images/<split>`` and ``masks/<split>``; or the SegNet tutorial's ``CamVid`` with ``<split>``
-            and ``<split>annot``; or ``images`` and ``labels``; or ``701_StillsRaw_full`` and ``LabeledApproved_full``.
+        root: Folder with ``images/<split>`` and ``masks/<split>``; or the SegNet tutorial's ``CamVid`` with ``<split>`` and
+            ``<split>annot``; or with ``images`` and ``labels``; or ``701_StillsRaw_full`` and ``LabeledApproved_full``.
     """
 
     def __init__(self, root: str = "data/CamVid") -> None:
@@ -44,25 +44,25 @@ class CamVid(SegmentationDataset):
 
     @property
     def labels(self) -> LabelSpace:  # type: ignore[override]
-        """Names, order and colours are SegNet's; the stored values are those of the tree that is there."""
+        """The classes with SegNet's names, order and colors, and the stored values of the layout on disk."""
         return SEGNET_LABELS if self._segnet_folders() else ORIGINAL_LABELS
 
     def labels_of(self, mask: Path) -> LabelSpace:
-        """By the name of the file: only the original's have an ending."""
+        """The label space of one mask file: only original masks have a name ending."""
         return ORIGINAL_LABELS if mask.stem.endswith(_MASK_ENDINGS) else SEGNET_LABELS
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
-        """The test split where its files are there."""
+        """The test split if its files exist, else val."""
         return "test" if "test" in self.splits else "val"
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose two folders are there, or that a frame of the original belongs to."""
+        """The splits whose two folders exist, or to which an original frame belongs."""
         return tuple(self._segnet_folders() or self._original_splits(self._original()))
 
     def listing(self, split: str) -> Listing:
-        """The frames and masks of one name, sorted, or in the order of the tree's list."""
+        """Pair frames and masks of the same name, sorted, or in the order of the split's list."""
         folders = self._segnet_folders()
         if folders:
             require_split(split, folders, f"CamVid at {self.root}")
@@ -73,7 +73,7 @@ class CamVid(SegmentationDataset):
         return listing_of(original.pair(name) for name in splits[split])
 
     def read_stored(self, mask: Path) -> npt.NDArray[Any]:
-        """As the file has it; the owner's colours as their ids."""
+        """Read a mask as stored; the owner's colors are converted to ids."""
         stored = read_mask(mask)
         is_colors = stored.ndim == 3 and mask.stem.endswith(_MASK_ENDINGS)
         return ids_of_colors(stored, mask) if is_colors else stored
@@ -89,7 +89,7 @@ class CamVid(SegmentationDataset):
         )
 
     def _segnet_folders(self) -> dict[str, tuple[Path, Path]]:
-        """Split -> its folder of pictures and its folder of masks, for those that are there."""
+        """Map each existing split to its folders of images and masks."""
         base = self._base()
         found: dict[str, tuple[Path, Path]] = {}
         for split in _SPLITS:
@@ -106,59 +106,59 @@ class CamVid(SegmentationDataset):
         for images, masks in _ORIGINAL_FOLDERS:
             if (base / images).is_dir() and (base / masks).is_dir():
                 _check_codes(base / "codes.txt")
-                return _Original(base, _pictures(base / images), _masks(base / masks), base / images, base / masks)
+                return _Original(base, _images(base / images), _masks(base / masks), base / images, base / masks)
         raise InputError(
-            f"CamVid: {base} holds neither images/train with masks/train, nor train with trainannot, nor images with labels, "
+            f"CamVid: {base} contains neither images/train with masks/train, nor train with trainannot, nor images with labels, "
             "nor 701_StillsRaw_full with LabeledApproved_full"
         )
 
     def _original_splits(self, original: _Original) -> dict[str, list[str]]:
-        """Split -> its frames, for those that have any."""
+        """Map each split that has frames to their names."""
         lists = {split: original.base / f"{split}.txt" for split in _SPLITS}
         if any(path.is_file() for path in lists.values()):
             return {split: read_names(path) for split, path in lists.items() if path.is_file()}
         found: dict[str, list[str]] = {split: [] for split in _SPLITS}
-        for name in sorted({*original.pictures, *original.masks}):
+        for name in sorted({*original.images, *original.masks}):
             split = segnet_split(name)
             if split is None:
                 raise InputError(
-                    f"CamVid: '{name}' in {original.image_folder} is no frame of CamVid's four sequences, so that its split "
-                    f"is unknown; write the names of each split into {original.base / 'train.txt'}, val.txt and test.txt"
+                    f"CamVid: '{name}' in {original.image_folder} is not a frame of CamVid's four sequences, so its split "
+                    f"is unknown; list the names of each split in {original.base / 'train.txt'}, val.txt and test.txt"
                 )
             found[split].append(name)
         return {split: names for split, names in found.items() if names}
 
 
 class _Original(NamedTuple):
-    """A tree of frames of all splits in one folder, masks in another."""
+    """The original layout: frames of all splits in one folder, masks in another."""
 
     base: Path
-    pictures: dict[str, Path]
+    images: dict[str, Path]
     masks: dict[str, Path]
     image_folder: Path
     mask_folder: Path
 
     def pair(self, name: str) -> Pair:
-        """The two files of a frame, as they are or should be."""
-        image = self.pictures.get(name, self.image_folder / f"{name}.png")
+        """The image and mask of a frame; missing files with their expected path."""
+        image = self.images.get(name, self.image_folder / f"{name}.png")
         return Pair(image, self.masks.get(name, self.mask_folder / f"{name}{self._ending()}.png"), name)
 
     def _ending(self) -> str:
         return next((path.stem[-2:] for path in self.masks.values()), _MASK_ENDINGS[0])
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _images(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if is_image(path)}
 
 
 def _masks(folder: Path) -> dict[str, Path]:
-    """Frame -> its mask, whose name has an ending more."""
-    return {path.stem[:-2]: path for path in _pictures(folder).values() if path.stem.endswith(_MASK_ENDINGS)}
+    """Map each frame to its mask, whose name has an additional ending."""
+    return {path.stem[:-2]: path for path in _images(folder).values() if path.stem.endswith(_MASK_ENDINGS)}
 
 
 def _check_codes(path: Path) -> None:
     """Raises:
-    InputError: fastai's list of classes is there and is another one: its ids would be read wrongly.
+    InputError: fastai's list of classes exists and differs, so that its ids would have other meanings.
     """
     if path.is_file() and (names := [name.lower() for name in path.read_text(encoding="utf-8").split()]):
         wrong = [(theirs, ours) for theirs, ours in zip(names, ORIGINAL_NAMES, strict=False) if theirs != ours.lower()]

@@ -1,4 +1,4 @@
-"""CamVid's 32 original classes, the 11 that SegNet made of them, and SegNet's split of the frames."""
+"""CamVid's 32 original classes, the 11 into which SegNet merged them, and SegNet's split of the frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEGNET_LABELS = LabelSpace(
     ignored_values=(11, 255),
 )
 
-# Name and colour as in the owner's label_colors.txt. A name's place is its id in files that store ids: alphabetical, case aside.
+# Name and color as in the owner's label_colors.txt, in alphabetical order ignoring case, which is the order of the ids.
 _ORIGINAL = (
     *(("Animal", (64, 128, 64)), ("Archway", (192, 0, 128)), ("Bicyclist", (0, 128, 192)), ("Bridge", (0, 128, 64))),
     *(("Building", (128, 0, 0)), ("Car", (64, 0, 128)), ("CartLuggagePram", (64, 0, 192)), ("Child", (192, 128, 64))),
@@ -44,11 +44,11 @@ _ORIGINAL = (
 )
 ORIGINAL_NAMES = tuple(name for name, _ in _ORIGINAL)
 
-# 32 -> 11. Measured, by laying SegNet's masks over the original ones of five frames: Building, Car, SUVPickupTruck,
+# 32 -> 11. Measured, by comparing SegNet's masks with the original ones of five frames: Building, Car, SUVPickupTruck,
 # Column_Pole, Road, LaneMkgsDriv, Misc_Text, Pedestrian, Sky, Tree and VegetationMisc; and OtherMoving, which SegNet's masks
 # have as void. The other rows are convention, as in MathWorks' SegNet example (camvidPixelLabelIDs); it and others
 # have OtherMoving as car, which the masks contradict.
-_MADE_OF = {
+_MERGED_FROM = {
     "sky": ("Sky",),
     "building": ("Archway", "Bridge", "Building", "Tunnel", "Wall"),
     "pole": ("Column_Pole", "TrafficCone"),
@@ -69,43 +69,43 @@ def _ids(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 ORIGINAL_LABELS = LabelSpace(
-    tuple(Label(label.name, label.color, _ids(_MADE_OF[label.name])) for label in SEGNET_LABELS.labels),
+    tuple(Label(label.name, label.color, _ids(_MERGED_FROM[label.name])) for label in SEGNET_LABELS.labels),
     ignored_values=_ids(_VOID),
 )
 
-# Every channel of the 32 colours is a multiple of 64: two bits of each make one of 64 places.
-_NOBODY = 255
-_ID_OF_COLOR = np.full(64, _NOBODY, np.uint8)
+# Every channel of the 32 colors is a multiple of 64: two bits of each make one of 64 places.
+_NO_ID = 255
+_ID_OF_COLOR = np.full(64, _NO_ID, np.uint8)
 for _id, (_, (_red, _green, _blue)) in enumerate(_ORIGINAL):
     _ID_OF_COLOR[_red >> 2 | _green >> 4 | _blue >> 6] = _id
 
 
 def ids_of_colors(colors: npt.NDArray[Any], source: Path) -> npt.NDArray[np.uint8]:
-    """The owner's colour masks as ids.
+    """Convert the owner's color masks to ids.
 
     Args:
-        colors: (H, W, 3) uint8 RGB.
-        source: the file that errors name.
+        colors: Mask of shape (H, W, 3), uint8 RGB.
+        source: Mask file, for error messages.
 
     Returns:
-        (H, W) uint8, 0 to 31.
+        Ids of shape (H, W), uint8, 0 to 31.
 
     Raises:
-        InputError: a colour that is none of the 32.
+        InputError: A color is not one of the 32.
     """
     ids: npt.NDArray[np.uint8] = _ID_OF_COLOR[colors[..., 0] >> 2 | colors[..., 1] >> 4 | colors[..., 2] >> 6]
-    ids[(colors & 63).any(axis=-1)] = _NOBODY
-    if (ids == _NOBODY).any():
-        wrong = colors[ids == _NOBODY]
+    ids[(colors & 63).any(axis=-1)] = _NO_ID
+    if (ids == _NO_ID).any():
+        wrong = colors[ids == _NO_ID]
         first = ", ".join(map(str, wrong[0].tolist()))
-        raise InputError(f"{source}: the colour ({first}) is none of CamVid's 32; {len(wrong)} pixels have no class")
+        raise InputError(f"{source}: the color ({first}) is not one of CamVid's 32; {len(wrong)} pixels have no class")
     return ids
 
 
 def segnet_split(frame: str) -> str | None:
-    """SegNet's split of a frame, from its name; None where no sequence of CamVid has such a frame.
+    """Return SegNet's split of a frame by its name, or None if it does not belong to a sequence of CamVid.
 
-    The rule gives SegNet's lists of 367 and 101 names for train and val; the 233 others are its test.
+    The rule reproduces SegNet's lists of 367 and 101 names for train and val; the 233 others are test.
     """
     named = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", frame)
     if named is None:

@@ -1,1 +1,1 @@
-"""Cityscapes: label maps or polygons, 19 classes."""
+"""Cityscapes, 19 classes: the dataset (``dataset.py``), its labels (``labels.py``), and masks from polygons (``polygons.py``)."""

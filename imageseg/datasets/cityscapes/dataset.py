@@ -10,7 +10,7 @@ import numpy as np
 
 from imageseg.datasets.base import SegmentationDataset, existing_folder, require_split
 from imageseg.datasets.cityscapes.labels import IDS, TRAIN_IDS
-from imageseg.datasets.cityscapes.polygons import POLYGONS, labels_beside, write_label_ids
+from imageseg.datasets.cityscapes.polygons import POLYGONS, label_ids_path, write_label_ids
 from imageseg.datasets.pairs import Archive, Listing, Pair
 from imageseg.errors import InputError, command
 from imageseg.images import is_image, read_mask
@@ -20,46 +20,46 @@ from imageseg.parallel import Progress, in_processes
 Masks = Literal["auto", "labelIds", "labelTrainIds"]
 
 _SPLITS = ("train", "val", "test", "train_extra")
-_SOURCE = "https://www.cityscapes-dataset.com (register; 'imageseg prepare Cityscapes --download' says the steps)"
-_SCORED = 1000  # instanceIds from here on are objects; below, groups and everything else (cityscapesScripts)
+_SOURCE = "https://www.cityscapes-dataset.com (register; 'imageseg prepare Cityscapes --download' prints the steps)"
+_SCORED = 1000  # instanceIds from 1000 on are objects; smaller ones are groups and everything else (cityscapesScripts)
 
 
 class Cityscapes(SegmentationDataset):
-    """The 19 classes that are scored; the other ids of the set are ignored.
+    """Cityscapes with the 19 classes of the benchmark; all other ids are ignored.
 
-    Splits: train (2975 frames), val (500), test (1525, without public masks, for predicting only), and train_extra (19,998
-    with coarse masks), each where its pictures are there. The masks are the download's own ``labelIds`` files, or
-    ``labelTrainIds`` where somebody made them, or drawn once from the polygons by ``imageseg prepare Cityscapes``.
+    Splits: train (2975 frames), val (500), test (1525, without public masks, for prediction only), and train_extra (19,998
+    with coarse masks). Masks are the ``labelIds`` files of the download, ``labelTrainIds`` files if they have been created, or
+    drawn once from the polygons by ``imageseg prepare Cityscapes``.
 
     Args:
-        root: the folder that holds ``leftImg8bit`` and ``gtFine``, or ``leftImg8bit_trainvaltest`` and
+        root: Folder that contains ``leftImg8bit`` and ``gtFine``, or ``leftImg8bit_trainvaltest`` and
             ``gtFine_trainvaltest`` with these inside.
-        masks: which files are read; "auto" takes labelIds, else labelTrainIds.
+        masks: Kind of mask files to read; "auto" uses labelIds if there are any, else labelTrainIds.
     """
 
     def __init__(self, root: str = "data/Cityscapes", *, masks: Masks = "auto") -> None:
         if masks not in ("auto", "labelIds", "labelTrainIds"):
-            raise InputError(f"Cityscapes' masks is auto, labelIds or labelTrainIds, found '{masks}'")
+            raise InputError(f"Cityscapes: masks must be auto, labelIds or labelTrainIds, found '{masks}'")
         self.root = Path(root)
         self.masks = masks
 
     @property
     def labels(self) -> LabelSpace:  # type: ignore[override]
-        """The 19 classes by the values of the files that are read."""
+        """The 19 classes, with the stored values of the kind of files that is read."""
         return TRAIN_IDS if self._kind() == "labelTrainIds" else IDS
 
     def labels_of(self, mask: Path) -> LabelSpace:
-        """By the name of the file."""
+        """The label space of one mask file, determined by its name."""
         return TRAIN_IDS if mask.stem.endswith("_labelTrainIds") else IDS
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose pictures are there."""
+        """The splits whose images exist."""
         self._images("train", required=not any(self._images(split) for split in _SPLITS))
         return tuple(split for split in _SPLITS if self._images(split))
 
     def listing(self, split: str) -> Listing:
-        """The frames of a split, sorted by city, sequence and frame."""
+        """List the frames of a split, sorted by city, sequence and frame."""
         require_split(split, _SPLITS, "Cityscapes")
         images = _frames(self._images(split, required=True), "leftImg8bit")
         if split == "test":  # its public masks are dummies
@@ -70,7 +70,7 @@ class Cityscapes(SegmentationDataset):
         drawable = _frames(folder, f"{annotations}_polygons", suffixes=(".json",))
         if kind == "labelIds" and (missing := sorted(drawable.keys() & images.keys() - masks.keys())):
             raise InputError(
-                f"Cityscapes: {len(missing)} of {len(images)} pictures of {split} have polygons and no {kind} file, such "
+                f"Cityscapes: {len(missing)} of {len(images)} images of {split} have polygons and no {kind} file, such "
                 f"as {drawable[missing[0]]}; {command('prepare', 'Cityscapes', '--root', self.root)} draws them"
             )
         absent = [name for name in images if name not in masks]
@@ -89,7 +89,7 @@ class Cityscapes(SegmentationDataset):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Draws the labelIds files that are missing beside their polygons; nothing that is there is touched."""
+        """Draw missing labelIds files next to their polygons; existing files are kept."""
         if not any(self._masks(split) for split in _SPLITS):
             self._masks("train", required=True)
         if self._kind() == "labelTrainIds":
@@ -98,29 +98,29 @@ class Cityscapes(SegmentationDataset):
         for split in ("train", "val", "train_extra"):
             folder = self._masks(split) if splits is None or split in splits else None
             for polygons in _files(folder, POLYGONS) if folder else ():
-                if not labels_beside(polygons).exists():
+                if not label_ids_path(polygons).exists():
                     todo.append(polygons)
         try:
             for _ in in_processes(write_label_ids, todo, workers=workers, progress=progress):
                 pass
         except KeyboardInterrupt:
-            made = sum(labels_beside(polygons).exists() for polygons in todo)
+            made = sum(label_ids_path(polygons).exists() for polygons in todo)
             raise KeyboardInterrupt(
-                f"{made} of {len(todo)} masks are drawn; the same command goes on from there"
+                f"{made} of {len(todo)} masks are drawn; the same command continues from there"
             ) from None
 
     def archives(self) -> list[Archive]:
         """Raises:
-        InputError: always; the owner wants a registration. Says the steps.
+        InputError: Always, because the owner requires a registration; the message describes the steps.
         """
         raise InputError(
-            "Cityscapes: its owner asks for a registration: register at https://www.cityscapes-dataset.com/register, then "
+            "Cityscapes: its owner requires a registration: register at https://www.cityscapes-dataset.com/register, then "
             "'pip install cityscapesscripts' and 'csDownload leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip' (or "
-            f"load both in a browser), and unpack both in {self.root}, which then holds leftImg8bit and gtFine"
+            f"download both in a browser), and unpack both in {self.root}, which then contains leftImg8bit and gtFine"
         )
 
     def objects(self, pair: Pair) -> int | None:
-        """The objects in the frame's instanceIds file, where that is there: each has a value of its own from 1000 on."""
+        """Number of objects in the frame's instanceIds file, if it exists: each object has its own value from 1000 on."""
         if pair.mask is None:
             return None
         annotations = _annotations_of(pair.mask.parent.parent.name)
@@ -131,7 +131,7 @@ class Cityscapes(SegmentationDataset):
         return int(np.count_nonzero(counts[_SCORED:]))
 
     def _kind(self) -> str:
-        """Which files are read; labelIds, which can be drawn, where there are none."""
+        """The kind of files to read; without any files labelIds, which can be drawn."""
         if self.masks != "auto":
             return self.masks
         folders = [folder for folder in map(self._masks, ("train", "val", "train_extra")) if folder]
@@ -168,7 +168,7 @@ def _annotations_of(split: str) -> str:
 
 
 def _files(folder: Path, ending: str) -> Iterable[Path]:
-    """The files of all cities that end so, hidden ones apart."""
+    """The files of all cities with this ending, except hidden ones."""
     for city in sorted(folder.iterdir()):
         if city.is_dir() and not city.name.startswith("."):
             names = (path for path in city.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
@@ -176,7 +176,7 @@ def _files(folder: Path, ending: str) -> Iterable[Path]:
 
 
 def _frames(folder: Path | None, kind: str, *, suffixes: tuple[str, ...] = ()) -> dict[str, Path]:
-    """City, sequence and frame, as the file names have them -> file, for the files of one kind."""
+    """Map the frame name (city, sequence and frame number) to the file, for the files of one kind."""
     found: dict[str, Path] = {}
     for path in _files(folder, "") if folder else ():
         if path.stem.endswith(f"_{kind}") and (path.suffix in suffixes if suffixes else is_image(path)):
@@ -194,7 +194,7 @@ def _mask_for(image: Path, folder: Path, kind: str) -> Path:
 
 
 def _image_for(mask: Path, images: dict[str, Path]) -> Path:
-    """Where the picture of a mask should be: in its city's folder, beside the folders of the others."""
+    """The expected path of the image of a mask, in its city's folder."""
     folder = next(iter(images.values())).parent.parent if images else mask.parent.parent
     name = mask.stem.rpartition("_gt")[0]
     return folder / mask.parent.name / f"{name}_leftImg8bit.png"

@@ -1,13 +1,13 @@
-"""The labels of Cityscapes: 34 ids in the files, 19 classes that are trained on and scored."""
+"""The labels of Cityscapes: 34 ids in the files, 19 classes for training and evaluation."""
 
 from __future__ import annotations
 
 from imageseg.labels import Label, LabelSpace
 
 LICENSE_PLATE = -1
-"""The one id that no file holds: plates are drawn by no tool, so that the car beneath stays."""
+"""Id of license plates, which are never drawn, so that the car below remains."""
 
-# Name, id in labelIds files, colour, and whether it is one of the 19 classes, whose order is their train id
+# Name, id in labelIds files, color, and whether it is one of the 19 classes, whose order is their train id
 # (cityscapesScripts, helpers/labels.py; https://github.com/mcordts/cityscapesScripts).
 _TABLE: tuple[tuple[str, int, tuple[int, int, int], bool], ...] = (
     ("unlabeled", 0, (0, 0, 0), False),
@@ -47,7 +47,7 @@ _TABLE: tuple[tuple[str, int, tuple[int, int, int], bool], ...] = (
 )
 
 ID_OF = {**{name: id_ for name, id_, _, _ in _TABLE}, "license plate": LICENSE_PLATE}
-"""Name -> id, as polygons are drawn."""
+"""Id of each label name, used for drawing polygons."""
 
 _CLASSES = [(name, id_, color) for name, id_, color, scored in _TABLE if scored]
 
@@ -55,7 +55,7 @@ IDS = LabelSpace(
     tuple(Label(name, color, (id_,)) for name, id_, color in _CLASSES),
     ignored_values=(*(id_ for _, id_, _, scored in _TABLE if not scored), 255),
 )
-"""For ``labelIds`` files; 255 is -1, should a tool have written it."""
+"""Label space of ``labelIds`` files; 255 is -1 as some tools write it."""
 
 TRAIN_IDS = LabelSpace(tuple(Label(name, color, (index,)) for index, (name, _, color) in enumerate(_CLASSES)))
-"""For ``labelTrainIds`` files, and for BDD100K, which takes the classes over."""
+"""Label space of ``labelTrainIds`` files, and of BDD100K, which has the same classes."""

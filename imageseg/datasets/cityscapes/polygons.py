@@ -1,4 +1,4 @@
-"""Cityscapes' polygons to labelIds files, pixel for pixel as cityscapesScripts draws them."""
+"""Drawing of labelIds files from Cityscapes' polygons, pixel for pixel as cityscapesScripts does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FARTHEST = 1e6
 
 
 def write_label_ids(polygons: Path) -> None:
-    """Draws ``..._polygons.json`` into ``..._labelIds.png`` beside it, unless that is there.
+    """Draw ``..._polygons.json`` into ``..._labelIds.png`` next to it, unless that file exists.
 
     Raises:
-        InputError: the file cannot be read or drawn, or the folder cannot be written.
+        InputError: The file cannot be read or drawn, or the folder is not writable.
     """
-    target = labels_beside(polygons)
+    target = label_ids_path(polygons)
     if target.exists():
         return
     mask = draw(polygons)
@@ -37,20 +37,21 @@ def write_label_ids(polygons: Path) -> None:
         raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
-def labels_beside(polygons: Path) -> Path:
-    """Where the labelIds file of a polygon file lies."""
+def label_ids_path(polygons: Path) -> Path:
+    """The path of the labelIds file that belongs to a polygon file."""
     return polygons.with_name(polygons.name.removesuffix(POLYGONS) + LABEL_IDS)
 
 
 def draw(polygons: Path) -> npt.NDArray[np.uint8]:
-    """(H, W) ids of Cityscapes.
+    """Draw a polygon file as (H, W) uint8 ids of Cityscapes.
 
-    As cityscapesScripts' ``json2labelImg``: on a canvas of "unlabeled", the objects in the file's order, later ones over
-    earlier ones, by Pillow's polygon filling, which draws the outline too. Deleted objects are left out; a group of an
-    instance class ("cargroup") is drawn as the class; license plates are not drawn, so that the car beneath stays.
+    As in cityscapesScripts' ``json2labelImg``, objects are painted in the order of the file on a canvas of "unlabeled", by
+    Pillow's polygon filling, which includes the outline. Deleted objects are skipped; a group of an instance class
+    ("cargroup") is drawn as the class; license plates are not drawn, so that the car below remains.
 
     Raises:
-        InputError: no such file, no JSON, an unknown label, or a polygon of fewer than two points; names the object.
+        InputError: The file is missing or not JSON, a label is unknown, or a polygon has fewer than two points; the message
+            names the object.
     """
     content = _content(polygons)
     canvas = Image.new("L", _size(polygons, content), ID_OF["unlabeled"])
@@ -71,7 +72,7 @@ def _content(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise InputError(
-            f"{path}: is no polygon file of Cityscapes; it needs imgHeight, imgWidth and the list 'objects'"
+            f"{path}: is not a polygon file of Cityscapes, which has imgHeight, imgWidth and the list 'objects'"
         )
     return content
 
@@ -79,7 +80,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _size(path: Path, content: dict[str, Any]) -> tuple[int, int]:
     width, height = content.get("imgWidth"), content.get("imgHeight")
     if type(width) is not int or type(height) is not int or min(width, height) < 1 or width * height > MAX_PIXELS:
-        raise InputError(f"{path}: imgWidth {width} and imgHeight {height} are no size of a picture")
+        raise InputError(f"{path}: imgWidth {width} and imgHeight {height} are not an image size")
     return width, height
 
 

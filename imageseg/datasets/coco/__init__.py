@@ -1,1 +1,2 @@
-"""COCO 2014 and 2017 with the 21 classes of Pascal VOC."""
+"""COCO with the classes of Pascal VOC: the dataset (``dataset.py``), its annotation files (``annotations.py``), and the masks drawn
+from them (``masks.py``)."""

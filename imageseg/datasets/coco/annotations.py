@@ -1,4 +1,4 @@
-"""COCO's instances_*.json: read, checked, and sorted by picture."""
+"""Reading and checking of COCO's instances_*.json: the annotations of each image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from imageseg.datasets.text_files import read_json
 from imageseg.errors import InputError
 from imageseg.images import MAX_PIXELS
 
-# VOC's classes as COCO's categories, by class index: 0 is background, every other category among it
-# (the order is that of the VOC devkit; the ids are those of COCO's own table, cocodataset.org).
+# COCO's category of each VOC class, by class index; 0 is background, which includes all other categories.
+# The order is that of the VOC devkit; the ids are those of COCO (cocodataset.org).
 CATEGORIES = (
     *((0, ""), (5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"), (6, "bus"), (3, "car")),
     *((17, "cat"), (62, "chair"), (21, "cow"), (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle")),
@@ -24,19 +24,19 @@ _CLASS_OF = {category: index for index, (category, _) in enumerate(CATEGORIES) i
 
 
 class Annotation(NamedTuple):
-    """One object, or one crowd of them."""
+    """One annotated object, or a crowd of objects."""
 
     id: int
     class_index: int
     crowd: bool
     area: float
-    """In pixels, as the file says."""
+    """Area in pixels, as given in the file."""
     segmentation: Any
-    """A list of polygons [x, y, x, y, ...], or {"counts": ..., "size": [height, width]}; not checked yet."""
+    """A list of polygons [x, y, x, y, ...], or {"counts": ..., "size": [height, width]}; not yet checked."""
 
 
 class AnnotatedImage(NamedTuple):
-    """One picture of the file, and its annotations of our classes in the file's order."""
+    """One image, and its annotations of the 20 classes in the order of the file."""
 
     name: str
     height: int
@@ -45,17 +45,17 @@ class AnnotatedImage(NamedTuple):
 
 
 def read_instances(path: Path) -> list[AnnotatedImage]:
-    """The pictures of a file, in its order, those without annotation too.
+    """Read the images of a file in its order, including those without annotations.
 
     Raises:
-        InputError: the file is missing, no JSON, or not of COCO's form; names the entry.
+        InputError: The file is missing, not JSON, or not in COCO's format; the message names the entry.
     """
     with _without_collector():
         content = read_json(path, missing="it comes in annotations_trainval<year>.zip from cocodataset.org")
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
-        raise InputError(f"{path}: is no COCO instances file; it needs the lists 'images' and 'annotations'")
+        raise InputError(f"{path}: is not a COCO instances file, which has the lists 'images' and 'annotations'")
     _check_categories(path, content.get("categories"))
     sizes = _images(path, content["images"])
     found: dict[int, list[Annotation]] = {id_: [] for id_ in sizes}
@@ -66,7 +66,7 @@ def read_instances(path: Path) -> list[AnnotatedImage]:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """A million lists and no garbage: Python's search for cycles would double the time."""
+    """Pause garbage collection: searching a million new lists for cycles would double the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -77,14 +77,14 @@ def _without_collector() -> Iterator[None]:
 
 
 def _images(path: Path, entries: list[Any]) -> dict[int, tuple[str, int, int]]:
-    """Id -> file name, height, width."""
+    """Map each image id to (file name, height, width)."""
     sizes: dict[int, tuple[str, int, int]] = {}
     stems: set[str] = set()
     for place, entry in enumerate(entries):
         where = f"{path}: images[{place}]"
         id_, name, height, width = _fields(where, entry, id=int, file_name=str, height=int, width=int)
         if not is_plain_name(name):
-            _refuse(where, f"the file name {name!r} is not a plain one")
+            _refuse(where, f"the file name {name!r} is not a plain file name")
         if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
             _refuse(where, f"{name} cannot be {width} x {height} pixels")
         if id_ in sizes:
@@ -97,7 +97,7 @@ def _images(path: Path, entries: list[Any]) -> dict[int, tuple[str, int, int]]:
 
 
 def _add(path: Path, place: int, entry: Any, found: dict[int, list[Annotation]]) -> None:
-    """Sorts one entry of the file to its picture, if it is of one of our classes."""
+    """Add one entry of the file to its image if it belongs to one of the 20 classes."""
     where = f"{path}: annotations[{place}]"
     if not isinstance(entry, dict) or type(entry.get("category_id")) is not int:
         _refuse(where, "has no category_id; is this an instances file?")
@@ -116,7 +116,7 @@ def _add(path: Path, place: int, entry: Any, found: dict[int, list[Annotation]])
 
 
 def _check_categories(path: Path, entries: Any) -> None:
-    """Another dataset in COCO's form may give the same numbers other meanings."""
+    """Refuse other datasets in COCO's format, whose category ids have other meanings."""
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), int):
             raise InputError(f"{path}: an entry of 'categories' has no id")
@@ -124,7 +124,7 @@ def _check_categories(path: Path, entries: Any) -> None:
         if index is not None and entry.get("name") != CATEGORIES[index][1]:
             raise InputError(
                 f"{path}: category {entry['id']} is '{entry.get('name')}', in COCO '{CATEGORIES[index][1]}'; "
-                "this reads COCO only"
+                "only COCO itself is supported"
             )
 
 

@@ -20,9 +20,9 @@ from imageseg.images import is_image
 from imageseg.parallel import Progress
 
 _SPLITS = ("train", "val")
-_SITE = "http://images.cocodataset.org"  # its certificate is that of another name; the checksums hold
-# Each figure stands the same in at least two public places of different hands: download lists made for PaddlePaddle, those
-# of LAVIS (the pictures of 2014), and scripts that pass them to md5sum. One R package has other ones for train2014.
+_SITE = "http://images.cocodataset.org"  # its certificate is issued for another name; the checksums are verified
+# Each checksum is the same in at least two independent public sources: download lists of PaddlePaddle, those of LAVIS (the
+# images of 2014), and scripts that pass them to md5sum. One R package has another one for train2014.
 _MD5 = {
     "zips/train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
     "zips/val2014.zip": "a3d79f5ed8d289b7a7554ce06a5782b3",
@@ -34,22 +34,24 @@ _MD5 = {
 
 
 class COCO(SegmentationDataset):
-    """COCO's objects of the 20 classes of Pascal VOC; everything else is background.
+    """COCO 2014 or 2017 with the 20 object classes of Pascal VOC; everything else is background.
 
-    ``imageseg prepare COCO`` makes the masks once from the annotations: palette PNGs of the picture's name in
-    ``mask/<split><year>``. Pictures without annotation are all background.
+    ``imageseg prepare COCO`` draws the masks once from the annotations, as palette PNGs in ``mask/<split><year>``. Images
+    without annotations are entirely background.
 
     Args:
-        root: the folder that holds ``annotations`` and ``images`` (or ``train2017`` and ``val2017`` themselves).
-        year: "2014" or "2017": the same pictures, split otherwise.
-        overlap: where two objects overlap: "first", the one that comes first in the file wins, as in the converter that
-            most code descends from; "void", nobody knows (255), as in torchvision's reference; "area", the smaller wins.
-        crowd: regions of many objects that nobody told apart: "class", drawn as the class; "ignore", 255
-            where no other object is; "skip", not drawn.
-        min_pixels: training pictures that show no more pixels of the 20 classes than this are left out; 0 keeps those
-            that show at least one, -1 all. The figure is that of public VOC-style conversions.
-        filter_val: leaves them out of val too, as those conversions do; scores are then not those of the whole split.
-        masks: another folder for the masks, where the root may not be written; it gets ``<split><year>`` too.
+        root: Folder that contains ``annotations`` and ``images`` (or directly ``train2017`` and ``val2017``).
+        year: Year of the release, "2014" or "2017": the same images, split differently.
+        overlap: Rule for overlapping objects. "first": the object that comes first in the file wins, as in the converter that
+            most code descends from. "void": the pixel is ignored (255), as in torchvision's reference. "area": the smaller
+            object wins.
+        crowd: Rule for regions of many objects that were not annotated separately. "class": drawn as their class. "ignore":
+            255 where there is no other object. "skip": not drawn.
+        min_pixels: Number of pixels of the 20 classes that a training image must exceed to be used; 0 keeps images with at
+            least one, -1 keeps all. The default is that of public VOC-style conversions.
+        filter_val: Whether ``min_pixels`` also applies to val, as in those conversions. Scores are then not comparable with
+            scores on the complete split.
+        masks: Folder for the masks if the root is read-only; ``<split><year>`` is appended. (default: ``mask`` in the root)
     """
 
     labels = LABELS
@@ -66,11 +68,11 @@ class COCO(SegmentationDataset):
         masks: str | None = None,
     ) -> None:
         if str(year) not in ("2014", "2017"):
-            raise InputError(f"COCO segmentation is here for the years 2014 and 2017, found '{year}'")
+            raise InputError(f"COCO supports the years 2014 and 2017, found '{year}'")
         if overlap not in ("first", "void", "area"):
-            raise InputError(f"COCO's overlap is first, void or area, found '{overlap}'")
+            raise InputError(f"COCO: overlap must be first, void or area, found '{overlap}'")
         if crowd not in ("class", "ignore", "skip"):
-            raise InputError(f"COCO's crowd is class, ignore or skip, found '{crowd}'")
+            raise InputError(f"COCO: crowd must be class, ignore or skip, found '{crowd}'")
         self.root = Path(root)
         self.year = str(year)
         self.overlap = overlap
@@ -81,13 +83,15 @@ class COCO(SegmentationDataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose pictures are there, with annotations or masks."""
+        """The splits whose images exist, together with annotations or masks."""
         return tuple(
-            split for split in self._pictured() if self._annotations(split).is_file() or self._cache(split).exists()
+            split
+            for split in self._splits_with_images()
+            if self._annotations(split).is_file() or self._cache(split).exists()
         )
 
     def listing(self, split: str) -> Listing:
-        """The pictures of the annotations, in their order, without those that show too little."""
+        """List the annotated images in the order of the annotations, without those that ``min_pixels`` excludes."""
         require_split(split, _SPLITS, f"COCO {self.year}")
         images, cache = self._images(split), self._cache(split)
         if not cache.is_whole():
@@ -97,24 +101,24 @@ class COCO(SegmentationDataset):
                 )
             raise InputError(
                 f"COCO: {cache.folder} {cache.trouble()}; "
-                f"{command('prepare', 'COCO', '--root', self.root, *self._flags())} makes those that are asked for here"
+                f"{command('prepare', 'COCO', '--root', self.root, *self._flags())} makes the masks requested here"
             )
         records = cache.records()
-        pictures, masks = _names(images), _names(cache.folder)
+        image_names, mask_names = _names(images), _names(cache.folder)
         wanted = {stem: record for stem, record in records.items() if self._is_wanted(split, record)}
-        few = counted(len(records) - len(wanted), "picture shows", "pictures show")
+        few = counted(len(records) - len(wanted), "image shows", "images show")
         by_choice = f"{few} no more than min_pixels={self.min_pixels} of the 20 classes"
         listing = Listing([], [], [], by_choice if len(wanted) < len(records) else "")
         for stem, record in wanted.items():
             pair = Pair(images / record.name, cache.folder / f"{stem}.png", stem)
-            if record.name not in pictures:
+            if record.name not in image_names:
                 listing.without_image.append(pair)
-            elif f"{stem}.png" not in masks:
+            elif f"{stem}.png" not in mask_names:
                 listing.without_mask.append(pair)
             else:
                 listing.pairs.append(pair)
         known = {record.name for record in records.values()}
-        for name in sorted(pictures - known):
+        for name in sorted(image_names - known):
             stem = Path(name).stem
             listing.without_mask.append(Pair(images / name, cache.folder / f"{stem}.png", stem))
         return listing
@@ -127,8 +131,8 @@ class COCO(SegmentationDataset):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Makes the masks of this year, with these choices."""
-        for split in self._pictured():
+        """Draw the masks of this year with these options."""
+        for split in self._splits_with_images():
             annotations, cache = self._annotations(split), self._cache(split)
             is_wanted = splits is None or split in splits
             if not is_wanted or cache.is_complete() or not annotations.is_file():
@@ -143,13 +147,13 @@ class COCO(SegmentationDataset):
             )
 
     def archives(self) -> list[Archive]:
-        """The pictures and annotations of this year."""
+        """The archives of images and annotations of this year."""
         files = {f"zips/{split}{self.year}.zip": "images" for split in _SPLITS}
         files[self._archive_of_annotations()] = ""
         return [Archive(f"{_SITE}/{file}", _MD5[file], folder) for file, folder in files.items()]
 
     def objects(self, pair: Pair) -> int | None:
-        """The annotations that are drawn as one of the 20 classes."""
+        """Number of annotations that are drawn as one of the 20 classes."""
         for split in _SPLITS:
             cache = self._cache(split)
             if pair.mask is not None and pair.mask.parent == cache.folder:
@@ -175,20 +179,20 @@ class COCO(SegmentationDataset):
         return f"annotations/annotations_trainval{self.year}.zip"
 
     def _flags(self) -> list[str]:
-        """The flags that make the same masks again."""
+        """The command line flags that make the same masks."""
         flags = {"year": self.year, "overlap": self.overlap, "crowd": self.crowd, "masks": self.masks}
         usual = {"year": "2017", "overlap": "first", "crowd": "class", "masks": None}
         return [word for name, value in flags.items() if value != usual[name] for word in (f"--{name}", str(value))]
 
-    def _pictured(self) -> list[str]:
-        """The splits whose pictures are there; none is an error."""
+    def _splits_with_images(self) -> list[str]:
+        """The splits whose images exist; an error if there are none."""
         found = []
         for split in _SPLITS:
             with contextlib.suppress(InputError):
                 self._images(split)
                 found.append(split)
         if not found:
-            self._images("train")  # says what was looked for
+            self._images("train")  # raises the error that names the expected folders
         return found
 
     def _images(self, split: str) -> Path:
@@ -197,7 +201,7 @@ class COCO(SegmentationDataset):
             [f"images/{split}{self.year}", f"{split}{self.year}"],
             dataset="COCO",
             expected=f"images/{{train,val}}{self.year} and annotations/instances_{{train,val}}{self.year}.json",
-            source="https://cocodataset.org ('imageseg prepare COCO --download' fetches it)",
+            source="https://cocodataset.org ('imageseg prepare COCO --download' downloads it)",
         )
 
 

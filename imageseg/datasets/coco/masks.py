@@ -1,4 +1,4 @@
-"""Masks of the 21 VOC classes from COCO's annotations of one picture: polygons and run lengths to pixels."""
+"""Drawing of masks of the 21 VOC classes from COCO's polygons and run-length encodings."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ Crowd = Literal["class", "ignore", "skip"]
 _FARTHEST, _LONGEST = 1e6, 4e6
 
 Runs = list[int]
-"""Where the runs of an object end, background first, in the order of the pixels column by column."""
+"""End positions of the runs of an object, background first; pixels are counted column by column."""
 
 
-def paint(picture: AnnotatedImage, *, overlap: Overlap, crowd: Crowd, source: Path) -> Painted:
-    """The mask of one picture.
+def paint(image: AnnotatedImage, *, overlap: Overlap, crowd: Crowd, source: Path) -> Painted:
+    """Draw the mask of one image.
 
-    Objects are drawn as pycocotools draws them (COCO's maskApi), each only where it is: as runs of a picture that lies
-    column by column. What happens where two overlap, and to crowds, says ``imageseg.datasets.coco.dataset.COCO``.
+    Objects are drawn as pycocotools does (COCO's maskApi), but only where they are: as runs in column-major order. The
+    class ``COCO`` describes the rules for overlaps and crowds.
 
     Args:
-        picture: its annotations in the file's order.
-        overlap: "first", "void" or "area".
-        crowd: "class", "ignore" or "skip".
-        source: the file that errors name.
+        image: Image with its annotations in the order of the file.
+        overlap: Rule for overlapping objects, "first", "void" or "area".
+        crowd: Rule for crowds, "class", "ignore" or "skip".
+        source: Annotation file, for error messages.
 
     Raises:
-        InputError: a segmentation that is none; names the annotation.
+        InputError: A segmentation is invalid; the message names the annotation.
     """
-    drawn = [each for each in picture.annotations if not (each.crowd and crowd == "skip")]
-    parts = _parts(picture, drawn, source)
+    drawn = [each for each in image.annotations if not (each.crowd and crowd == "skip")]
+    parts = _parts(image, drawn, source)
     values = [IGNORE if each.crowd and crowd == "ignore" else each.class_index for each in drawn]
-    buffer = bytearray(picture.height * picture.width)
+    buffer = bytearray(image.height * image.width)
     if overlap == "void":
         for value, each in zip(values, parts, strict=True):
             _paint_or_void(buffer, _united(each), value)
     else:
         order = list(range(len(drawn)))
         if overlap == "first":
-            order.reverse()  # what comes first is painted last
+            order.reverse()  # the first object is painted last
         else:
             order.sort(key=lambda index: -drawn[index].area)
-        order.sort(key=lambda index: values[index] != IGNORE)  # ignored crowds lie beneath what is known
+        order.sort(key=lambda index: values[index] != IGNORE)  # ignored crowds are below labeled objects
         for index in order:
             for runs in parts[index]:
                 paint_runs(buffer, runs, values[index])
-    columns = np.frombuffer(buffer, np.uint8).reshape(picture.width, picture.height)
+    columns = np.frombuffer(buffer, np.uint8).reshape(image.width, image.height)
     mask: npt.NDArray[Any] = cv2.transpose(columns)
     labelled = int(np.count_nonzero(columns))
     if overlap == "void" or crowd == "ignore":
@@ -68,35 +68,35 @@ def paint(picture: AnnotatedImage, *, overlap: Overlap, crowd: Crowd, source: Pa
     return Painted(mask.astype(np.uint8, copy=False), labelled, objects)
 
 
-def _parts(picture: AnnotatedImage, annotations: Sequence[Annotation], source: Path) -> list[list[Runs]]:
-    """The runs of every part of every annotation."""
-    pixels = picture.height * picture.width
+def _parts(image: AnnotatedImage, annotations: Sequence[Annotation], source: Path) -> list[list[Runs]]:
+    """The runs of each part of each annotation."""
+    pixels = image.height * image.width
     parts: list[list[Runs]] = []
     polygons: list[list[float]] = []
     owners: list[int] = []
     for index, annotation in enumerate(annotations):
         parts.append([])
         if isinstance(annotation.segmentation, dict):
-            parts[index].append(_encoded(picture, annotation, source))
+            parts[index].append(_encoded(image, annotation, source))
             continue
         for polygon in annotation.segmentation:
             if not isinstance(polygon, list) or not set(map(type, polygon)) <= {float, int}:
-                raise _fault(source, picture, annotation, "a polygon is a list of numbers [x, y, x, y, ...]")
-            if len(polygon) >= 6:  # fewer than three points enclose nothing
+                raise _fault(source, image, annotation, "a polygon is a list of numbers [x, y, x, y, ...]")
+            if len(polygon) >= 6:  # fewer than three points enclose no area
                 polygons.append(polygon)
                 owners.append(index)
     if polygons:
         arrays = _checked(polygons)
         if isinstance(arrays, int):
-            raise _fault(source, picture, annotations[owners[arrays]], "a polygon reaches absurdly far")
-        drawn = coco_mask.frPyObjects(arrays, picture.height, picture.width)
+            raise _fault(source, image, annotations[owners[arrays]], "a polygon extends far beyond any image")
+        drawn = coco_mask.frPyObjects(arrays, image.height, image.width)
         for owner, ends in zip(owners, ends_of_strings([each["counts"] for each in drawn], pixels), strict=True):
             parts[owner].append(ends.tolist())
     return parts
 
 
 def _checked(polygons: Sequence[Sequence[float]]) -> list[npt.NDArray[np.float64]] | int:
-    """The polygons as arrays, or the index of one that would cost gigabytes or overflow; NaN counts as such."""
+    """Convert polygons to arrays, or return the index of one with NaN, or so large that it would take gigabytes or overflow."""
     try:
         points = np.array([number for polygon in polygons for number in polygon], np.float64)
     except OverflowError:  # an integer beyond every float
@@ -111,27 +111,27 @@ def _checked(polygons: Sequence[Sequence[float]]) -> list[npt.NDArray[np.float64
     return arrays
 
 
-def _encoded(picture: AnnotatedImage, annotation: Annotation, source: Path) -> Runs:
+def _encoded(image: AnnotatedImage, annotation: Annotation, source: Path) -> Runs:
     size = annotation.segmentation.get("size")
-    if size != [picture.height, picture.width]:
-        found = f"the run lengths are for a size of {size}, the picture has {[picture.height, picture.width]}"
-        raise _fault(source, picture, annotation, found)
+    if size != [image.height, image.width]:
+        found = f"the run lengths are for a size of {size}, the image has {[image.height, image.width]}"
+        raise _fault(source, image, annotation, found)
     try:
-        runs: Runs = ends_of(annotation.segmentation.get("counts"), picture.height * picture.width).tolist()
+        runs: Runs = ends_of(annotation.segmentation.get("counts"), image.height * image.width).tolist()
     except ValueError as error:
-        raise _fault(source, picture, annotation, str(error)) from error
+        raise _fault(source, image, annotation, str(error)) from error
     return runs
 
 
 def _paint_or_void(buffer: bytearray, runs: Runs, value: int) -> None:
-    """Writes ``value`` where nothing is yet, and 255 where something is."""
+    """Write ``value`` to background pixels, and 255 where there already is an object."""
     table = bytes([value]) + bytes([IGNORE]) * 255
     for start, stop in zip(runs[0::2], runs[1::2], strict=False):
         buffer[start:stop] = buffer[start:stop].translate(table)
 
 
 def _united(parts: Sequence[Runs]) -> Runs:
-    """The runs of the union, so that parts of one object do not void each other."""
+    """The runs of the union, so that overlapping parts of one object do not become void."""
     if len(parts) == 1:
         return parts[0]
     united: Runs = []
@@ -151,5 +151,5 @@ def _shows(runs: Runs) -> bool:
     return any(start < stop for start, stop in _object_runs(runs))
 
 
-def _fault(source: Path, picture: AnnotatedImage, annotation: Annotation, what: str) -> InputError:
-    return InputError(f"{source}: annotation {annotation.id} of {picture.name}: {what}")
+def _fault(source: Path, image: AnnotatedImage, annotation: Annotation, what: str) -> InputError:
+    return InputError(f"{source}: annotation {annotation.id} of {image.name}: {what}")

@@ -1,1 +1,1 @@
-"""Downloading and unpacking the archives of a dataset."""
+"""Archives of a dataset: ``fetch.py`` downloads and verifies them, ``unpack.py`` unpacks them safely."""

@@ -1,4 +1,4 @@
-"""fetch: a dataset's archives from their owner, whole, checked and safely unpacked."""
+"""Downloading of a dataset's archives from their owner: resumed, verified by checksum, and safely unpacked."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from imageseg.errors import InputError
 from imageseg.parallel import Progress
 
 TIMEOUT = 60.0
-"""Seconds that a server may be silent."""
+"""Timeout of network operations in seconds."""
 PAUSES = (1.0, 4.0, 10.0)
-"""Seconds before each new try after a broken connection; a try that brought 1 MiB or more is not counted."""
+"""Seconds to wait before each retry after a broken connection; an attempt that transferred 1 MiB or more does not count."""
 
 _BLOCK = 2**20
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -34,21 +34,21 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 def fetch(
     archives: Sequence[Archive], root: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Fetches and unpacks every archive below ``root``.
+    """Download and unpack archives into ``root``.
 
-    An archive stays where it was saved, in ``root``: it is what a second machine, or a tree that was damaged, is made from
-    without asking the owner again. A small file beside it says that it was unpacked; then nothing is done, even when
-    the archive itself has been deleted. An interrupted download goes on where it was.
+    Archives are kept in ``root``, so that other machines, or a damaged folder, can be set up without downloading again. A
+    small file next to each archive records that it was unpacked; then nothing is done, even if the archive itself has been
+    deleted. An interrupted download is resumed.
 
     Args:
-        archives: what to fetch.
-        root: where to; made when missing.
-        mirror: replaces everything before the file's name in each address; the checksums hold all the same.
-        progress: called with (bytes done, bytes in all) of the archive at hand.
+        archives: Archives to download.
+        root: Root folder of the dataset, created if missing.
+        mirror: URL that replaces everything before the file name in each URL; the checksums are verified as usual.
+        progress: Function called with (bytes done, total bytes) of the current archive.
 
     Raises:
-        InputError: another address than http or https, no answer, a refusal, a wrong checksum, or an archive that no
-            honest dataset has.
+        InputError: A URL is not http or https, the server does not respond or refuses, a checksum is wrong, or an archive is
+            damaged or unsafe.
     """
     places = [_place_of(archive, root, mirror) for archive in archives]
     root.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def fetch(
                 continue
             _download(archive, place, progress)
             top = unpack(place.file, folder, progress=progress)
-            flush_all()  # the record must not outlive the files that it speaks of
+            flush_all()  # the record must not survive a power cut that its files do not
             with replacing(place.record) as temporary:
                 temporary.write_text(json.dumps({"md5": archive.md5, "top": top}), encoding="utf-8")
 
@@ -74,22 +74,22 @@ class _Place(NamedTuple):
 
     @property
     def validator(self) -> Path:
-        """Keeps what the server calls this version of the file."""
+        """File with the server's identifier of the version being downloaded."""
         return self.file.with_name(f"{self.file.name}.part.version")
 
     @property
     def lock(self) -> Path:
-        """Held by the one process that fetches it."""
+        """Lock file of the process that downloads the archive."""
         return self.file.with_name(f".{self.file.name}.lock")
 
     @property
     def record(self) -> Path:
-        """Says what was unpacked."""
+        """File that records what was unpacked."""
         return self.file.with_name(f".{self.file.name}.unpacked")
 
 
 class _BrokenError(Exception):
-    """A connection that ended early; a new one may go on."""
+    """A connection that ended early and may be resumed."""
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
@@ -105,7 +105,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 def _place_of(archive: Archive, root: Path, mirror: str | None) -> _Place:
     name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(archive.url).path)).name
     if name in ("", "..") or "\\" in name or "\0" in name:
-        raise InputError(f"{archive.url}: this address ends in no file name")
+        raise InputError(f"{archive.url}: this URL does not end in a file name")
     url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{urllib.parse.quote(name)}"
     _require_http(url)
     return _Place(url, root / name)
@@ -113,30 +113,30 @@ def _place_of(archive: Archive, root: Path, mirror: str | None) -> _Place:
 
 def _require_http(url: str) -> None:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"{url}: only http and https addresses are fetched")
+        raise InputError(f"{url}: only http and https URLs are supported")
 
 
 def _is_unpacked(archive: Archive, place: _Place, folder: Path) -> bool:
     try:
         record = json.loads(place.record.read_text(encoding="utf-8"))
         return record["md5"] == archive.md5 and all((folder / str(name)).exists() for name in record["top"])
-    except (OSError, ValueError, KeyError, TypeError):  # no record, or not ours
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or not one of imageseg
         return False
 
 
 def _download(archive: Archive, place: _Place, progress: Progress | None) -> None:
-    """Leaves the whole and right file in its place."""
+    """Download the archive unless it exists, and verify its checksum."""
     if place.file.exists():
         found = _md5_of(place.file, progress).hexdigest()
         if found != archive.md5:
             raise InputError(
-                f"{place.file}: its md5 is {found}, expected {archive.md5}; move the file away to fetch it again"
+                f"{place.file}: its md5 is {found}, expected {archive.md5}; move the file away to download it again"
             )
         return
     resumed = place.part.exists()
     found = _fetched(place, progress)
     if found != archive.md5 and resumed:
-        # The start may be of another version, from a server that names none.
+        # The first part may belong to another version of the file, if the server does not identify versions.
         _forget(place)
         found = _fetched(place, progress)
     if found != archive.md5:
@@ -146,7 +146,7 @@ def _download(archive: Archive, place: _Place, progress: Progress | None) -> Non
         place.validator.unlink(missing_ok=True)
         hint = "it is a web page, not an archive; " if is_page else ""
         raise InputError(
-            f"{place.url}: the md5 is {found}, expected {archive.md5}; {hint}what came is kept as {wrong}; "
+            f"{place.url}: the md5 is {found}, expected {archive.md5}; {hint}the download is kept as {wrong}; "
             "try again later or pass --mirror"
         )
     place.part.replace(place.file)
@@ -154,7 +154,7 @@ def _download(archive: Archive, place: _Place, progress: Progress | None) -> Non
 
 
 def _fetched(place: _Place, progress: Progress | None) -> str:
-    """Fills the part file from wherever it ends; returns the md5 of all of it."""
+    """Complete the partial file; return the MD5 of the complete file."""
     failures = 0
     while True:
         before = _size(place.part)
@@ -163,13 +163,13 @@ def _fetched(place: _Place, progress: Progress | None) -> str:
         except _BrokenError as error:
             failures = failures + 1 if _size(place.part) - before < _BLOCK else 1
             if failures > len(PAUSES):
-                raise InputError(f"{place.url}: {error}, also when tried again{_kept(place.part)}") from error
+                raise InputError(f"{place.url}: {error}, also after retries{_kept(place.part)}") from error
             time.sleep(PAUSES[failures - 1])
 
 
 def _kept(part: Path) -> str:
     size = _size(part)
-    return f"; {size} bytes are kept in {part}, and the same command goes on from there" if size else ""
+    return f"; {size} bytes are kept in {part}, and the same command continues from there" if size else ""
 
 
 def _fetched_once(place: _Place, progress: Progress | None) -> str:
@@ -179,16 +179,16 @@ def _fetched_once(place: _Place, progress: Progress | None) -> str:
         response = _opened(place, offset)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and offset:  # nothing after the offset: the file is whole, or was another
+        if error.code == 416 and offset:  # nothing after the offset: the file is complete, or has changed
             if error.headers.get("Content-Range", "").endswith(f"/{offset}"):
                 return digest.hexdigest()
             _forget(place)
-            raise _BrokenError("the file has become another") from error
+            raise _BrokenError("the file on the server has changed") from error
         if error.code in _PASSING:
             raise _BrokenError(f"the server answers {error.code} {error.reason}") from error
         raise InputError(
-            f"{place.url}: the server answers {error.code} {error.reason}; fetch {place.file.name} yourself, put it in "
-            f"{place.file.parent} and run this again, or pass --mirror"
+            f"{place.url}: the server answers {error.code} {error.reason}; download {place.file.name} manually, put it in "
+            f"{place.file.parent} and repeat the command, or pass --mirror"
         ) from error
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -223,7 +223,7 @@ def _opened(place: _Place, offset: int) -> Any:
 
 
 def _continues(response: Any, offset: int) -> bool:
-    """Whether the answer starts at the offset. A server without ranges, or with a new version, sends the whole file."""
+    """Whether the response starts at the offset. A server without range support, or with a new version, sends the complete file."""
     begins = str(response.headers.get("Content-Range", ""))
     return bool(offset) and response.status == 206 and begins.startswith(f"bytes {offset}-")
 
@@ -231,7 +231,7 @@ def _continues(response: Any, offset: int) -> bool:
 def _copied(
     response: Any, part: IO[bytes], digest: Any, *, offset: int, expected: int | None, progress: Progress | None
 ) -> int:
-    """Copies until the answer ends; returns how many bytes the file has."""
+    """Copy until the response ends; return the size of the file in bytes."""
     done = offset
     while True:
         try:
@@ -254,7 +254,7 @@ def _length(response: Any) -> int | None:
 
 
 def _validator(response: Any) -> str:
-    """What If-Range may hold: a strong tag, else the date."""
+    """The value for If-Range: a strong ETag, else the date."""
     tag = response.headers.get("ETag", "")
     return str(tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", ""))
 

@@ -1,4 +1,4 @@
-"""Class weights for a loss, from how often classes occur: three published rules."""
+"""Class weights for a loss from class frequencies, by three published rules."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ BETA = 0.9999
 
 
 def median_frequency(pixels: IntArray, image_pixels: IntArray) -> Weights:
-    """The median frequency over the class's own (Eigen and Fergus, arXiv:1411.4734; SegNet uses it).
+    """Median frequency balancing: median frequency / class frequency (Eigen and Fergus, arXiv:1411.4734; used by SegNet).
 
-    A class's frequency is its share of the valid pixels of those pictures in which it occurs.
+    The frequency of a class is its share of the valid pixels of the images in which it occurs.
 
     Args:
-        pixels: (C,) pixels of each class.
-        image_pixels: (C,) valid pixels of the pictures in which the class occurs.
+        pixels: Number of pixels of each class, shape (C,).
+        image_pixels: Number of valid pixels of the images in which each class occurs, shape (C,).
 
     Returns:
-        (C,), NaN for a class that does not occur.
+        Weights of shape (C,), NaN for classes that do not occur.
     """
     frequency = _ratio(pixels, image_pixels)
     occurring = frequency[pixels > 0]
@@ -30,12 +30,16 @@ def median_frequency(pixels: IntArray, image_pixels: IntArray) -> Weights:
 
 
 def enet(pixels: IntArray, *, c: float = 1.02) -> Weights:
-    """1 / ln(c + p), p being the class's share of all valid pixels (ENet: Paszke et al., arXiv:1606.02147).
+    """ENet's weights 1 / ln(c + p), where p is the share of the class in all valid pixels (Paszke et al., arXiv:1606.02147).
 
-    With the paper's c, weights lie between 1.4 and 50.
+    With the paper's c, weights are between 1.4 and 50.
+
+    Args:
+        pixels: Number of pixels of each class, shape (C,).
+        c: Constant that limits the weights of rare classes.
 
     Returns:
-        (C,), NaN for a class that does not occur.
+        Weights of shape (C,), NaN for classes that do not occur.
     """
     share = _ratio(pixels, np.full_like(pixels, pixels.sum()))
     weights: Weights = 1.0 / np.log(c + share)
@@ -45,15 +49,15 @@ def enet(pixels: IntArray, *, c: float = 1.02) -> Weights:
 def effective_number(images: IntArray, *, beta: float = BETA) -> Weights:
     """(1 - beta) / (1 - beta^n), scaled to a mean of 1 (Cui et al., CVPR 2019, arXiv:1901.05555).
 
-    n is the number of pictures in which the class occurs, not of its pixels: those of one picture say nearly the same, and for
-    millions of them every usual beta gives equal weights.
+    n is the number of images in which the class occurs, not the number of its pixels: pixels of one image are strongly
+    correlated, and for millions of them every common beta gives equal weights.
 
     Args:
-        images: (C,) pictures in which each class occurs.
-        beta: 0 for equal weights, towards 1 for weights inverse to n.
+        images: Number of images in which each class occurs, shape (C,).
+        beta: Hyperparameter in [0, 1): 0 gives equal weights, values towards 1 give weights inverse to n.
 
     Returns:
-        (C,), NaN for a class that does not occur.
+        Weights of shape (C,), NaN for classes that do not occur.
     """
     weights: Weights = np.full(images.shape, np.nan)
     occurs = images > 0
@@ -63,8 +67,8 @@ def effective_number(images: IntArray, *, beta: float = BETA) -> Weights:
     return weights
 
 
-def _ratio(part: IntArray, whole: IntArray) -> Weights:
+def _ratio(part: IntArray, total: IntArray) -> Weights:
     ratio: Weights = np.full(part.shape, np.nan)
     occurs = part > 0
-    ratio[occurs] = part[occurs] / whole[occurs]
+    ratio[occurs] = part[occurs] / total[occurs]
     return ratio

@@ -1,4 +1,4 @@
-"""How often each class occurs in a split, and how many objects it has: counted in parallel, once per set of files."""
+"""Counting of pixels per class and of objects in a split, in parallel; the results are cached per set of files."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Objects:
-    """Of a split."""
+    """Number of objects in a split."""
 
     count: int
     images: int
-    """Pictures of which the number of objects is known."""
+    """Number of images whose number of objects is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCounts:
-    """Of each mask of a split, in the order of its pairs."""
+    """Pixel counts of each mask of a split, in the order of its pairs."""
 
     pixels: IntArray
-    """(N, C) pixels of each class."""
+    """Number of pixels of each class, shape (N, C)."""
     ignored: IntArray
-    """(N,) pixels that are ignored."""
+    """Number of ignored pixels, shape (N,)."""
 
-    def in_sum(self) -> ClassCounts:
-        """The counts of the split."""
+    def total(self) -> ClassCounts:
+        """The total counts of the split."""
         there = self.pixels > 0
         return ClassCounts(
             pixels=self.pixels.sum(axis=0),
@@ -55,34 +55,21 @@ class ImageCounts:
 
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
-    """Of the masks of a split; the arrays are (C,) int64."""
+    """Total pixel counts of the masks of a split; the arrays have shape (C,) and dtype int64."""
 
     pixels: IntArray
     images: IntArray
-    """Pictures in which the class occurs."""
+    """Number of images in which the class occurs."""
     image_pixels: IntArray
-    """Valid pixels of the pictures in which the class occurs."""
+    """Number of valid pixels of the images in which the class occurs."""
     ignored: int
-    """Pixels that are ignored."""
+    """Number of ignored pixels."""
     masks: int
 
     @property
     def valid(self) -> int:
-        """Pixels that are not ignored."""
+        """Number of pixels that are not ignored."""
         return int(self.pixels.sum())
-
-
-def count_classes(
-    dataset: SegmentationDataset,
-    pairs: Sequence[Pair],
-    *,
-    split: str,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    cache: bool = True,
-) -> ClassCounts:
-    """IntArray the pixels of every class in all masks together; arguments and errors are those of ``count_per_image``."""
-    return count_per_image(dataset, pairs, split=split, workers=workers, progress=progress, cache=cache).in_sum()
 
 
 def count_per_image(
@@ -94,18 +81,18 @@ def count_per_image(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> ImageCounts:
-    """IntArray the pixels of every class in every mask.
+    """Count the pixels of each class in each mask.
 
     Args:
-        dataset: whose pairs they are.
-        pairs: the files; those without mask do not count.
-        split: their name, for the cache.
-        workers: processes; unset, one per processor.
-        progress: called with (masks done, masks in all); not called where the counts were kept.
-        cache: whether an earlier count of the same files is taken, and this one kept.
+        dataset: Dataset to which the pairs belong.
+        pairs: Files of the split; those without a mask are skipped.
+        split: Name of the split, for the cache.
+        workers: Number of worker processes. If not set, one per CPU core.
+        progress: Function called with (masks done, total number of masks); not called if the counts were cached.
+        cache: Whether to use a cached count of the same files, and to cache this one.
 
     Raises:
-        InputError: an unreadable mask, or a value that the labels do not declare.
+        InputError: A mask is unreadable, or contains a value that the labels do not declare.
     """
     masks = [pair.mask for pair in pairs if pair.mask is not None]
     classes = len(dataset.labels)
@@ -130,16 +117,16 @@ def count_objects(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> Objects | None:
-    """How many objects the pictures have; None where the dataset tells of none.
+    """Count the objects in all images; None if the dataset does not distinguish objects.
 
-    Threads, not processes: a dataset may hold large tables of its objects, and reading a file lets other threads run.
+    Threads are used instead of processes: a dataset may hold large tables of its objects, and reading files releases the GIL.
 
     Args:
-        dataset: whose pairs they are.
-        pairs: the files.
-        split: their name, for the cache.
-        progress: called with (pictures done, pictures in all).
-        cache: whether an earlier count of the same files is taken, and this one kept.
+        dataset: Dataset to which the pairs belong.
+        pairs: Files of the split.
+        split: Name of the split, for the cache.
+        progress: Function called with (images done, total number of images).
+        cache: Whether to use a cached count of the same files, and to cache this one.
     """
     if type(dataset).objects is SegmentationDataset.objects:
         return None
@@ -163,13 +150,13 @@ def count_objects(
 
 
 def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpace, mask: Path) -> IntArray:
-    """Pixels per class of one mask: a histogram of what is stored, then one look-up per distinct value.
+    """Count the pixels per class of one mask: a histogram of the stored values, then one look-up per distinct value.
 
     Returns:
-        (C + 1,) int64; the last one counts ignored pixels.
+        Counts of shape (C + 1,), int64; the last one is the number of ignored pixels.
 
     Raises:
-        InputError: as ``read_stored`` and ``labels.encode``.
+        InputError: As ``read_stored`` and ``labels.encode``.
     """
     stored = read_stored(mask)
     values, counts = _histogram(stored)
@@ -184,7 +171,7 @@ def count_mask(read_stored: Callable[[Path], npt.NDArray[Any]], labels: LabelSpa
 
 
 def _histogram(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
-    """The distinct values, as a mask of one row, and how many pixels have them."""
+    """The distinct values, as a mask of one row, and the number of pixels of each."""
     if stored.ndim == 3:
         packed = stored.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
         found, counts = np.unique(packed, return_counts=True)
@@ -209,20 +196,20 @@ def _counted(
 
 
 def _around(pairs: Sequence[Pair]) -> list[Path]:
-    """The files in the masks' and pictures' folders and in the folders beside them.
+    """The files in the folders of the masks and images, and in the folders next to them.
 
-    Nobody says which file holds a picture's objects, but it lies there: VOC's SegmentationObject is beside SegmentationClass,
-    Cityscapes' instanceIds beside labelIds.
+    A dataset does not declare which files contain its objects, but they are there: VOC's SegmentationObject is next to
+    SegmentationClass, Cityscapes' instanceIds next to labelIds.
     """
     folders = {(pair.mask or pair.image).parent for pair in pairs}
-    beside = {
+    adjacent = {
         folder for parent in {folder.parent for folder in folders} for folder in parent.iterdir() if folder.is_dir()
     }
-    return sorted(path for folder in beside | folders for path in folder.iterdir() if path.is_file())
+    return sorted(path for folder in adjacent | folders for path in folder.iterdir() if path.is_file())
 
 
 def _key(dataset: SegmentationDataset, split: str, what: str) -> list[Any]:
-    """What a count is kept under: it takes the place of an earlier one of the same key."""
+    """The cache key of a count, which replaces an earlier one with the same key."""
     arguments = {name: str(value) for name, value in sorted(vars(dataset).items()) if _is_plain(value)}
     return [type(dataset).__name__, str(dataset.root.resolve()), arguments, split, what]
 
@@ -232,21 +219,21 @@ def _is_plain(value: object) -> bool:
 
 
 def _as_lists(counts: ImageCounts) -> dict[str, Any]:
-    """What is not 0: a picture holds few of a hundred classes."""
-    picture, label = np.nonzero(counts.pixels)
-    entries = {"picture": picture, "class": label, "pixels": counts.pixels[picture, label], "ignored": counts.ignored}
+    """The nonzero counts only: an image contains few of a hundred classes."""
+    image, label = np.nonzero(counts.pixels)
+    entries = {"picture": image, "class": label, "pixels": counts.pixels[image, label], "ignored": counts.ignored}
     return {name: values.tolist() for name, values in entries.items()}
 
 
 def _from_lists(values: dict[str, Any], *, masks: int, classes: int) -> ImageCounts:
-    picture, label, pixels, ignored = (
+    image, label, pixels, ignored = (
         np.array(values[name], np.int64) for name in ("picture", "class", "pixels", "ignored")
     )
     counts = np.zeros((masks, classes), np.int64)
-    if ignored.shape != (masks,) or not picture.shape == label.shape == pixels.shape:
+    if ignored.shape != (masks,) or not image.shape == label.shape == pixels.shape:
         raise ValueError("counts of other files")
     try:
-        counts[picture, label] = pixels
+        counts[image, label] = pixels
     except IndexError as error:
         raise ValueError("counts of other files") from error
     return ImageCounts(counts, ignored)

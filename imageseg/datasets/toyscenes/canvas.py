@@ -1,4 +1,4 @@
-"""The canvas of the street painter: a camera's view of a world in metres, the light in it, and the shapes that fill it."""
+"""The canvas of the street painter: a camera's view of a world in meters, its light, and basic shapes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-FARTHEST = 100.0  # metres: where the street ends
+FARTHEST = 100.0  # meters: where the street ends
 CIRCLE = np.array([(math.cos(step * math.pi / 8), math.sin(step * math.pi / 8)) for step in range(16)])
 _FRACTION_BITS = 4  # OpenCV takes corners in sixteenths of a pixel
-_DOWNWARD = np.array([1.0, -1.0])  # y points up in the world and down in a picture
-_WEATHER = (  # zenith, horizon, the light's colour (256: neutral), the light left in a shadow (255: all), lit windows
+_DOWNWARD = np.array([1.0, -1.0])  # y points up in the world and down in an image
+_WEATHER = (  # zenith, horizon, the light's color (256: neutral), the light left in a shadow (255: all), lit windows
     ((70, 125, 205), (185, 212, 235), (262, 258, 250), 135, 0.03),  # clear
     ((120, 165, 215), (226, 230, 228), (256, 254, 248), 165, 0.03),  # haze
     ((150, 156, 164), (208, 210, 212), (226, 232, 240), 210, 0.15),  # overcast
@@ -24,7 +24,7 @@ _WEATHER = (  # zenith, horizon, the light's colour (256: neutral), the light le
 
 
 class Street:
-    """The world in metres (x to the right, y up, z ahead of the camera) and the canvas that it is painted on."""
+    """The world in meters (x to the right, y up, z ahead of the camera) and the canvas that it is painted on."""
 
     def __init__(self, generator: np.random.Generator, size: tuple[int, int]) -> None:
         self.generator, self.size, draw = generator, size, generator.uniform
@@ -41,10 +41,10 @@ class Street:
         zenith, haze, tint, shade, self.evening = _WEATHER[generator.integers(len(_WEATHER))]
         self.zenith, self.haze = zenith + draw(-14, 14, 3), haze + draw(-10, 10, 3)
         self.tint, self.shade = np.array(tint) * draw(0.84, 1.06), int(shade + draw(-20, 20))
-        self.sun = np.array([draw(-1.3, 1.3), 0.0, draw(-0.6, 0.9)])  # the shadow of one metre of height
+        self.sun = np.array([draw(-1.3, 1.3), 0.0, draw(-0.6, 0.9)])  # the shadow of one meter of height
 
     def project(self, corners: Floats) -> npt.NDArray[np.int32]:
-        """(..., 3) metres to (..., 2) sixteenths of a canvas pixel."""
+        """(..., 3) meters to (..., 2) sixteenths of a canvas pixel."""
         depth = np.maximum(corners[..., 2:], 0.7)
         pixels = (corners[..., :2] * _DOWNWARD + self.eye) / depth + self.bend * depth
         pixels *= self.focal * (1 << _FRACTION_BITS)
@@ -52,7 +52,7 @@ class Street:
         return np.asarray(np.rint(pixels, pixels), np.int32)
 
     def fill(self, corners: Floats, color: Floats, *, label: int) -> None:
-        """Paints polygons, (K, 3) or (N, K, 3) metres, in one colour that fades with distance."""
+        """Paints polygons, (K, 3) or (N, K, 3) meters, in one color that fades with distance."""
         if corners.size:
             polygons = self.project(corners).reshape(-1, corners.shape[-2], 2)
             distance = float(corners[..., 2].flat[-1])
@@ -71,7 +71,7 @@ class Street:
         return cv2.contourArea(self.project(corners), oriented=True) < 0
 
     def shadow(self, base: Floats, height: float) -> None:
-        """Darkens the ground from (K, 3) metres, where a thing stands, to where the shadow of its top falls."""
+        """Darkens the ground from (K, 3) meters, where a thing stands, to where the shadow of its top falls."""
         outline = cv2.convexHull(self.project(np.concatenate([base, base + self.sun * height])))
         cv2.fillConvexPoly(self.light, outline, self.shade, shift=_FRACTION_BITS)
 
@@ -81,7 +81,7 @@ class Street:
         self.canvas[..., :3] = (self.canvas[..., :3] * light[..., None]) >> 8
 
     def pick(self, colors: list[tuple[int, int, int]]) -> Floats:
-        """One row of a table of colours, varied."""
+        """One row of a table of colors, varied."""
         color = np.array(colors[self.generator.integers(len(colors))]) + self.generator.uniform(-14, 14, 3)
         return np.asarray(color * self.generator.uniform(0.82, 1.12))
 
@@ -90,7 +90,7 @@ def noise(generator: np.random.Generator, size: tuple[int, int], cells: int) -> 
     """(H, W) values from -127 to 128 that vary smoothly: ``cells`` of them along the shorter side."""
     cell = max(1, min(size) // cells)
     grid = generator.integers(0, 256, (size[0] // cell + 2, size[1] // cell + 2), np.uint8)
-    # the exact variant gives the same bytes on every processor
+    # the exact variant gives the same bytes on every CPU
     return cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int16) - 127
 
 
@@ -102,7 +102,7 @@ def strip(left: float, right: float, *, near: float = 0.7, far: float) -> Floats
 
 
 def upright(outline: Floats, at: Floats) -> Floats:
-    """(K, 2) metres across and up, standing there and facing the camera."""
+    """(K, 2) meters across and up, standing there and facing the camera."""
     corners = np.zeros((len(outline), 3))
     corners[:, :2] = outline
     return corners + at

@@ -1,4 +1,4 @@
-"""ToyScenes: small street scenes that our own code paints, for trying things out where no data are at hand."""
+"""ToyScenes: small synthetic street scenes, for trying imageseg without a dataset."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SPLITS = ("train", "val", "test")
 
 
 class ToyScenes(SegmentationDataset):
-    """Eight classes and void, painted once from a seed into the layout of ``Folder``.
+    """ToyScenes: synthetic street scenes with eight classes and void, painted once in the layout of ``Folder``.
 
-    The same seed and size give the same bytes; picture i of a split does not depend on how many there are.
+    The same seed and size give the same bytes; image i of a split does not depend on the number of images.
 
     Args:
-        root: where the pictures lie, or will.
-        size: height and width of a picture.
-        counts: how many pictures train, val and test have.
-        seed: of every picture.
+        root: Folder of the images; created by ``imageseg prepare ToyScenes``.
+        size: Height and width of the images in pixels.
+        counts: Number of images in train, val and test.
+        seed: Random seed of the scenes.
     """
 
     labels = LABELS
@@ -52,17 +52,17 @@ class ToyScenes(SegmentationDataset):
         self.seed = seed
         if min(size) < SMALLEST or min(counts) < 1 or seed < 0:
             raise InputError(
-                f"ToyScenes needs a size of at least {SMALLEST} x {SMALLEST}, a picture per split and a seed of 0 or more, "
+                f"ToyScenes needs a size of at least {SMALLEST} x {SMALLEST}, one image per split and a seed of 0 or more, "
                 f"found {size}, {counts} and {seed}"
             )
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All three, once painted."""
+        """The three splits, once painted."""
         return self._folder().splits
 
     def listing(self, split: str) -> Listing:
-        """The pictures and masks of one name, sorted."""
+        """Pair images and masks of the same name, sorted by name."""
         return self._folder().listing(split)
 
     def prepare(
@@ -73,21 +73,21 @@ class ToyScenes(SegmentationDataset):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Paints the pictures, unless they are there.
+        """Paint the images unless they exist.
 
         Raises:
-            InputError: the folder holds something else, or scenes of other arguments.
+            InputError: The folder contains other files, or scenes with other arguments.
         """
         wanted = {"size": list(self.size), "counts": list(self.counts), "seed": self.seed}
         if self._is_painted(wanted):
             return
         if self.root.exists() and any(self.root.iterdir()) and not self._is_painted(wanted):
-            raise InputError(f"{self.root}: is not empty and holds no ToyScenes; pass another --data.root")
+            raise InputError(f"{self.root}: is not empty and does not contain ToyScenes; pass another --data.root")
         self.root.parent.mkdir(parents=True, exist_ok=True)
-        # Painted beside its place and renamed when whole, so that an interrupted run leaves nothing half-made.
+        # Painted in a temporary folder and renamed when complete, so that an interrupted run leaves nothing incomplete.
         unfinished = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root.parent))
         try:
-            scenes = unfinished / "scenes"  # unlike a temporary folder, as open to others as the user's own are
+            scenes = unfinished / "scenes"  # has the user's default permissions, unlike a temporary folder
             scenes.mkdir()
             self._paint(scenes)
             (scenes / "toyscenes.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
@@ -111,7 +111,7 @@ class ToyScenes(SegmentationDataset):
         record = self.root / "toyscenes.yaml"
         if record.exists() and (found := read_yaml(record)) != wanted:
             raise InputError(
-                f"{self.root}: holds ToyScenes of {found}, asked for {wanted}; delete it or pass another --data.root"
+                f"{self.root}: contains ToyScenes with {found}, requested were {wanted}; delete it or pass another --data.root"
             )
         return record.exists()
 

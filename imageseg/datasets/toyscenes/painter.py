@@ -1,4 +1,4 @@
-"""A painter of street scenes: a small world in perspective, its photograph, and the exact class of every pixel."""
+"""Painting of synthetic street scenes: a small world in perspective, its photograph, and the exact class of every pixel."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NAMES = ("sky", "building", "road", "pavement", "tree", "car", "person", "pole"
 _COLORS = [(70, 130, 180), (70, 70, 70), (128, 64, 128), (244, 35, 232)]  # as Cityscapes has them
 _COLORS += [(107, 142, 35), (0, 0, 142), (220, 20, 60), (153, 153, 153)]
 LABELS = LabelSpace(tuple(Label(_NAMES[index], _COLORS[index], (index,)) for index in range(8)))
-SMALLEST = 64  # pixels: in smaller pictures persons and poles vanish
+SMALLEST = 64  # pixels: in smaller images persons and poles vanish
 
 Bytes = npt.NDArray[np.uint8]
 _Wall = tuple[tuple[float, float], tuple[float, float]]  # from x, z to x, z
-Thing = tuple[float, Callable[[], None]]  # how far away it stands, in metres, and what paints it
+Thing = tuple[float, Callable[[], None]]  # how far away it stands, in meters, and what paints it
 
-_CROSSING = 7.0  # metres: how wide the street across is
-# Walls, cars, clothes and bins share one table, so that a colour alone never tells the class.
+_CROSSING = 7.0  # meters: how wide the street across is
+# Walls, cars, clothes and bins share one table, so that a color alone never determines the class.
 _PAINTS = [(166, 88, 66), (204, 178, 138), (150, 150, 152), (222, 214, 196), (112, 104, 100), (196, 140, 104)]
 _PAINTS += [(142, 166, 184), (186, 196, 158), (214, 164, 158), (120, 74, 60), (88, 112, 132), (232, 204, 120)]
 _PAINTS += [(38, 40, 44), (224, 226, 228), (160, 28, 30), (34, 66, 130), (92, 98, 106), (30, 84, 60), (216, 168, 44)]
@@ -40,7 +40,7 @@ _BODIES = (  # a car's flank from the rear bumper over the roof to the front one
 )
 _Fitting = tuple[tuple[tuple[float, float], ...], tuple[float, float], tuple[int, int, int] | None]
 _SCREEN: tuple[_Fitting, ...] = ((((0.08, 0.92),), (0.08, 0.9), None),)
-_END: tuple[_Fitting, ...] = (  # from, to across the car; from, to above the panel's lower edge; colour
+_END: tuple[_Fitting, ...] = (  # from, to across the car; from, to above the panel's lower edge; color
     (((0.02, 0.16), (0.84, 0.98)), (-0.5, 0.05), (24, 24, 24)),  # tyres
     (((0, 1),), (0, 0.24), (52, 52, 52)),  # bumper
     (((0.36, 0.64),), (0.32, 0.5), (222, 222, 222)),  # number plate
@@ -85,8 +85,8 @@ def _paint_sky(street: Street) -> None:
     amount = np.clip(clouds - np.float32(street.generator.uniform(-10, 110)), 0, 64)[..., None] / np.float32(80)
     rows = np.clip(2 * np.arange(height) / street.center[1], 0, 1)[:, None, None]
     sky = (street.zenith + (street.haze - street.zenith) * rows).astype(np.float32)
-    picture = (sky + (np.float32(236) - sky) * amount).clip(0, 255).astype(np.uint8)
-    street.canvas[..., :3] = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    image = (sky + (np.float32(236) - sky) * amount).clip(0, 255).astype(np.uint8)
+    street.canvas[..., :3] = cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
 
 
 def _paint_ground(street: Street) -> None:
@@ -138,7 +138,7 @@ def _place_houses(street: Street, side: int) -> Iterator[Thing]:
 def _place_rows(street: Street, side: int) -> Iterator[Thing]:
     """All that stands along one kerb: each kind in a row of its own, and some rows empty."""
     draw, lane, away = street.generator.uniform, 1.3 - street.road / 2, street.pavement - 0.4
-    for paint, across, apart, tall, wide, last in (  # metres beyond the kerb, between two, high; width per height
+    for paint, across, apart, tall, wide, last in (  # meters beyond the kerb, between two, high; width per height
         (_paint_tree, (0.8, 1.4), (7, 20), (4, 9), 0.28, 65),
         (_paint_car, (-1.25, -1.0), (5.2, 16), (1.35, 1.65), 1.0, 50),  # parked
         (_paint_car, (lane, lane + 0.2), (14, 60), (1.4, 2.1), 1.0, 70),  # driving
@@ -182,7 +182,7 @@ def _paint_wall(street: Street, wall: Floats, *, color: Floats, glass: Floats) -
     columns, floors = spans(int(length / draw(1.8, 3.2)), draw(0.4, 0.8)), spans(int(height / 3), draw(0.4, 0.7))
     street.fill(patches(wall, columns, up=floors), color * street.generator.choice([0.7, 1.25]), label=BUILDING)
     panes = patches(wall, columns * 0.98 + 0.01, up=floors * 0.98 + 0.004)
-    if wall[:, 2].min() > 55:  # so far away, nobody sees more
+    if wall[:, 2].min() > 55:  # no details are visible at this distance
         return
     glow, lamplight = street.generator.random(len(panes)) - street.evening, np.array([250.0, 214, 140])
     for chosen, tone in ((glow >= 0, glass), (glow < 0, lamplight), (glow > 0.8 - street.evening, glass * 1.35)):
@@ -283,7 +283,7 @@ def _paint_car(street: Street, at: Floats, *, height: float, yaw: float | None =
 
 
 def _photograph(street: Street) -> tuple[Bytes, Bytes]:
-    """The canvas as a camera records it: soft edges, rough surfaces, coloured light, a mild blur, sensor noise."""
+    """The canvas as a camera records it: soft edges, rough surfaces, colored light, a mild blur, sensor noise."""
     generator, (height, width) = street.generator, street.size
     mask = np.ascontiguousarray(street.canvas[::2, ::2, 3])
     rough = np.full(256, 3, np.int16)
@@ -291,9 +291,9 @@ def _photograph(street: Street) -> tuple[Bytes, Bytes]:
     grain = noise(generator, street.size, 100) + noise(generator, street.size, 30) // 2
     image = cv2.resize(street.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.int32)
     image = (image + (grain * rough[mask] >> 7)[..., None]) * street.tint.astype(np.int32) >> 8
-    picture = image.clip(0, 255).astype(np.uint8)
+    image = image.clip(0, 255).astype(np.uint8)
     if generator.random() < 0.5:
-        picture = np.asarray(cv2.GaussianBlur(picture, (3, 3), 0), np.uint8)
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), 0), np.uint8)
     strength = generator.integers(2, 10)
-    sensor = generator.integers(-strength, strength + 1, picture.shape, np.int16)
-    return (picture + sensor).clip(0, 255).astype(np.uint8), mask
+    sensor = generator.integers(-strength, strength + 1, image.shape, np.int16)
+    return (image + sensor).clip(0, 255).astype(np.uint8), mask

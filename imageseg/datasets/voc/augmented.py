@@ -1,4 +1,4 @@
-"""The split train_aug of VOC2012: the 10,582 pictures that have a mask of VOC or SBD, less VOC's val."""
+"""The split train_aug of VOC2012: the 10,582 images that have a mask of VOC or SBD, without VOC's val."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LISTS = ("train_aug.txt", "trainaug.txt")
 
 
 class AugmentedTrain:
-    """Where its names and masks come from.
+    """The names and masks of the split train_aug.
 
-    Names: of ``train_aug.txt`` or ``trainaug.txt`` among VOC's lists, else VOC's train and all of SBD. Masks: VOC's own,
-    which have the border, else ``SegmentationClassAug``, which people share, or which ``make`` fills from SBD's tree.
+    Names come from ``train_aug.txt`` or ``trainaug.txt`` among VOC's lists, else from VOC's train and all of SBD. Masks are VOC's
+    own, which have the border, else those in ``SegmentationClassAug``, which is often shared, or filled by ``make`` from SBD.
 
     Args:
-        devkit: the folder ``VOC2012``.
-        roots: where SBD's tree may lie.
+        devkit: Folder ``VOC2012``.
+        roots: Folders that may contain SBD.
     """
 
     def __init__(self, devkit: Path, roots: Iterable[Path]) -> None:
@@ -36,31 +36,31 @@ class AugmentedTrain:
         self._roots = (*roots, devkit)
 
     def is_there(self) -> bool:
-        """Whether there are lists, and masks beside VOC's own."""
+        """Whether there are lists, and masks besides VOC's own."""
         return self._has_lists() and self.masks.is_dir() and any(self.masks.glob("*.png"))
 
     def listing(self, source: str) -> Listing:
-        """The pictures and masks, by name.
+        """List the images and masks, sorted by name.
 
         Args:
-            source: SBD's address, for the error.
+            source: URL of SBD, for the error message.
 
         Raises:
-            InputError: no masks beside VOC's own; says how to come by them.
+            InputError: There are no masks besides VOC's own; the message says how to get them.
         """
         sbd = find_sbd(self._roots)
         if not self.is_there():
             found = (
-                f"SBD is in {sbd.folder}: 'imageseg prepare VOC' makes them from it"
+                f"SBD is in {sbd.folder}: 'imageseg prepare VOC' converts them"
                 if sbd
-                else f"get them, or get {source}, unpack it in {self._roots[0]} and run 'imageseg prepare VOC'"
+                else f"download them, or download {source}, unpack it in {self._roots[0]} and run 'imageseg prepare VOC'"
             )
-            raise InputError(f"VOC2012 train_aug: {self.masks} holds no masks; {found}")
-        own, pictures = _stems(self._devkit / "SegmentationClass"), _stems(self._devkit / "JPEGImages")
+            raise InputError(f"VOC2012 train_aug: {self.masks} contains no masks; {found}")
+        own_masks, own_images = _stems(self._devkit / "SegmentationClass"), _stems(self._devkit / "JPEGImages")
         return listing_of(
             Pair(
-                self._devkit / "JPEGImages" / f"{name}.jpg" if name in pictures or sbd is None else sbd.image(name),
-                (self._devkit / "SegmentationClass" if name in own else self.masks) / f"{name}.png",
+                self._devkit / "JPEGImages" / f"{name}.jpg" if name in own_images or sbd is None else sbd.image(name),
+                (self._devkit / "SegmentationClass" if name in own_masks else self.masks) / f"{name}.png",
                 name,
             )
             for name in sorted(self._names(sbd))
@@ -69,11 +69,11 @@ class AugmentedTrain:
     def make(
         self, palette: npt.NDArray[np.uint8], *, workers: int | None = None, progress: Progress | None = None
     ) -> None:
-        """Fills ``SegmentationClassAug`` from SBD's tree, where that is there; goes on where an earlier run ended."""
+        """Fill ``SegmentationClassAug`` from SBD if it is there; an interrupted run is continued."""
         sbd = find_sbd(self._roots)
         if sbd is None or not self._has_lists():
             return
-        # A listed name that SBD does not know has its mask from elsewhere; where it has none, ``listing`` says so.
+        # A listed name that SBD does not contain has its mask from elsewhere; if it has none, ``listing`` reports it.
         wanted = (self._names(sbd) - _stems(self._devkit / "SegmentationClass")) & _stems(sbd.folder / "cls")
         convert(sbd, sorted(wanted), self.masks, palette=palette, workers=workers, progress=progress)
 
@@ -86,7 +86,7 @@ class AugmentedTrain:
             names = set(read_names(given[0]))
         else:
             names = set(read_names(self._lists / "train.txt")) | (_stems(self.masks) if sbd is None else sbd.names())
-        # SBD's own splits overlap VOC's val: a score on val would be of pictures that were trained on.
+        # SBD's splits overlap VOC's val; without this, val would be scored on training images.
         return names - set(read_names(self._lists / "val.txt"))
 
 

@@ -53,47 +53,47 @@ LABELS = LabelSpace(
 
 
 class VOC(SegmentationDataset):
-    """The 20 object classes and background; 255, the border around objects, is ignored.
+    """Pascal VOC 2007 or 2012: 20 object classes and background; 255, the border around objects, is ignored.
 
-    The lists in ``ImageSets/Segmentation`` say what belongs to a split: most pictures of the set have no mask. Masks are
-    the devkit's palette PNGs, or the same indices with one grey channel. The test split of 2012 has no public masks.
+    The lists in ``ImageSets/Segmentation`` define the splits, because most images of VOC have no mask. Masks are the devkit's
+    palette PNGs, or the same indices in one gray channel. The test split of 2012 has no public masks.
 
-    2012 has a fifth split, ``train_aug``: the 10,582 pictures that have a mask of VOC or SBD, less VOC's val. SBD's masks
-    lie in ``SegmentationClassAug``, or are put there by ``imageseg prepare VOC`` from SBD's own tree. Where both have
-    a mask, VOC's is taken: it has the border.
+    2012 has an additional split ``train_aug``: the 10,582 images with a mask from VOC or SBD, without VOC's val. Masks of SBD
+    are in ``SegmentationClassAug``; ``imageseg prepare VOC`` converts them from SBD's own files. If both have a mask of an
+    image, VOC's is used, because it contains the border.
 
-    Where a devkit has no list at all, its one split is ``unlisted``: all pictures and masks, by name.
+    A devkit without lists has the single split ``unlisted``: all images and masks, paired by name.
 
     Args:
-        root: the folder that holds ``VOCdevkit``, ``VOCdevkit`` itself, or ``VOC2012``.
-        year: "2007" or "2012".
+        root: Folder that contains ``VOCdevkit``, ``VOCdevkit`` itself, or ``VOC2012``.
+        year: Year of the challenge, "2007" or "2012".
     """
 
     labels = LABELS
 
     def __init__(self, root: str = "data/VOC", *, year: Literal["2007", "2012"] | int = "2012") -> None:
         if str(year) not in ("2007", "2012"):
-            raise InputError(f"VOC segmentation is here for the years 2007 and 2012, found '{year}'")
+            raise InputError(f"VOC supports the years 2007 and 2012, found '{year}'")
         self.root = Path(root)
         self.year = str(year)
 
     @property
     def scored_split(self) -> str:  # type: ignore[override]
-        """The test split of 2007 where its masks are there; those of 2012 are not public."""
+        """The test split of 2007 if its masks exist; those of 2012 are not public."""
         if self.year == "2012" or not self._list("test").is_file():
             return "val"
         return "test" if any(pair.mask for pair in self.listing("test").pairs) else "val"
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose list is there, and ``train_aug`` where SBD's masks have been made."""
+        """The splits that have a list, and ``train_aug`` if SBD's masks have been converted."""
         listed = [split for split in _LISTED if self._list(split).is_file()]
         if self.year == "2012" and self._augmented().is_there():
             listed.append(_AUGMENTED)
         return tuple(listed) or (_UNLISTED,)
 
     def listing(self, split: str) -> Listing:
-        """The pictures that the split's list names, in its order."""
+        """List the images named in the list of the split, in its order."""
         require_split(split, (*_LISTED, _AUGMENTED, _UNLISTED), f"VOC{self.year}")
         base = self._base()
         if split == _UNLISTED:
@@ -102,8 +102,8 @@ class VOC(SegmentationDataset):
             return self._augmented().listing(_ARCHIVES["2012"][1].url)
         if not self._list(split).is_file() and self.splits == (_UNLISTED,):
             raise InputError(
-                f"VOC{self.year}: {base / 'ImageSets' / 'Segmentation'} holds no lists, so that there is no split '{split}'; "
-                f"take ImageSets from the devkit, or the split '{_UNLISTED}': every picture and mask by name"
+                f"VOC{self.year}: {base / 'ImageSets' / 'Segmentation'} contains no lists, so there is no split '{split}'; "
+                f"copy ImageSets from the devkit, or use the split '{_UNLISTED}', which pairs all images and masks by name"
             )
         names = read_names(self._list(split))
         pairs = [Pair(base / "JPEGImages" / f"{n}.jpg", base / "SegmentationClass" / f"{n}.png", n) for n in names]
@@ -119,16 +119,16 @@ class VOC(SegmentationDataset):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Makes ``SegmentationClassAug`` from SBD's tree, where that is there; goes on where an earlier run ended."""
+        """Convert SBD's masks into ``SegmentationClassAug`` if SBD is there; an interrupted run is continued."""
         if self.year == "2012" and (splits is None or _AUGMENTED in splits):
             self._augmented().make(voc_palette(), workers=workers, progress=progress)
 
     def archives(self) -> list[Archive]:
-        """VOC's own; for 2012 SBD's as well, which ``train_aug`` needs."""
+        """VOC's archives, and for 2012 also SBD's, which ``train_aug`` needs."""
         return list(_ARCHIVES[self.year])
 
     def objects(self, pair: Pair) -> int | None:
-        """Distinct values in ``SegmentationObject`` besides 0, the background, and 255, the border."""
+        """Number of distinct values in ``SegmentationObject`` besides 0, the background, and 255, the border."""
         path = self._base() / "SegmentationObject" / f"{pair.name}.png"
         if not path.is_file():
             return None
@@ -136,7 +136,7 @@ class VOC(SegmentationDataset):
 
     def _augmented(self) -> AugmentedTrain:
         if self.year != "2012":
-            raise InputError(f"VOC{self.year} has no split '{_AUGMENTED}': SBD's masks are of VOC2012's pictures")
+            raise InputError(f"VOC{self.year} has no split '{_AUGMENTED}': SBD's masks belong to images of VOC2012")
         return AugmentedTrain(self._base(), [self.root])
 
     def _list(self, split: str) -> Path:
@@ -152,5 +152,5 @@ class VOC(SegmentationDataset):
             candidates,
             dataset=folder,
             expected=f"VOCdevkit/{folder}/{{JPEGImages,SegmentationClass,ImageSets/Segmentation}}",
-            source=f"{_HOST}/voc{self.year} ('imageseg prepare VOC --year {self.year} --download' fetches it)",
+            source=f"{_HOST}/voc{self.year} ('imageseg prepare VOC --year {self.year} --download' downloads it)",
         )

@@ -1,4 +1,4 @@
-"""SBD, the Semantic Boundaries Dataset (Hariharan et al. 2011): masks for more of VOC2012's pictures, in MATLAB files."""
+"""SBD, the Semantic Boundaries Dataset (Hariharan et al. 2011): masks for more images of VOC2012, in MATLAB files."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _PLACES = (
 
 
 class Sbd(NamedTuple):
-    """SBD's tree: ``cls/*.mat``, ``img/*.jpg``, ``train.txt`` and ``val.txt``."""
+    """The folder of SBD, with ``cls/*.mat``, ``img/*.jpg``, ``train.txt`` and ``val.txt``."""
 
     folder: Path
 
     def names(self) -> set[str]:
-        """Of all its pictures, both splits; VOC's val is among them.
+        """Names of all images of both splits, which include VOC's val.
 
         Raises:
-            InputError: a list is missing or empty.
+            InputError: A list is missing or empty.
         """
         return {name for split in ("train", "val") for name in read_names(self.folder / f"{split}.txt")}
 
     def image(self, name: str) -> Path:
-        """Where its copy of a picture lies."""
+        """Path of SBD's copy of an image."""
         return self.folder / "img" / f"{name}.jpg"
 
 
 def find_sbd(roots: Iterable[Path]) -> Sbd | None:
-    """SBD's tree below one of the roots, in any usual place and spelling."""
+    """Find SBD below one of the roots, in any of its common locations."""
     for root in roots:
         masks = find_folder(root, [str(Path(place, "cls")) for place in _PLACES])
         if masks is not None:
@@ -55,10 +55,10 @@ def find_sbd(roots: Iterable[Path]) -> Sbd | None:
 
 
 def read_mat(path: Path) -> npt.NDArray[np.uint8]:
-    """SBD's mask in a MATLAB file: (H, W) uint8, VOC's indices 0 to 20, no border.
+    """Read a mask of SBD from a MATLAB file: (H, W) uint8, VOC's indices 0 to 20, no border.
 
     Raises:
-        InputError: the file is missing or holds something else.
+        InputError: The file is missing or contains something else.
     """
     from scipy.io import loadmat
 
@@ -66,14 +66,14 @@ def read_mat(path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(f"{path}: no such file")
     try:
         mask = np.asarray(loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
-    # What scipy raises for a file that is no, or another, MATLAB file is not one kind of exception.
+    # scipy raises many kinds of exceptions for damaged or unexpected files.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: holds no GTcls.Segmentation as SBD's files do ({reason}); fetch SBD again"
+            f"{path}: does not contain GTcls.Segmentation as SBD's files do ({reason}); download SBD again"
         ) from error
     if mask.ndim != 2 or mask.dtype.kind not in "ui" or not mask.size or not 0 <= mask.min() <= mask.max() <= 20:
-        raise InputError(f"{path}: GTcls.Segmentation is no mask of the classes 0 to 20; fetch SBD again")
+        raise InputError(f"{path}: GTcls.Segmentation is not a mask of the classes 0 to 20; download SBD again")
     return mask.astype(np.uint8)
 
 
@@ -86,10 +86,10 @@ def convert(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Writes the masks of these pictures as palette PNGs into ``folder``; those that are there stay.
+    """Convert the masks of the named images to palette PNGs in ``folder``; existing ones are kept.
 
     Raises:
-        InputError: a MATLAB file that is missing or wrong.
+        InputError: A MATLAB file is missing or damaged, or the folder cannot be written.
     """
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     jobs = [
@@ -106,6 +106,6 @@ def _convert_one(palette: npt.NDArray[np.uint8], job: tuple[Path, Path]) -> None
         write_mask(target, mask, palette)
     except OSError as error:
         raise InputError(
-            f"{target}: cannot be written ({error.strerror or error}); make {target.parent} writable, or put the masks there "
-            "that others have made (SegmentationClassAug)"
+            f"{target}: cannot be written ({error.strerror or error}); make {target.parent} writable, or put ready-made "
+            "masks (SegmentationClassAug) there"
         ) from error

@@ -108,7 +108,7 @@ def test_files_without_partner_are_left_out_and_reported(tmp_path: Path, capsys:
     assert main(["stats", "Folder", "--root", str(root)]) == 3
     printed = capsys.readouterr()
     assert printed.err == (
-        f"imageseg: left out of val: 1 picture without mask, 1 mask without picture; 'imageseg check Folder --root {root}' "
+        f"imageseg: left out of val: 1 image without mask, 1 mask without image; 'imageseg check Folder --root {root}' "
         "lists them\n"
     )
     assert "2 left out" in printed.out

@@ -35,7 +35,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server:
-    """What it sends, and what it was asked for."""
+    """What it sends, and what it was requested were."""
 
     def __init__(self) -> None:
         self.content = CONTENT
@@ -185,8 +185,7 @@ def test_a_run_that_gave_up_is_continued_by_the_next(server: Server, tmp_path: P
     server.cut = [1000, 1000, 1000, 1000]
     line = refusal(lambda: fetch([server.archive()], tmp_path))
     assert (
-        f"the connection ended after 4000 of {len(CONTENT)} bytes, also when tried again; 4000 bytes are kept in"
-        in line
+        f"the connection ended after 4000 of {len(CONTENT)} bytes, also after retries; 4000 bytes are kept in" in line
     )
     assert files_in(tmp_path) == {"kit.tar.part", "kit.tar.part.version"}
     fetch([server.archive()], tmp_path)
@@ -239,7 +238,7 @@ def test_a_wrong_checksum_keeps_what_came_aside(server: Server, tmp_path: Path) 
     server.content = b"<html>Please log in</html>"
     line = refusal(lambda: fetch([server.archive()], tmp_path))
     found = hashlib.md5(server.content).hexdigest()
-    assert f"the md5 is {found}, expected {MD5}; it is a web page, not an archive; what came is kept as" in line
+    assert f"the md5 is {found}, expected {MD5}; it is a web page, not an archive; the download is kept as" in line
     assert files_in(tmp_path) == {"kit.tar.wrong"}
     server.content = CONTENT
     fetch([server.archive()], tmp_path)
@@ -250,7 +249,7 @@ def test_an_address_that_nobody_answers_to(server: Server, tmp_path: Path) -> No
     server.status = [404]
     line = refusal(lambda: fetch([server.archive()], tmp_path))
     assert (
-        f"{server.address}/some/where/kit.tar: the server answers 404 Not Found; fetch kit.tar yourself, put it in"
+        f"{server.address}/some/where/kit.tar: the server answers 404 Not Found; download kit.tar manually, put it in"
         in line
     )
     assert files_in(tmp_path) == set()
@@ -296,7 +295,7 @@ def test_archives_go_to_their_folders_and_the_checked_ones_stay_when_a_later_one
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/kit.tar", "kit.tar", "data:,kit.tar"])
 def test_only_http_is_fetched(url: str, tmp_path: Path) -> None:
-    assert "only http and https addresses are fetched" in refusal(lambda: fetch([Archive(url, MD5)], tmp_path / "root"))
+    assert "only http and https URLs are supported" in refusal(lambda: fetch([Archive(url, MD5)], tmp_path / "root"))
     good = Archive("http://127.0.0.1:9/kit.tar", MD5)
     if not url.endswith("passwd"):
         url = url.rpartition("/")[0] or "kit"
@@ -309,7 +308,7 @@ def test_a_redirection_is_followed_but_not_to_another_kind_of_address(server: Se
     fetch([server.archive()], tmp_path)
     assert server.asked[-1]["path"] == "/elsewhere/kit.tar"
     for location, message in (
-        ("ftp://host/other.tar", "ftp://host/other.tar: only http and https addresses are fetched"),
+        ("ftp://host/other.tar", "ftp://host/other.tar: only http and https URLs are supported"),
         ("file:///etc/passwd", "to url 'file:///etc/passwd' is not allowed"),
     ):
         server.status, server.location = [302], location
@@ -318,7 +317,7 @@ def test_a_redirection_is_followed_but_not_to_another_kind_of_address(server: Se
 
 @pytest.mark.parametrize("url", ["http://host/", "http://host/..", "http://host/a%5Cb.tar/%00"])
 def test_an_address_without_a_file_name(url: str, tmp_path: Path) -> None:
-    assert "ends in no file name" in refusal(lambda: fetch([Archive(url, MD5)], tmp_path / "root"))
+    assert "does not end in a file name" in refusal(lambda: fetch([Archive(url, MD5)], tmp_path / "root"))
 
 
 def test_a_full_disk_is_said_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

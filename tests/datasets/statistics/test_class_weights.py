@@ -13,7 +13,7 @@ from imageseg.datasets.statistics.class_weights import effective_number, enet, m
 
 
 def test_median_frequency_by_hand() -> None:
-    """Two pictures of 100 valid pixels; the third class is in the second only.
+    """Two images of 100 valid pixels; the third class is in the second only.
 
     Frequencies: 120 / 200, 70 / 200, 10 / 100; their median is 0.35.
     """
@@ -32,7 +32,7 @@ def test_enet_by_hand() -> None:
 
 
 def test_effective_number_by_hand() -> None:
-    """beta 0.5: 1 picture counts 1, 2 count 1.5, 3 count 1.75; weights are their inverses, scaled to a mean of 1."""
+    """beta 0.5: 1 image counts 1, 2 count 1.5, 3 count 1.75; weights are their inverses, scaled to a mean of 1."""
     raw = np.array([1, 1 / 1.5, 1 / 1.75])
     weights = effective_number(np.array([1, 2, 3, 0]), beta=0.5)
     assert weights[:3] == pytest.approx(raw / raw.mean())

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,12 @@ from PIL import Image
 
 from imageseg import DATASETS, Label, LabelSpace, build_dataset
 from imageseg.datasets.statistics import counts as statistics
-from imageseg.datasets.statistics.counts import ClassCounts, count_classes, count_mask, count_objects, count_per_image
+from imageseg.datasets.statistics.counts import ClassCounts, count_mask, count_objects, count_per_image
 from imageseg.errors import InputError
+
+
+def count_classes(*args: Any, **arguments: Any) -> ClassCounts:
+    return count_per_image(*args, **arguments).total()
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,7 @@ def test_every_dataset_is_counted_as_its_fake_was_by_hand(tmp_path: Path, name: 
         assert counts.masks == len(expected)
 
 
-def test_pictures_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
+def test_images_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
     """trainval of the fake, by its letters: person 15 and car 7 in the first of its list, or the second."""
     dataset = build_dataset("VOC", **write_voc(tmp_path / "voc"))
     pairs = dataset.pairs("trainval")
@@ -56,7 +61,7 @@ def test_pictures_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
             assert ({int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}, ignored) == expected[
                 pair.name
             ]
-        assert plain(counts.in_sum()) == plain(count_classes(dataset, pairs, split="trainval", workers=1))
+        assert plain(counts.total()) == plain(count_classes(dataset, pairs, split="trainval", workers=1))
     assert len(list(cache.iterdir())) == 1
 
 
@@ -64,7 +69,7 @@ def test_pictures_are_counted_one_by_one(tmp_path: Path, cache: Path) -> None:
     "change",
     [
         {"picture": [0], "class": [3], "pixels": [5]},  # of three classes
-        {"picture": [1], "class": [0], "pixels": [5]},  # of one picture
+        {"picture": [1], "class": [0], "pixels": [5]},  # of one image
         {"picture": [0]},
         {"ignored": [1, 2]},
         {"ignored": None},
@@ -82,7 +87,7 @@ def test_kept_counts_of_another_form_are_counted_again(
     assert len(calls) == 2
 
 
-def test_image_pixels_are_those_of_the_pictures_in_which_a_class_occurs(tmp_path: Path) -> None:
+def test_image_pixels_are_those_of_the_images_in_which_a_class_occurs(tmp_path: Path) -> None:
     """trainval of the fake: 24 pixels with 5 of border, and 15 with 2; only the first has the car."""
     dataset = build_dataset("VOC", **write_voc(tmp_path / "voc"))
     counts = count_classes(dataset, dataset.pairs("trainval"), split="trainval", workers=1)
@@ -123,7 +128,7 @@ def test_counting_values_is_counting_encoded_pixels(stored: np.ndarray) -> None:
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, 3)))
-def test_counting_colours_is_counting_encoded_pixels(indices: np.ndarray) -> None:
+def test_counting_colors_is_counting_encoded_pixels(indices: np.ndarray) -> None:
     stored = np.array([(1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 0)], np.uint8)[indices]
     classes = SPACE.encode(stored)
     expected = [int((classes == index).sum()) for index in (0, 1, 2, 255)]
@@ -134,9 +139,9 @@ def test_counting_colours_is_counting_encoded_pixels(indices: np.ndarray) -> Non
     ("stored", "message"),
     [
         (np.full((2, 3), 7, np.uint8), r"x\.png: value 7 \(6 pixels\) is not in the label table"),
-        (np.full((2, 3), -1, np.int32), r"x\.png: stored values lie outside 0 to 65535"),
-        (np.full((2, 3), 70000, np.int32), r"x\.png: stored values lie outside 0 to 65535"),
-        (np.full((2, 3, 3), 9, np.uint8), r"x\.png: colour \(9, 9, 9\) \(6 pixels\) is not in the label table"),
+        (np.full((2, 3), -1, np.int32), r"x\.png: stored values are outside 0 to 65535"),
+        (np.full((2, 3), 70000, np.int32), r"x\.png: stored values are outside 0 to 65535"),
+        (np.full((2, 3, 3), 9, np.uint8), r"x\.png: color \(9, 9, 9\) \(6 pixels\) is not in the label table"),
     ],
 )
 def test_undeclared_values_are_the_error_of_training(stored: np.ndarray, message: str) -> None:
@@ -280,7 +285,7 @@ def test_folders_without_objects_are_not_asked(tmp_path: Path) -> None:
     assert count_objects(dataset, dataset.pairs("train"), split="train") is None
 
 
-def test_colour_masks_are_counted_too(tmp_path: Path) -> None:
+def test_color_masks_are_counted_too(tmp_path: Path) -> None:
     assert set(FOLDER_COLORS) == set("rcpv")
     dataset = build_dataset("Folder", **write_folder(tmp_path / "data", kind="RGB"))
     counts = count_classes(dataset, dataset.pairs("train"), split="train", workers=1)

@@ -98,8 +98,8 @@ def test_image_and_mask_lie_on_top_of_each_other(scenes):
     assert contrast[0] > 1.5 * contrast[3]
 
 
-def test_no_class_has_a_colour_of_its_own(scenes):
-    """The nearest mean colour finds far fewer walls, cars and persons than a network must."""
+def test_no_class_has_a_color_of_its_own(scenes):
+    """The nearest mean color finds far fewer walls, cars and persons than a network must."""
     images, masks = scenes
     means = np.stack([images[masks == index].mean(0) for index in range(8)])
     for index in (1, 5, 6, 7):

@@ -23,19 +23,19 @@ def test_the_same_seed_and_size_give_the_same_bytes(tmp_path):
     first, same, other = (content(tmp_path / name) for name in "abc")
     assert len(first) == 2 * (2 + 1 + 1) + 2
     assert first == same
-    pictures = [name for name in first if name.startswith("images")]
-    assert all(first[name] != other[name] for name in pictures)
-    assert len({first[name] for name in pictures}) == 4  # the splits share no scene
+    images = [name for name in first if name.startswith("images")]
+    assert all(first[name] != other[name] for name in images)
+    assert len({first[name] for name in images}) == 4  # the splits share no scene
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(tmp_path):
+def test_a_image_does_not_depend_on_how_many_there_are(tmp_path):
     for name, counts in (("few", (1, 1, 1)), ("more", (3, 1, 2))):
         ToyScenes(str(tmp_path / name), size=(64, 64), counts=counts).prepare()
     few, more = content(tmp_path / "few"), content(tmp_path / "more")
     assert all(more[name] == few[name] for name in few if name.endswith(".png"))
 
 
-def test_it_is_a_folder_of_ones_own_pictures_too(tmp_path):
+def test_it_is_a_folder_of_ones_own_images_too(tmp_path):
     dataset = ToyScenes(str(tmp_path / "toys"), **SMALL)
     dataset.prepare()
     folder = Folder(str(tmp_path / "toys"))
@@ -54,7 +54,9 @@ def test_it_is_a_folder_of_ones_own_pictures_too(tmp_path):
 def test_scenes_of_other_arguments_stay_and_are_told(tmp_path, arguments):
     ToyScenes(str(tmp_path / "toys"), **SMALL).prepare()
     before = content(tmp_path / "toys")
-    with pytest.raises(InputError, match=r"toys: holds ToyScenes of .*asked for .*pass another --data\.root") as caught:
+    with pytest.raises(
+        InputError, match=r"toys: contains ToyScenes with .*requested were .*pass another --data\.root"
+    ) as caught:
         ToyScenes(str(tmp_path / "toys"), **(SMALL | arguments)).prepare()
     assert "\n" not in str(caught.value)
     assert content(tmp_path / "toys") == before
@@ -62,7 +64,7 @@ def test_scenes_of_other_arguments_stay_and_are_told(tmp_path, arguments):
 
 def test_a_folder_with_something_else_stays(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and holds no ToyScenes"):
+    with pytest.raises(InputError, match="is not empty and does not contain ToyScenes"):
         ToyScenes(str(tmp_path), **SMALL).prepare()
     assert content(tmp_path) == {"thesis.txt": b"mine"}
 
@@ -98,7 +100,7 @@ def test_unprepared_scenes_say_how_to_prepare_them(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"size": (63, 64)}, {"counts": (1, 0, 1)}])
 def test_impossible_arguments(arguments):
-    with pytest.raises(InputError, match="at least 64 x 64, a picture per split"):
+    with pytest.raises(InputError, match="at least 64 x 64, one image per split"):
         ToyScenes(**arguments)
 
 

@@ -21,7 +21,7 @@ SBD_MASK = [[0] * 6, [0, 0, 0, 0, 0, 15], [0, 0, 7, 0, 0, 15], [0] * 6]
 
 @pytest.fixture
 def voc(tmp_path: Path) -> VOC:
-    """VOC's fake with SBD's tree beside it. SBD knows VOC's train and val pictures too, and two of its own."""
+    """VOC's fake with SBD's tree beside it. SBD knows VOC's train and val images too, and two of its own."""
     arguments = write_voc(tmp_path)
     place = tmp_path / "SBD" / "benchmark_RELEASE" / "dataset"
     write_sbd(place, names=(TRAIN, "2008_000010"), split="train")
@@ -63,7 +63,7 @@ def test_train_aug_is_all_of_both_less_vocs_val(voc: VOC) -> None:
     ]
 
 
-def test_masks_are_palette_files_in_vocs_colours(voc: VOC) -> None:
+def test_masks_are_palette_files_in_vocs_colors(voc: VOC) -> None:
     voc.prepare(workers=1)
     with Image.open(devkit(voc) / "SegmentationClassAug" / "2008_000010.png") as mask:
         assert mask.mode == "P"
@@ -74,7 +74,7 @@ def test_masks_are_palette_files_in_vocs_colours(voc: VOC) -> None:
     ]
 
 
-def test_pictures_come_from_voc_and_else_from_sbd(voc: VOC) -> None:
+def test_images_come_from_voc_and_else_from_sbd(voc: VOC) -> None:
     voc.prepare(workers=1)
     Image.new("RGB", (6, 4)).save(devkit(voc) / "JPEGImages" / "2008_000010.jpg")
     images = {pair.name: pair.image for pair in voc.pairs("train_aug")}
@@ -111,7 +111,7 @@ def test_a_list_counts_but_never_names_of_val(voc: VOC, list_name: str) -> None:
 
 
 def test_shared_masks_do_without_sbd_and_without_a_list(tmp_path: Path) -> None:
-    """SegmentationClassAug as people share it: it holds VOC's val as well."""
+    """SegmentationClassAug as people share it: it contains VOC's val as well."""
     voc = VOC(**write_voc(tmp_path))
     (devkit(voc) / "SegmentationClassAug").mkdir()
     for name in (TRAIN, VAL, "2008_000010"):
@@ -133,13 +133,13 @@ def test_without_any_source_one_line_says_what_to_get(tmp_path: Path) -> None:
     line = refused.value.line()
     assert "\n" not in line
     assert line.startswith(
-        f"VOC2012 train_aug: {devkit(voc) / 'SegmentationClassAug'} holds no masks; get them, or get https://"
+        f"VOC2012 train_aug: {devkit(voc) / 'SegmentationClassAug'} contains no masks; download them, or download https://"
     )
     assert line.endswith(f"benchmark.tgz, unpack it in {tmp_path} and run 'imageseg prepare VOC'")
 
 
 def test_with_sbd_unprepared_the_line_says_so(voc: VOC) -> None:
-    with pytest.raises(InputError, match=r"SBD is in .*dataset: 'imageseg prepare VOC' makes them from it"):
+    with pytest.raises(InputError, match=r"SBD is in .*dataset: 'imageseg prepare VOC' converts them"):
         voc.pairs("train_aug")
 
 
@@ -147,7 +147,7 @@ def test_2007_has_none(tmp_path: Path) -> None:
     voc = VOC(**write_voc(tmp_path, year="2007"))
     voc.prepare()
     assert "train_aug" not in voc.splits
-    with pytest.raises(InputError, match="VOC2007 has no split 'train_aug': SBD's masks are of VOC2012"):
+    with pytest.raises(InputError, match="VOC2007 has no split 'train_aug': SBD's masks belong to images of VOC2012"):
         voc.pairs("train_aug")
 
 
@@ -181,7 +181,7 @@ def test_broken_files_are_one_line(tmp_path: Path) -> None:
         write()
         with pytest.raises(InputError) as refused:
             read_mat(path)
-        assert refused.value.line().startswith(f"{path}: holds no GTcls.Segmentation as SBD's files do ("), what
+        assert refused.value.line().startswith(f"{path}: does not contain GTcls.Segmentation as SBD's files do ("), what
         assert "\n" not in refused.value.line()
     for wrong in (
         np.full((3, 4), 21, np.uint8),
@@ -190,7 +190,7 @@ def test_broken_files_are_one_line(tmp_path: Path) -> None:
         np.zeros((0, 4), np.uint8),
     ):
         savemat(path, {"GTcls": {"Segmentation": wrong}})
-        with pytest.raises(InputError, match="is no mask of the classes 0 to 20"):
+        with pytest.raises(InputError, match="is not a mask of the classes 0 to 20"):
             read_mat(path)
     with pytest.raises(InputError, match=r"b\.mat: no such file"):
         read_mat(tmp_path / "b.mat")
@@ -199,7 +199,7 @@ def test_broken_files_are_one_line(tmp_path: Path) -> None:
 def test_a_broken_mask_stops_prepare_with_its_name(voc: VOC, capsys: pytest.CaptureFixture[str]) -> None:
     (voc.root / "SBD/benchmark_RELEASE/dataset/cls/2010_000020.mat").write_bytes(b"?")
     assert main(["prepare", "VOC", "--root", str(voc.root), "--workers", "1"]) == 2
-    assert "2010_000020.mat: holds no GTcls.Segmentation" in capsys.readouterr().err
+    assert "2010_000020.mat: does not contain GTcls.Segmentation" in capsys.readouterr().err
     assert [path.name for path in (devkit(voc) / "SegmentationClassAug").iterdir()] == ["2008_000010.png"]
 
 
@@ -210,5 +210,5 @@ def test_the_command_prepares_and_counts(voc: VOC, capsys: pytest.CaptureFixture
 
 def test_a_list_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is no list of names"):
+    with pytest.raises(InputError, match="is not a text file with a list of names"):
         read_names(tmp_path / "train.txt")

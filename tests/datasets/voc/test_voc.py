@@ -40,11 +40,11 @@ def test_a_year_without_segmentation_is_refused():
         VOC(year="2010")
 
 
-def test_palette_and_grey_masks_give_indices(tmp_path):
+def test_palette_and_gray_masks_give_indices(tmp_path):
     write_voc(tmp_path)
     base = tmp_path / "VOCdevkit/VOC2012/SegmentationClass"
-    with Image.open(base / "2007_000001.png") as palette, Image.open(base / "2007_000002.png") as grey:
-        assert (palette.mode, grey.mode) == ("P", "L")
+    with Image.open(base / "2007_000001.png") as palette, Image.open(base / "2007_000002.png") as gray:
+        assert (palette.mode, gray.mode) == ("P", "L")
     dataset = VOC(str(tmp_path))
     assert dataset.samples("train")[0]["mask"][1].tolist() == [0, 255, 255, 255, 0, 15]
     assert dataset.samples("val")[0]["mask"].tolist() == [[0] * 5, [0, 0, 0, 255, 255], [0] * 5]
@@ -77,7 +77,7 @@ def test_without_the_separate_test_download_2007_is_scored_on_val(tmp_path):
 def test_a_listed_file_that_is_missing_is_named_with_the_count(tmp_path):
     write_voc(tmp_path)
     (tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000002.png").unlink()
-    with pytest.raises(InputError, match=r"trainval: 1 picture without mask: .*SegmentationClass/2007_000002"):
+    with pytest.raises(InputError, match=r"trainval: 1 image without mask: .*SegmentationClass/2007_000002"):
         VOC(str(tmp_path)).pairs("trainval")
 
 
@@ -111,10 +111,10 @@ def test_the_palette_is_the_one_in_the_official_files(samples):
     paths += sorted(samples.glob("voc_sample/VOCdevkit/VOC2012/SegmentationClass/*.png"))
     checked = 0
     for path in paths:
-        with Image.open(path) as picture:
-            if picture.mode != "P":
+        with Image.open(path) as image:
+            if image.mode != "P":
                 continue
-            official = np.array(picture.getpalette()).reshape(-1, 3)
+            official = np.array(image.getpalette()).reshape(-1, 3)
         ours = np.array([voc_color(value) for value in range(len(official))])
         np.testing.assert_array_equal(official, ours, str(path))
         np.testing.assert_array_equal(LABELS.palette[:21], official[:21])
@@ -134,13 +134,13 @@ def test_a_real_devkit(samples, tmp_path):
 
 
 @pytest.mark.samples
-def test_a_real_mask_is_the_same_with_palette_and_in_grey(samples):
+def test_a_real_mask_is_the_same_with_palette_and_in_gray(samples):
     from imageseg.images import read_mask
 
     masks = {}
     for path in sorted((samples / "voc_2007_000129").rglob("*.png")):
-        with Image.open(path) as picture:
-            masks[picture.mode] = read_mask(path)
+        with Image.open(path) as image:
+            masks[image.mode] = read_mask(path)
     assert set(masks) == {"P", "L"}
     np.testing.assert_array_equal(masks["P"], masks["L"])
     assert masks["P"].max() == 255
@@ -158,8 +158,8 @@ def test_without_lists_the_one_split_is_by_name(tmp_path):
     with pytest.raises(InputError) as refused:
         dataset.pairs("val")
     assert refused.value.line() == (
-        f"VOC2012: {base / 'ImageSets/Segmentation'} holds no lists, so that there is no split 'val'; take ImageSets from the "
-        "devkit, or the split 'unlisted': every picture and mask by name"
+        f"VOC2012: {base / 'ImageSets/Segmentation'} contains no lists, so there is no split 'val'; copy ImageSets from the "
+        "devkit, or use the split 'unlisted', which pairs all images and masks by name"
     )
     dataset.prepare()
     with pytest.raises(InputError, match="train_aug"):
@@ -176,9 +176,9 @@ def test_objects_are_distinct_values_besides_background_and_border(tmp_path):
     stored = np.zeros((4, 6), np.uint8)
     stored[0, :4] = 1, 2, 2, 255
     stored[3, 5] = 7
-    picture = Image.fromarray(stored)
-    picture.putpalette([0, 0, 0] * 256)  # whoever counts colours finds one
-    picture.save(folder / f"{pair.name}.png")
+    image = Image.fromarray(stored)
+    image.putpalette([0, 0, 0] * 256)  # whoever counts colors finds one
+    image.save(folder / f"{pair.name}.png")
     assert dataset.objects(pair) == 3
 
 
@@ -195,7 +195,7 @@ def test_archives_are_the_owners(tmp_path):
 
 @pytest.mark.samples
 def test_the_real_lists_have_the_published_counts(samples, tmp_path):
-    """Names are the devkit's own; the pictures are not here."""
+    """Names are the devkit's own; the images are not here."""
     base = tmp_path / "VOCdevkit/VOC2007"
     shutil.copytree(samples / "voc2007_lists", base / "ImageSets/Segmentation")
     (base / "JPEGImages").mkdir()
