@@ -138,7 +138,7 @@ class Network(nn.Module):
             InputError: The images are not (N, C, H, W) with the network's number of channels.
         """
         if images.dim() != 4 or images.shape[1] != self.mean.shape[1]:
-            raise InputError(f"the network takes (N, {self.mean.shape[1]}, H, W) images, found {tuple(images.shape)}")
+            raise InputError(f"the network expects (N, {self.mean.shape[1]}, H, W) images, found {tuple(images.shape)}")
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
