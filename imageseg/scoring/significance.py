@@ -1,14 +1,13 @@
-"""How sure an mIoU is: bootstrap intervals over pictures, and a paired test of two sets of predictions."""
+"""Uncertainty of an mIoU: bootstrap intervals over images, and a paired test of two sets of predictions."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,30 +16,28 @@ from imageseg.scoring.dialects import miou_over
 from imageseg.scoring.scores import Figures, plain
 
 MeanOver = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], Figures]
-"""From (..., C) intersections, true and predicted pixels to (...) mIoU, NaN where there is none."""
-
-Method = Literal["percentile", "bca"]
+"""A rule from (..., C) intersections, true and predicted pixels to (...) mIoU, NaN where undefined."""
 
 _OVER_UNION: MeanOver = partial(miou_over, "union")
-# Of up to so many pictures, all 2^N ways to swap are tried: 4096.
-_ENUMERATED = 12
-# Numbers that a chunk of resamples may hold: 16 MiB in float64.
+# With up to this many images N, all 2^N swaps are tried (4096).
+_MAX_ENUMERATED = 12
+# Maximum number of values in a chunk of resamples: 16 MiB in float64.
 _CHUNK = 2**21
-# Two orders of the same operations round differently; no two mIoU that close are worth telling apart.
+# Rounding depends on the order of operations; differences of mIoU below this count as equal.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class PictureCounts:
-    """Pixels of every picture of a split by class, in one order of pictures.
+    """Pixel counts per image and class of a split, in a fixed order of images.
 
     Attributes:
-        intersection: (N, C) pixels that are predicted as their true class.
+        intersection: (N, C) pixels predicted as their true class.
         true: (N, C) valid pixels of each true class.
         predicted: (N, C) valid pixels predicted as each class.
 
     Raises:
-        ValueError: shapes differ, nothing was counted, or an intersection is larger than what it is part of.
+        ValueError: The shapes differ, the counts are empty, or an intersection exceeds the true or predicted pixels.
     """
 
     intersection: npt.NDArray[np.int64]
@@ -50,52 +47,46 @@ class PictureCounts:
     def __post_init__(self) -> None:
         shapes = [part.shape for part in (self.intersection, self.true, self.predicted)]
         if len(set(shapes)) != 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
-            raise ValueError(f"counts must be (N, C) alike, found {shapes[0]}, {shapes[1]} and {shapes[2]}")
+            raise ValueError(
+                f"counts must all have the same shape (N, C), found {shapes[0]}, {shapes[1]} and {shapes[2]}"
+            )
         if any(part.dtype.kind not in "ui" for part in (self.intersection, self.true, self.predicted)):
             raise ValueError("counts must be integers")
         if (self.intersection < 0).any() or (self.intersection > np.minimum(self.true, self.predicted)).any():
-            raise ValueError("an intersection lies between 0 and the true and the predicted pixels")
-
-    @classmethod
-    def from_matrices(cls, matrices: Sequence[npt.NDArray[np.int64]]) -> PictureCounts:
-        """From one (C, C + 1) table per picture: rows are the truth, the last column is for predictions of no class."""
-        stacked = np.stack(matrices)
-        return cls(np.diagonal(stacked, axis1=1, axis2=2).copy(), stacked.sum(axis=2), stacked[:, :, :-1].sum(axis=1))
+            raise ValueError("an intersection must be at least 0 and at most the true and the predicted pixels")
 
     @property
     def images(self) -> int:
-        """N."""
+        """Number of images N."""
         return len(self.true)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure over a split, and where it would lie for other pictures of the same kind.
+    """An mIoU, or a difference of two, with its bootstrap percentile interval over images of the same kind.
 
     Attributes:
-        estimate: the mIoU of the pictures themselves.
-        low: the lower end of the interval; NaN for a single picture, from which nothing follows about others.
-        high: its upper end.
-        confidence: in what share of such experiments the interval holds the true figure.
-        method: how the interval was made.
-        resamples: how many times pictures were drawn.
-        images: how many pictures there are.
+        estimate: Value over the images themselves.
+        low: Lower end of the interval; NaN for a single image, which says nothing about others.
+        high: Upper end of the interval.
+        confidence: Share of such experiments in which the interval contains the true value.
+        resamples: Number of resampled splits.
+        images: Number of images.
     """
 
     estimate: float
     low: float
     high: float
     confidence: float
-    method: Method
     resamples: int
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: undefined figures are None."""
+        """Return the values for JSON; undefined ones are None."""
         return {
             **{name: plain(getattr(self, name)) for name in ("estimate", "low", "high")},
             "confidence": self.confidence,
-            "method": self.method,
+            "method": "percentile",
             "resamples": self.resamples,
             "images": self.images,
         }
@@ -103,16 +94,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two sets of predictions of the same pictures.
+    """Comparison of two sets of predictions of the same images.
 
     Attributes:
-        miou_a: of the first set.
-        miou_b: of the second.
-        difference: b minus a, with its bootstrap interval: pictures are drawn once for both.
-        p_value: how often a difference at least as large, in either direction, arises from swapping the two sets'
-            predictions of each picture at random; small where it is no chance. NaN without a difference.
-        permutations: how many swaps were tried.
-        exact: whether those are all there are.
+        miou_a: mIoU of the first set.
+        miou_b: mIoU of the second set.
+        difference: ``miou_b - miou_a`` with its bootstrap interval; each resample uses the same images for both sets.
+        p_value: Share of random swaps of the two sets' predictions per image that give a difference at least as large, in
+            either direction. NaN if the difference is undefined.
+        permutations: Number of swaps tried.
+        exact: Whether all possible swaps were tried.
     """
 
     miou_a: float
@@ -123,7 +114,7 @@ class PairedTest:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: undefined figures are None."""
+        """Return the values for JSON; undefined ones are None."""
         return {
             "miou_a": plain(self.miou_a),
             "miou_b": plain(self.miou_b),
@@ -140,29 +131,27 @@ def bootstrap_miou(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method = "percentile",
     mean_over: MeanOver = _OVER_UNION,
 ) -> Interval:
-    """The mIoU of a split with an interval from drawing its pictures again, with repetition (Efron, 1979).
+    """Compute the mIoU of a split and its bootstrap percentile interval (Efron, 1979).
 
-    Pixels of a picture are no independent draws, pictures are: so whole pictures are drawn, and their counts summed.
+    The pixels of an image are not independent samples, images are: images are resampled with replacement and their counts
+    summed.
 
     Args:
-        counts: of every picture.
-        resamples: how many splits are drawn.
-        confidence: of the interval, between 0 and 1.
-        seed: the same seed draws the same pictures.
-        method: "percentile" takes quantiles of the drawn splits' mIoU; "bca" (Efron, 1987) shifts them by the bias and
-            the skew that the drawn splits and those without one picture show.
-        mean_over: the rule by which classes are averaged; classes of an empty union leave the mean unless told.
+        counts: Pixel counts of every image.
+        resamples: Number of resampled splits.
+        confidence: Confidence level of the interval, between 0 and 1.
+        seed: Random seed of the resampling.
+        mean_over: Rule that averages over classes (default: classes with an empty union are left out).
 
     Raises:
-        ValueError: impossible arguments.
+        ValueError: An argument is out of range.
     """
-    _check(resamples, confidence, method)
+    _check(resamples, confidence)
     table = _table(counts)
     statistic = partial(_miou, mean_over=mean_over)
-    return _interval(table, statistic, resamples=resamples, confidence=confidence, seed=seed, method=method)
+    return _interval(table, statistic, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def paired_test(
@@ -173,47 +162,43 @@ def paired_test(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method = "percentile",
     mean_over: MeanOver = _OVER_UNION,
 ) -> PairedTest:
-    """Whether the second set of predictions is better than the first by more than chance.
+    """Test whether two sets of predictions differ in mIoU by more than chance (paired permutation test).
 
-    If the two were equally good, it would be a coin's matter which of the two predictions of a picture came from which.
-    So the test swaps them picture by picture and counts how often the difference becomes as large as it is; with up to
-    12 pictures it tries every way there is, else p is (1 + hits) / (1 + permutations) (Phipson and Smyth, 2010).
+    Under the null hypothesis, the two predictions of an image are exchangeable. The test swaps them image by image and
+    counts how often the difference becomes at least as large as observed. With up to 12 images all swaps are tried;
+    otherwise p is (1 + hits) / (1 + permutations) (Phipson and Smyth, 2010).
 
     Args:
-        counts_a: of every picture.
-        counts_b: of the same pictures in the same order.
-        permutations: how many random swaps, where they are too many to try all.
-        resamples: as in ``bootstrap_miou``, as are the other arguments.
-        confidence: of the difference's interval.
-        seed: the same seed draws and swaps the same pictures.
-        method: of the interval.
-        mean_over: the rule by which classes are averaged.
+        counts_a: Pixel counts of every image for the first set.
+        counts_b: Pixel counts of the same images, in the same order, for the second set.
+        permutations: Number of random swaps if there are too many images to try all.
+        resamples: Number of resampled splits for the interval of the difference.
+        confidence: Confidence level of the interval of the difference.
+        seed: Random seed of resampling and swaps.
+        mean_over: Rule that averages over classes (default: classes with an empty union are left out).
 
     Raises:
-        ValueError: impossible arguments, or the two are not of the same pictures.
+        ValueError: An argument is out of range, or the two sets are not of the same images.
     """
-    _check(resamples, confidence, method)
+    _check(resamples, confidence)
     if permutations < 1:
         raise ValueError(f"at least one permutation is needed, found {permutations}")
     if counts_a.true.shape != counts_b.true.shape:
         raise ValueError(f"the two sets differ in shape: {counts_a.true.shape} and {counts_b.true.shape}")
     others = np.flatnonzero((counts_a.true != counts_b.true).any(axis=1))
     if others.size:
-        raise ValueError(f"the two sets are not of the same pictures: the truth of picture {others[0]} differs")
+        raise ValueError(f"the two sets are not of the same images: the ground truth of image {others[0]} differs")
     a, b = _table(counts_a), _table(counts_b)
     width = a.shape[1]
 
     def difference(sums: Figures) -> Figures:
         return _miou(sums[..., width:], mean_over=mean_over) - _miou(sums[..., :width], mean_over=mean_over)
 
-    interval = _interval(
-        np.hstack([a, b]), difference, resamples=resamples, confidence=confidence, seed=seed, method=method
-    )
+    interval = _interval(np.hstack([a, b]), difference, resamples=resamples, confidence=confidence, seed=seed)
     images = counts_a.images
-    exact = images <= _ENUMERATED
+    exact = images <= _MAX_ENUMERATED
     swaps = _all_swaps(images) if exact else _random_swaps(images, 2 * width, permutations, seed)
     change, sum_a, sum_b = b - a, a.sum(axis=0), b.sum(axis=0)
     tried = hits = 0
@@ -240,56 +225,24 @@ def _interval(
     resamples: int,
     confidence: float,
     seed: int,
-    method: Method,
 ) -> Interval:
-    """``statistic`` takes (..., K) sums over pictures of the (N, K) table and gives (...)."""
+    """Resample the (N, K) table by rows; ``statistic`` maps (..., K) sums over images to (...)."""
     images = len(table)
     estimate = float(statistic(table.sum(axis=0)))
     low = high = math.nan
     if images > 1 and not math.isnan(estimate):
-        drawn = np.concatenate(
-            [statistic(weights @ table) for weights in _draws(images, table.shape[1], resamples, seed)]
+        resampled = np.concatenate(
+            [statistic(weights @ table) for weights in _resampling_weights(images, table.shape[1], resamples, seed)]
         )
-        drawn = drawn[~np.isnan(drawn)]  # a drawn split of nothing but ignored pixels has no mIoU
+        resampled = resampled[~np.isnan(resampled)]  # a resample with only ignored pixels has no mIoU
         tail = (1 - confidence) / 2
-        ends = (tail, 1 - tail)
-        if method == "bca":
-            total = table.sum(axis=0)
-            parts = np.array_split(table, math.ceil(table.size / _CHUNK))
-            ends = _bca_ends(ends, drawn, estimate, np.concatenate([statistic(total - part) for part in parts]))
-        if drawn.size:
-            low, high = map(float, np.quantile(drawn, ends))
-    return Interval(estimate, low, high, confidence, method, resamples, images)
+        if resampled.size:
+            low, high = map(float, np.quantile(resampled, (tail, 1 - tail)))
+    return Interval(estimate, low, high, confidence, resamples, images)
 
 
-def _bca_ends(ends: tuple[float, float], drawn: Figures, estimate: float, left_out: Figures) -> tuple[float, float]:
-    """Which quantiles to take instead of ``ends``; the same where a bias or a skew cannot be told.
-
-    Args:
-        ends: the quantiles of the percentile method.
-        drawn: (R,) figures of drawn splits.
-        estimate: the figure itself.
-        left_out: (N,) figures without each picture in turn, for the acceleration by the jackknife.
-    """
-    normal = NormalDist()
-    # Of draws that equal the estimate, half lie below it.
-    below = (np.count_nonzero(drawn < estimate) + np.count_nonzero(drawn <= estimate)) / (2 * max(drawn.size, 1))
-    deviations = left_out.mean() - left_out
-    spread = float((deviations**2).sum())
-    if not 0 < below < 1 or not spread > 0:
-        return ends
-    bias = normal.inv_cdf(below)
-    acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
-    low, high = (bias + normal.inv_cdf(end) for end in ends)
-    # The acceleration is never above 1 / 6, so that only absurd confidences come to this.
-    if max(acceleration * low, acceleration * high) >= 1:
-        return ends
-    low, high = (normal.cdf(bias + end / (1 - acceleration * end)) for end in (low, high))
-    return low, high
-
-
-def _draws(images: int, columns: int, resamples: int, seed: int) -> Iterator[Figures]:
-    """How often each picture is drawn: chunks of (R, N), each row a multinomial draw of N from N."""
+def _resampling_weights(images: int, columns: int, resamples: int, seed: int) -> Iterator[Figures]:
+    """Yield chunks of (R, N) that say how often each image occurs in a resample; each row is a multinomial draw of N."""
     rng = np.random.default_rng([seed, 0])
     for size in _chunks(images + columns, resamples):
         drawn = rng.integers(0, images, (size, images)) + images * np.arange(size)[:, None]
@@ -297,7 +250,7 @@ def _draws(images: int, columns: int, resamples: int, seed: int) -> Iterator[Fig
 
 
 def _random_swaps(images: int, columns: int, permutations: int, seed: int) -> Iterator[Figures]:
-    """Chunks of (P, N): 1 where a picture's two predictions are swapped."""
+    """Yield chunks of (P, N) with 1 where the two predictions of an image are swapped."""
     rng = np.random.default_rng([seed, 1])
     for size in _chunks(images + columns, permutations):
         yield rng.integers(0, 2, (size, images), dtype=np.uint8).astype(np.float64)
@@ -314,7 +267,7 @@ def _chunks(width: int, rows: int) -> Iterator[int]:
 
 
 def _table(counts: PictureCounts) -> Figures:
-    """(N, 3 C) in float64: its sums are exact up to 2^53 pixels, and it multiplies faster than integers."""
+    """Counts as (N, 3 C) float64: sums are exact up to 2^53 pixels, and matrix products are faster than with integers."""
     return np.hstack([counts.intersection, counts.true, counts.predicted]).astype(np.float64)
 
 
@@ -323,10 +276,8 @@ def _miou(sums: Figures, *, mean_over: MeanOver) -> Figures:
     return mean_over(intersection, true, predicted)
 
 
-def _check(resamples: int, confidence: float, method: str) -> None:
+def _check(resamples: int, confidence: float) -> None:
     if resamples < 1:
         raise ValueError(f"at least one resample is needed, found {resamples}")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, found {confidence}")
-    if method not in ("percentile", "bca"):
-        raise ValueError(f"an interval is made by percentile or bca, found '{method}'")
+        raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
