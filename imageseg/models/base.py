@@ -106,21 +106,21 @@ class Network(nn.Module):
         return classes_at(logits, images.shape[-2:], align_corners=self.align_corners)
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) normalized images to (N, num_classes, h, w) logits, where h and w may be a fraction of H and W.
+        """Compute (N, num_classes, h, w) logits of normalized (N, C, H, W) images, where h and w may be a fraction of H and W.
 
         The auxiliary head is not run.
         """
         return self.decode(self.encoder(images), images.shape[-2:])
 
     def coarse_logits_with_aux(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``coarse_logits``, and a list of the coarse logits of each auxiliary head, empty where there is none."""
+        """Compute ``coarse_logits`` and a list with those of the auxiliary head, which is empty if there is none."""
         if self.auxiliary is None:
             return self.coarse_logits(images), []
         features = self.encoder(images)
         return self.decode(features, images.shape[-2:]), [self.auxiliary(features[self.auxiliary_level])]
 
     def decode(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
-        """The encoder's feature maps to coarse logits.
+        """Compute coarse logits from the encoder's feature maps.
 
         Args:
             features: Feature maps of the normalized images, finest first.
@@ -138,7 +138,7 @@ class Network(nn.Module):
             InputError: The images are not (N, C, H, W) with the network's number of channels.
         """
         if images.dim() != 4 or images.shape[1] != self.mean.shape[1]:
-            raise InputError(f"the network takes (N, {self.mean.shape[1]}, H, W) images, found {tuple(images.shape)}")
+            raise InputError(f"the network expects (N, {self.mean.shape[1]}, H, W) images, found {tuple(images.shape)}")
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 

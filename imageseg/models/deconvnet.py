@@ -66,7 +66,7 @@ class DeconvNet(Network):
         height, width = images.shape[-2:]
         if self.encoder.fully_connected is not None and min(height, width) < _FC_SIDE:
             raise InputError(
-                f"DeConvNet's bottleneck fc7x7 cannot take a {height} x {width} image; {_FC_SIDE} x {_FC_SIDE} is enough, "
+                f"DeConvNet's bottleneck fc7x7 cannot process a {height} x {width} image; {_FC_SIDE} x {_FC_SIDE} is enough, "
                 "or pass --network.bottleneck lite, which accepts smaller images"
             )
         maps, pools = self.encoder(images)

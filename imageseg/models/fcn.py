@@ -259,7 +259,7 @@ def _check_unused(variant: str, given: Mapping[str, bool]) -> None:
         if is_given:
             others = ("dilated", "d6") if variant in _SKIPS else tuple(_SKIPS)
             raise InputError(
-                f"variant '{variant}' does not take {argument}; leave it out, or use variant {' or '.join(others)}"
+                f"variant '{variant}' does not use {argument}; leave it out, or use variant {' or '.join(others)}"
             )
 
 

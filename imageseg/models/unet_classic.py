@@ -105,7 +105,7 @@ class _ContractingPath(nn.ModuleList):
         if self.training:
             require_values(count * max(rows, 1) * max(columns, 1), (height, width), name="UNetClassic", stride=stride)
         if min(rows, columns) < 1:
-            raise InputError(f"UNetClassic cannot take a {height} x {width} image; {stride} x {stride} is enough")
+            raise InputError(f"UNetClassic cannot process a {height} x {width} image; {stride} x {stride} is enough")
         features: list[Tensor] = []
         for block in self:
             features.append(block(F.max_pool2d(features[-1], 2) if features else images))

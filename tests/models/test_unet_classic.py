@@ -218,13 +218,13 @@ def test_other_widths_and_depths(up: str, channels: tuple[int, ...]) -> None:
 def test_an_image_too_small_is_refused_with_the_size_that_is_enough() -> None:
     network = UNetClassic(2, channels=(4, 4, 4, 4, 4)).eval()
     for size in ((15, 90), (90, 15), (1, 1)):
-        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 16 x 16 is enough"):
+        with pytest.raises(InputError, match=f"cannot process a {size[0]} x {size[1]} image; 16 x 16 is enough"):
             network(torch.zeros(1, 3, *size))
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 2, 16, 16)
     network.train()
     with pytest.raises(InputError, match=r"single 31 x 16 image cannot train.*use images of 32 x 32 or more"):
         network(torch.zeros(1, 3, 31, 16))
-    with pytest.raises(InputError, match="cannot take a 8 x 8 image; 16 x 16 is enough"):
+    with pytest.raises(InputError, match="cannot process a 8 x 8 image; 16 x 16 is enough"):
         network(torch.zeros(2, 3, 8, 8))
     assert network(torch.zeros(1, 3, 32, 16)).shape == (1, 2, 32, 16)
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 2, 16, 16)

@@ -116,11 +116,11 @@ class Encoder(nn.Module):
             coarsest = self.strides[-1]
             if min(height, width) < 32:
                 raise InputError(
-                    f"encoder '{self.name}' cannot take a {height} x {width} image; 32 x 32 is enough"
+                    f"encoder '{self.name}' cannot process a {height} x {width} image; 32 x 32 is enough"
                 ) from error
             if height % coarsest or width % coarsest:
                 raise InputError(
-                    f"encoder '{self.name}' cannot take a {height} x {width} image, only sides divisible by {coarsest}; "
+                    f"encoder '{self.name}' cannot process a {height} x {width} image, only sides divisible by {coarsest}; "
                     "most encoders, for example resnet50, accept any size"
                 ) from error
             raise

@@ -92,7 +92,7 @@ class VGGEncoder(nn.Module):
         if self.training:
             require_values(count * max(rows, 1) * max(columns, 1), (height, width), name=self.name, stride=_STRIDE)
         if min(rows, columns) < 1:
-            raise InputError(f"encoder '{self.name}' cannot take a {height} x {width} image; 32 x 32 is enough")
+            raise InputError(f"encoder '{self.name}' cannot process a {height} x {width} image; 32 x 32 is enough")
         maps, pools = images, []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):

@@ -131,7 +131,7 @@ def test_an_encoder_without_a_pyramid_is_refused() -> None:
 @pytest.mark.parametrize("name", ["vgg11_bn", "convnext_atto"])
 def test_an_image_too_small_to_predict_is_refused(name: str) -> None:
     encoder = Encoder(name, pretrained=False).eval()
-    with pytest.raises(ValueError, match="cannot take a 3 x 90 image; 32 x 32 is enough"):
+    with pytest.raises(ValueError, match="cannot process a 3 x 90 image; 32 x 32 is enough"):
         encoder(torch.zeros(1, 3, 3, 90))
     with torch.no_grad():
         assert encoder(torch.zeros(1, 3, 32, 32))[-1].shape[-2:] == (1, 1)

@@ -159,12 +159,12 @@ def test_an_encoder_that_is_not_a_vgg_is_refused_in_one_line(name: str) -> None:
 def test_an_image_too_small_is_refused_as_by_every_encoder() -> None:
     encoder = VGGEncoder("vgg11_bn", pretrained=False).eval()
     for size in ((31, 90), (90, 31), (1, 1)):
-        with pytest.raises(InputError, match=f"cannot take a {size[0]} x {size[1]} image; 32 x 32 is enough"):
+        with pytest.raises(InputError, match=f"cannot process a {size[0]} x {size[1]} image; 32 x 32 is enough"):
             encoder(torch.zeros(1, 3, *size))
     encoder.train()
     with pytest.raises(InputError, match=r"single 63 x 40 image cannot train.*use images of 64 x 64 or more"):
         encoder(torch.zeros(1, 3, 63, 40))
-    with pytest.raises(InputError, match="cannot take a 8 x 8 image; 32 x 32 is enough"):
+    with pytest.raises(InputError, match="cannot process a 8 x 8 image; 32 x 32 is enough"):
         encoder(torch.zeros(2, 3, 8, 8))
     for shape in ((2, 3, 32, 32), (1, 3, 64, 32)):
         assert encoder(torch.zeros(shape))[0][:, 0].numel() == 2

@@ -167,7 +167,7 @@ def test_invalid_arguments_raise_a_one_line_error(model: str, arguments: dict[st
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     network = imageseg.build_model("UNet", 2, encoder="resnet18", pretrained=False)
-    with pytest.raises(InputError, match=r"the network takes \(N, 3, H, W\) images, found"):
+    with pytest.raises(InputError, match=r"the network expects \(N, 3, H, W\) images, found"):
         network(torch.zeros(shape))
 
 
