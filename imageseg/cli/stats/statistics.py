@@ -47,7 +47,7 @@ def count(
         InputError: The dataset or the split does not exist, or the given split has no masks.
     """
     from imageseg.datasets.statistics import class_weights
-    from imageseg.datasets.statistics.counts import count_classes, count_objects
+    from imageseg.datasets.statistics.counts import count_objects, count_per_image
     from imageseg.progress_bars import file_progress
 
     listings = {each: dataset.listing(each) for each in ([split] if split else dataset.splits)}
@@ -65,7 +65,7 @@ def count(
     first = with_masks[0]
     with file_progress(f"classes of {first}") as progress:
         pairs = listings[first].pairs
-        counts = count_classes(dataset, pairs, split=first, workers=workers, progress=progress, cache=cache)
+        counts = count_per_image(dataset, pairs, split=first, workers=workers, progress=progress, cache=cache).total()
     weights = {
         "median_frequency": class_weights.median_frequency(counts.pixels, counts.image_pixels),
         "enet": class_weights.enet(counts.pixels),
