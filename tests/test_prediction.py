@@ -117,7 +117,7 @@ def test_the_legend_takes_as_many_rows_as_it_needs() -> None:
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"of a picture of 40 x 60, found one of \(60, 40, 3\)"):
+    with pytest.raises(ValueError, match=r"the prediction has shape \(40, 60\), but the image has shape \(60, 40, 3\)"):
         PREDICTION.overlay(np.zeros((60, 40, 3), np.uint8))
 
 

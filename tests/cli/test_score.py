@@ -42,6 +42,7 @@ def test_a_folder_of_truth_and_one_of_predictions(folder: Path, capsys: pytest.C
     truth = folder / "masks" / "train"
     scores = score(capsys, "--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
     assert scores["dialect"] == "default"
+    assert scores["version"] == 1
     assert scores["images"] == 1
     assert scores["iou"] == {"road": pytest.approx(16 / 19), "person": 0.0, "car": 0.0}
     assert scores["miou"] == pytest.approx(16 / 19 / 3)
@@ -92,10 +93,13 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
             "no dialect is called 'coco'",
         ),
         (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
-        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "3"], "is that of --boundary"),
+        (
+            ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "3"],
+            "--tolerance requires --boundary",
+        ),
         (
             ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--boundary", "--tolerance", "-1"],
-            "--tolerance is a number",
+            "--tolerance must be a number",
         ),
         (["--dataset", "Folder", "--root", "mine", "--predictions", "o"], "o: no such folder"),
         (
@@ -190,7 +194,7 @@ def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys:
     base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
     assert "interval" not in score(capsys, *base, "--dialect", "per_image")
     assert main(["score", *map(str, base), "--dialect", "per_image", "--against", str(camera["bad"])]) == 2
-    assert "--against compares mIoU over whole sets" in capsys.readouterr().err
+    assert "--against compares mIoU over complete sets" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,16 @@ def test_confidence_is_the_probability_of_the_class(path: Path, write_run: Write
     assert np.array_equal(sure.classes, predictor(IMAGE).classes)
 
 
+def test_probabilities_of_all_classes_sum_to_one(path: Path, write_run: WriteCheckpoint) -> None:
+    write_run(path, LABELS)
+    predictor = Predictor.from_checkpoint(path, device="cpu")
+    probabilities, prediction = predictor.probabilities(IMAGE), predictor(IMAGE, confidence=True)
+    assert (probabilities.shape, probabilities.dtype) == ((5, 37, 53), np.float32)
+    assert probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(probabilities.max(axis=0), prediction.confidence)
+    assert np.array_equal(probabilities.argmax(axis=0), prediction.classes)
+
+
 def test_a_path_a_read_only_picture_and_a_mirrored_one(path: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
     write_run(path, LABELS)
     predictor = Predictor.from_checkpoint(path)
