@@ -101,12 +101,12 @@ def test_only_what_will_be_written_is_in_the_way(checkpoint: Path, pictures: Pat
     assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out"), "--no-overlay"]) == 0
 
 
-def test_one_picture_spelt_twice_is_one(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_spelt_twice_is_one(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures)
     assert find_images(["a.jpg", str(pictures / "a.jpg"), "deep/../a.jpg"]) == [Path("a.jpg")]
 
 
-def test_hidden_files_are_no_pictures(pictures: Path) -> None:
+def test_hidden_files_are_no_images(pictures: Path) -> None:
     shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
     assert "._a.jpg" not in [path.name for path in find_images([str(pictures)])]
 

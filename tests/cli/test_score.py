@@ -1,4 +1,4 @@
-"""imageseg score: folders in, figures out, by any dialect, as text and as JSON."""
+"""imageseg score: folders in, scores out, by any dialect, as text and as JSON."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from imageseg.scoring.dialects import DIALECTS
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The fake of one's own pictures; its train mask is 16 road, 1 car, 2 persons and 5 void."""
+    """The fake of one's own images; its train mask is 16 road, 1 car, 2 persons and 5 void."""
     write_fake("Folder", tmp_path / "mine")
     return tmp_path / "mine"
 
@@ -138,7 +138,7 @@ def test_the_users_own_table_may_be_another(folder: Path, capsys: pytest.Capture
 
 @pytest.fixture
 def camera(tmp_path: Path) -> dict[str, Path]:
-    """Twelve pictures of two classes: one set of predictions is right but for a tenth, the other but for a third."""
+    """Twelve images of two classes: one set of predictions is right but for a tenth, the other but for a third."""
     rng = np.random.default_rng(0)
     root = tmp_path / "camera"
     for folder in ("images/val", "masks/val", "good", "bad"):
@@ -190,7 +190,7 @@ def test_boundaries_and_calibration(camera: dict[str, Path], capsys: pytest.Capt
         assert f"\n{line}" in text
 
 
-def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mean_over_images_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
     assert "interval" not in score(capsys, *base, "--dialect", "per_image")
     assert main(["score", *map(str, base), "--dialect", "per_image", "--against", str(camera["bad"])]) == 2
@@ -212,7 +212,7 @@ def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys:
         ("ADE20K", {}),
     ],
 )
-def test_every_dataset_scores_predictions_that_bear_the_names_of_its_pictures(
+def test_every_dataset_scores_predictions_that_bear_the_names_of_its_images(
     name: str, arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The truth itself, in class indices, is a perfect prediction, whatever the masks' own names and values are."""
@@ -227,7 +227,7 @@ def test_every_dataset_scores_predictions_that_bear_the_names_of_its_pictures(
     assert score(capsys, *base)["pixel_accuracy"] == 1
 
 
-def test_a_list_pairs_pictures_and_masks_of_different_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_pairs_images_and_masks_of_different_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "masks/train/train_1.png").rename(folder / "masks/train/other.png")
     (folder / "train.txt").write_text("images/train/train_1.jpg masks/train/other.png\n")
     base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions")

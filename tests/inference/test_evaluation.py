@@ -1,4 +1,4 @@
-"""evaluate: the scores of a checkpoint over a split, every picture at its own size."""
+"""evaluate: the scores of a checkpoint over a split, every image at its own size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WriteCheckpoint = Callable[..., Network]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Random pictures of different sizes; the masks store 7, 26 and 21, and 255 for what is ignored."""
+    """Random images of different sizes; the masks store 7, 26 and 21, and 255 for what is ignored."""
     rng = np.random.default_rng(0)
     root = tmp_path / "mine"
     for split, sizes in SIZES.items():
@@ -59,7 +59,7 @@ def _by_hand(network: Network, root: Path, split: str) -> ConfusionMatrix:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_scores_are_those_of_every_picture_at_its_own_size(
+def test_scores_are_those_of_every_image_at_its_own_size(
     root: Path, tmp_path: Path, write_run: WriteCheckpoint, num_workers: int
 ) -> None:
     network = write_run(tmp_path / "best.ckpt", LABELS)
@@ -127,7 +127,7 @@ def test_a_split_that_is_not_there_is_refused(root: Path, tmp_path: Path, write_
         evaluate(_recipe(root), tmp_path / "best.ckpt", split="trian", device="cpu")
 
 
-def test_a_damaged_picture_is_named_in_one_line(root: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
+def test_a_damaged_image_is_named_in_one_line(root: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
     write_run(tmp_path / "best.ckpt", LABELS)
     damaged = root / "images" / "val" / "1.png"
     damaged.write_bytes(b"damaged")

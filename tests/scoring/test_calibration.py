@@ -275,7 +275,7 @@ def test_a_network_that_is_right_as_often_as_it_says_has_no_error() -> None:
     assert boastful.ece > 0.15
 
 
-# What must not change the figures.
+# What must not change the scores.
 
 
 @given(pictures(count=4))
@@ -372,10 +372,15 @@ def test_plain_values_carry_the_class_names() -> None:
         (np.where(CONFIDENCE > 0.8, np.nan, CONFIDENCE), CLASSES, MASK, "2 probabilities are NaN"),
         (CONFIDENCE - 0.5, CLASSES, MASK, "3 probabilities are NaN or outside"),
         (CONFIDENCE.astype(int), CLASSES, MASK, "must be floats or uint8, found int64"),
-        (CONFIDENCE, CLASSES, MASK + np.uint8(MASK == 2), r"the ground truth contains 3, which is neither a class \(0 to 2\)"),
+        (
+            CONFIDENCE,
+            CLASSES,
+            MASK + np.uint8(MASK == 2),
+            r"the ground truth contains 3, which is neither a class \(0 to 2\)",
+        ),
     ],
 )
-def test_wrong_pictures_are_refused(confidence: Any, classes: Any, mask: Any, message: str) -> None:
+def test_wrong_images_are_refused(confidence: Any, classes: Any, mask: Any, message: str) -> None:
     calibration = Calibration(3)
     with pytest.raises(ValueError, match=message):
         calibration.update(confidence, classes, mask)

@@ -247,7 +247,9 @@ def test_another_index_may_be_ignored() -> None:
 
 def test_a_truth_that_is_no_class_is_refused_and_not_counted() -> None:
     confusion = ConfusionMatrix(3)
-    with pytest.raises(ValueError, match=r"the ground truth contains 3, which is neither a class \(0 to 2\) nor ignored"):
+    with pytest.raises(
+        ValueError, match=r"the ground truth contains 3, which is neither a class \(0 to 2\) nor ignored"
+    ):
         confusion.update(np.zeros((1, 2), np.uint8), np.array([[0, 3]], np.uint8))
     with pytest.raises(ValueError, match="the ground truth contains -1"):
         confusion.update(np.zeros((1, 2), np.uint8), np.array([[0, -1]]))
