@@ -15,7 +15,7 @@ from imageseg.labels import LabelSpace
 from imageseg.scoring.dialects import DIALECTS, miou_over
 from imageseg.scoring.explain import explain
 from imageseg.scoring.folders.score_files import ScoredFiles
-from imageseg.scoring.scores import plain
+from imageseg.scoring.scores import json_number
 from imageseg.scoring.significance import bootstrap_miou, paired_test
 
 _COMPARED = ("miou", "pixel_accuracy", "class_accuracy")
@@ -72,7 +72,7 @@ class ScoreReport:
             report["against"] = self._comparison.to_dict()
         if self._by_dialect:
             report["dialects"] = {
-                name: {metric: plain(getattr(scores, metric)) for metric in _COMPARED}
+                name: {metric: json_number(getattr(scores, metric)) for metric in _COMPARED}
                 | {"rule": DIALECTS[name].rule, "source": DIALECTS[name].source}
                 for name, scores in self._by_dialect.items()
             }

@@ -107,7 +107,7 @@ FORMATS = {
     for entry in (
         # cityscapesScripts, evalPixelLevelSemanticLabeling.py: getPrediction searches <city>_<sequence>_<frame>*.png in
         # every folder and stops at a second match; ids 0 to 33 have a row in its matrix, 34 and above none; it reads
-        # pixels by Pillow, to which grey and palette files are the same. 1525 is the length of the test list.
+        # pixels by Pillow, for which gray and palette files are equal. 1525 is the length of the test list.
         SubmissionFormat(
             dataset="Cityscapes",
             server="https://www.cityscapes-dataset.com/submit/",
@@ -141,7 +141,7 @@ FORMATS = {
             competitions=("comp5", "comp6"),
             competition_rule="comp5 is for networks trained on VOC images only; pretraining on ImageNet or COCO requires comp6",
         ),
-        # bdd100k's doc/source/evaluate.rst: EvalAI 1257 takes "a folder of masks", as masks only; bdd100k/eval/seg.py
+        # bdd100k's doc/source/evaluate.rst: EvalAI 1257 accepts "a folder of masks", as masks only; bdd100k/eval/seg.py
         # reads them by Pillow, pairs them by stem, and counts a value above 18 as a miss.
         SubmissionFormat(
             dataset="BDD100K",
