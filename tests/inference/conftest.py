@@ -1,33 +1,27 @@
-"""What the tests of inference share: a checkpoint as a training run writes it."""
+"""Fixtures for the tests of inference: a checkpoint as a training run writes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from network_fixtures import any_algorithm, one_thread, randomize
 
 import imageseg
 from imageseg.checkpoint import NETWORK_PREFIX, RUN_KEY, WEIGHTS_KEY, write_checkpoint
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network
 
+__all__ = ["any_algorithm", "one_thread", "randomize"]
+
 WriteCheckpoint = Callable[..., Network]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The machine's processors are shared with other test workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
 def write_run() -> WriteCheckpoint:
-    """Writes the checkpoint of a random network, with the record of its run, and returns that network."""
+    """Write the checkpoint of a random network, with the record of its run, and return the network."""
 
     def write(
         path: Path, labels: LabelSpace, *, claimed: str = "UNet", claimed_labels: LabelSpace | None = None
