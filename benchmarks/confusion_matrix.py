@@ -1,7 +1,7 @@
-"""Counting a prediction of Cityscapes' size beside torchmetrics, and going from logits to classes beside interpolate + argmax.
+"""Compare the confusion matrix at Cityscapes' size with torchmetrics, and logits to classes with interpolate + argmax.
 
 ``python benchmarks/confusion_matrix.py`` prints the median of several runs of both sides in turn; ``--json`` prints a list of
-{name, ours, theirs, ratio, unit}. Both sides hold the same counts and classes, or it stops.
+{name, ours, theirs, ratio, unit}. It stops if counts or classes differ.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def counting(repeats: int) -> list[Row]:
     mask[:, :40] = 255
     classes = torch.where(torch.rand(mask.shape) < 0.1, torch.randint(0, CLASSES, mask.shape), mask.clamp(max=18))
     ours = ConfusionMatrix(CLASSES)
-    small = (classes.to(torch.uint8), mask.to(torch.uint8))  # as networks and loaders here give them
+    small = (classes.to(torch.uint8), mask.to(torch.uint8))  # dtypes of our networks and loaders
     rows = []
     for name, metric in (
         ("MulticlassConfusionMatrix", MulticlassConfusionMatrix(CLASSES, ignore_index=255)),

@@ -1,9 +1,9 @@
-"""Scoring folders of Cityscapes' size beside cityscapesScripts' evaluator, PNG decoding included.
+"""Compare the time to score folders of Cityscapes' size with cityscapesScripts' evaluator, including PNG decoding.
 
 ``python benchmarks/score_folders.py --truth FOLDER --environment FOLDER`` repeats the frames of FOLDER (gtFine/val of Cityscapes)
-until there are ``--pairs`` of them, predicts each by moving it, and runs both evaluators as whole processes in turn: ours as
-``imageseg score`` with one process per processor, theirs as ``evaluateImgLists`` of the wheel, which is pure Python. The
-environment is that of official_scores.py. Both print the same mIoU and iIoU, or it stops.
+until there are ``--pairs`` of them, uses each mask, shifted, as its prediction, and runs both evaluators as processes in turn:
+ours as ``imageseg score`` with one worker per CPU core, theirs as ``evaluateImgLists`` of the wheel, which is pure Python. The
+environment is that of official_scores.py. It stops if mIoU or iIoU differ.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ def main() -> None:
             str(truth),
             str(predictions),
         ]
-        figures: dict[str, tuple[float, float]] = {}
+        found_scores: dict[str, tuple[float, float]] = {}
 
         def ours() -> None:
             scores = json.loads(subprocess.run(ours_command, capture_output=True, check=True).stdout)
-            figures["ours"] = (scores["miou"], scores["iiou"])
+            found_scores["ours"] = (scores["miou"], scores["iiou"])
 
         def theirs() -> None:
             words = subprocess.run(theirs_command, capture_output=True, check=True, text=True).stdout.split()
-            figures["theirs"] = (float(words[0]), float(words[1]))
+            found_scores["theirs"] = (float(words[0]), float(words[1]))
 
         times = in_turn(ours, theirs, given.repeats)
-        if not np.allclose(figures["ours"], figures["theirs"], rtol=0, atol=1e-9):
-            raise SystemExit(f"the figures differ: {figures}")
+        if not np.allclose(found_scores["ours"], found_scores["theirs"], rtol=0, atol=1e-9):
+            raise SystemExit(f"the scores differ: {found_scores}")
         report([Row(f"score {given.pairs} pairs of 2048 x 1024, wall time", *times, "ms")], as_json=given.json)
 
 
 def write(source: Path, truth: Path, predictions: Path, pairs: int) -> None:
-    """Frames with names of their own; every file is one of its own, so that nothing is read once for several."""
+    """Write frames under unique names, each as a separate file, so that no file is read once for several frames."""
     masks = sorted(source.rglob("*_gtFine_labelIds.png"))
     if not masks:
-        raise SystemExit(f"{source}: holds no *_gtFine_labelIds.png")
+        raise SystemExit(f"{source}: contains no *_gtFine_labelIds.png")
     truth.mkdir()
     predictions.mkdir()
     for number in range(pairs):

@@ -1,4 +1,4 @@
-"""Prediction: the classes of one picture, what they are called, and how they are drawn and kept."""
+"""Prediction: the class map of one image, with methods to draw and save it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from imageseg.images import write_image, write_mask
 from imageseg.labels import LabelSpace
 
 COMPANIONS = ("_overlay", "_confidence")
-"""What the names of the files end in that are written beside a prediction."""
+"""Endings of the names of files that are written next to a prediction."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture.
+    """Prediction for one image.
 
     Attributes:
-        classes: (H, W) uint8 class indices, at the picture's own size.
-        labels: what the indices mean.
-        confidence: (H, W) float32, the probability of the chosen class; None unless asked for.
+        classes: (H, W) uint8 class indices at the original image size.
+        labels: Label space of the class indices.
+        confidence: (H, W) float32 probability of the predicted class; None unless requested.
     """
 
     classes: npt.NDArray[np.uint8]
@@ -31,48 +31,50 @@ class Prediction:
     confidence: npt.NDArray[np.float32] | None = None
 
     def colored(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB: every pixel in its class's colour."""
+        """Return (H, W, 3) uint8 RGB with every pixel in the color of its class."""
         return self.labels.colored(self.classes)
 
     def share(self) -> dict[str, float]:
-        """Class name -> share of the picture's pixels, largest first."""
+        """Return class name -> share of the image's pixels, largest first."""
         counts = np.bincount(self.classes.ravel(), minlength=256)[: len(self.labels)]
         return {self.labels.names[i]: float(counts[i] / self.classes.size) for i in np.argsort(-counts, kind="stable")}
 
     def overlay(
         self, image: npt.NDArray[np.uint8], *, opacity: float = 0.55, legend: bool = True
     ) -> npt.NDArray[np.uint8]:
-        """The picture under the colours of its classes, with white lines between them and a legend beneath.
+        """Blend the image with its class colors, with white lines between classes and a legend below.
 
         Args:
-            image: (H, W, 3) uint8 RGB, the picture that was predicted.
-            opacity: of the colours, 0 to 1.
-            legend: name the classes that are there.
+            image: (H, W, 3) uint8 RGB image that was predicted.
+            opacity: Overlay opacity, 0 to 1.
+            legend: Whether to add a legend of the classes in the image.
 
         Returns:
-            (H or more, W, 3) uint8 RGB.
+            (H or more, W, 3) uint8 RGB overlay.
 
         Raises:
-            ValueError: the picture has another size than the prediction.
+            ValueError: The image has another size than the prediction.
         """
         if image.shape != (*self.classes.shape, 3):
-            raise ValueError(
-                f"the prediction is of a picture of {self.classes.shape[0]} x {self.classes.shape[1]}, found one of {image.shape}"
-            )
+            raise ValueError(f"the prediction has shape {self.classes.shape}, but the image has shape {image.shape}")
         blended = cv2.addWeighted(self.colored(), opacity, image, 1 - opacity, 0).astype(np.uint8, copy=False)
         blended[_borders(self.classes)] = 255
         return np.concatenate([blended, self._legend(image.shape[1])]) if legend else blended
 
     def save(self, path: str | Path) -> None:
-        """Writes a palette PNG whose pixels are the class indices; the palette shows them in their colours."""
+        """Write a palette PNG whose pixels are class indices; the palette holds the class colors."""
         write_mask(path, self.classes, self.labels.palette)
 
     def save_overlay(self, path: str | Path, image: npt.NDArray[np.uint8]) -> None:
-        """Writes ``overlay(image)``."""
+        """Write ``overlay(image)`` to an image file."""
         write_image(path, self.overlay(image))
 
     def save_confidence(self, path: str | Path) -> None:
-        """Writes the confidence as grey PNG: 0 to 255 for probabilities of 0 to 1."""
+        """Write the confidence as a gray image: 0 to 255 for probabilities of 0 to 1.
+
+        Raises:
+            ValueError: The prediction has no confidence.
+        """
         if self.confidence is None:
             raise ValueError("this prediction was made without confidence")
         write_image(path, np.rint(self.confidence * 255).astype(np.uint8))
@@ -104,6 +106,7 @@ class Prediction:
 
 
 def _borders(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return (H, W) True where the class differs from that of the pixel above or to the left."""
     borders = np.zeros(classes.shape, bool)
     borders[1:] |= classes[1:] != classes[:-1]
     borders[:, 1:] |= classes[:, 1:] != classes[:, :-1]

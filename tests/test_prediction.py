@@ -59,7 +59,7 @@ def test_ignored_pixels_are_in_no_share() -> None:
     assert share == {"road": 0.25, "car": 0, "person": 0, "tree": 0}
 
 
-def test_an_overlay_blends_picture_and_colours() -> None:
+def test_an_overlay_blends_image_and_colours() -> None:
     overlay = PREDICTION.overlay(IMAGE, opacity=0.25, legend=False)
     assert overlay.shape == IMAGE.shape
     assert overlay.dtype == np.uint8
@@ -83,7 +83,7 @@ def test_what_is_drawn_on_stays_unchanged() -> None:
     assert np.array_equal(classes, CLASSES)
 
 
-def test_a_mirrored_picture_can_be_drawn_on() -> None:
+def test_a_mirrored_image_can_be_drawn_on() -> None:
     mirrored = IMAGE[:, ::-1]
     expected = PREDICTION.overlay(np.ascontiguousarray(mirrored))
     assert np.array_equal(PREDICTION.overlay(mirrored), expected)
@@ -116,8 +116,8 @@ def test_the_legend_takes_as_many_rows_as_it_needs() -> None:
     assert heights[100] > heights[400] > heights[3000]
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"of a picture of 40 x 60, found one of \(60, 40, 3\)"):
+def test_a_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the prediction has shape \(40, 60\), but the image has shape \(60, 40, 3\)"):
         PREDICTION.overlay(np.zeros((60, 40, 3), np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""imageseg evaluate: score a checkpoint on a split."""
+"""imageseg evaluate: evaluate a checkpoint on a split."""
 
 from __future__ import annotations
 
@@ -10,28 +10,36 @@ from imageseg.cli.arguments import OneLineParser
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Scores, and prints a table or JSON."""
+    """Evaluate a checkpoint and print a table or JSON."""
     parser = OneLineParser(
-        prog="imageseg evaluate", description="Scores a checkpoint over a whole split, every picture at its own size."
+        prog="imageseg evaluate", description="Evaluate a checkpoint on a complete split at the original image size."
     )
-    parser.add_argument("checkpoint", help="of a training run")
-    parser.add_argument("--split", help="unset, the one that training would score")
-    parser.add_argument("--use", help="another dataset of the same labels; unset, the one of the checkpoint's recipe")
+    parser.add_argument("checkpoint", help="checkpoint of a training run")
+    parser.add_argument("--split", help="split to evaluate (default: the one that training evaluates)")
+    parser.add_argument("--use", help="dataset with the same labels (default: that of the checkpoint)")
     parser.add_argument(
         "--root",
         "--data.root",
         dest="root",
         metavar="FOLDER",
-        help="where the dataset lies; unset, where it lay in training",
+        help="folder of the dataset (default: the folder used in training)",
     )
-    parser.add_argument("--dialect", help="another evaluator's rules (see imageseg score); unset, the dataset's own")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--dialect", help="metric protocol, see 'imageseg score' (default: that of the dataset's own evaluator)"
+    )
+    parser.add_argument(
+        "--calibration",
+        action="store_true",
+        help="report calibration errors (ECE and others) and the reliability table",
+    )
+    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     given = parser.parse_args(list(arguments))
     from imageseg.checkpoint import read_record
-    from imageseg.cli.score_table import print_scores
+    from imageseg.cli.score_table import print_calibration, print_scores
     from imageseg.inference.evaluation import evaluate, split_to_score
     from imageseg.progress_bars import file_progress
+    from imageseg.scoring.calibration import Calibration
 
     recipe, labels = read_record(given.checkpoint)
     if given.use:
@@ -39,12 +47,24 @@ def run(arguments: Sequence[str]) -> int:
     if given.root:
         recipe = replace(recipe, data=recipe.data | {"root": given.root})
     split = given.split or split_to_score(recipe)
+    calibration = Calibration(len(labels)) if given.calibration else None
     with file_progress("evaluate") as progress:
         scores = evaluate(
-            recipe, given.checkpoint, split=split, dialect=given.dialect, device=given.device, progress=progress
+            recipe,
+            given.checkpoint,
+            split=split,
+            dialect=given.dialect,
+            calibration=calibration,
+            device=given.device,
+            progress=progress,
         )
     if given.json:
-        print(json.dumps({"checkpoint": given.checkpoint, "split": split, **scores.to_dict(labels.names)}))
+        report = {"version": 1, "checkpoint": given.checkpoint, "split": split, **scores.to_dict(labels.names)}
+        if calibration is not None:
+            report["calibration"] = calibration.scores().to_dict(labels.names)
+        print(json.dumps(report))
         return 0
-    print_scores(scores, labels, f"{recipe.model} on {recipe.use} {split} by the rules of {scores.dialect}")
+    print_scores(scores, labels, f"{recipe.model} on {recipe.use} {split} (metric protocol: {scores.dialect})")
+    if calibration is not None:
+        print_calibration(calibration.scores())
     return 0

@@ -1,4 +1,4 @@
-"""imageseg score: folders of predictions against folders of truth, by any evaluator's rules."""
+"""imageseg score: score folders of predictions against ground truth, under any metric protocol."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Scores, and prints a table or JSON."""
+    """Score predictions and print a table or JSON."""
     given, flags = _parser().parse_known_args(list(arguments))
     if not given.truth and not given.root:
         raise InputError("imageseg score needs --truth, a folder of masks, or --root, the dataset's own folder")
     if given.tolerance is not None and not given.boundary:
-        raise InputError("--tolerance is that of --boundary; pass both")
+        raise InputError("--tolerance requires --boundary; pass both")
     if given.tolerance is not None and not 0 <= given.tolerance < 1e6:
-        raise InputError(f"--tolerance is a number of pixels, 0 or more, found {given.tolerance}")
+        raise InputError(f"--tolerance must be a number of pixels, 0 or more, found {given.tolerance}")
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.cli.score_report import ScoreReport
     from imageseg.datasets import DATASETS
@@ -40,14 +40,14 @@ def run(arguments: Sequence[str]) -> int:
     dialect = given.dialect or benchmark.dialect
     dialect_named(dialect)
     if given.against and dialect == "per_image":
-        raise InputError("--against compares mIoU over whole sets, of which per_image is none; leave out --dialect")
+        raise InputError("--against compares mIoU over complete sets, which per_image is not. Omit --dialect")
     truth = benchmark.truth_in(Path(given.truth)) if given.truth else _own_truth(dataset, given.split)
     options = _scoring_options(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))
     scored = _scored(pairs, options, given, "score")
     against = None
     if given.against:
-        # Only their counts are compared.
+        # The comparison needs only their counts.
         plain = replace(options, boundary=False, calibration=False)
         against = _scored(benchmark.pairs(truth, Path(given.against)), plain, given, "against")
     _warn(pairs, scored, options)
@@ -62,8 +62,9 @@ def run(arguments: Sequence[str]) -> int:
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="imageseg score",
-        description="Scores predictions on disk against the truth, as the dataset's own evaluator does, or by another's rules.\n"
-        "Predictions hold the dataset's stored values (Cityscapes: labelIds), or class indices with --stored classes.",
+        description="Score predictions on disk against the ground truth as the dataset's own evaluator does, or under another\n"
+        "metric protocol. Predictions contain the dataset's stored values (Cityscapes: labelIds), or class indices with\n"
+        "--stored classes, as written by 'imageseg predict'.",
         epilog="examples:\n"
         "  imageseg score --dataset Cityscapes --truth data/Cityscapes/gtFine/val --predictions results --json\n"
         "  imageseg score --dataset VOC --root data/VOC --split val --predictions out --stored classes --explain",
@@ -73,46 +74,53 @@ def _parser() -> OneLineParser:
         "--use",
         dest="dataset",
         required=True,
-        help="whose labels, pairing and rules, for example Cityscapes",
+        help="dataset that defines labels, file pairing and metric protocol, for example Cityscapes",
     )
     parser.add_argument(
-        "--predictions", required=True, metavar="DIR", help="a folder of PNGs, searched with its folders"
+        "--predictions", required=True, metavar="DIR", help="folder of prediction PNGs, searched recursively"
     )
-    parser.add_argument("--truth", metavar="DIR", help="a folder of masks, all of which are scored")
-    parser.add_argument("--root", metavar="DIR", help="the dataset's folder; without --truth its --split is scored")
-    parser.add_argument("--split", default="val", help="of --root (default: val)")
+    parser.add_argument("--truth", metavar="DIR", help="folder of ground truth masks, all of which are scored")
+    parser.add_argument("--root", metavar="DIR", help="folder of the dataset; without --truth, its --split is scored")
+    parser.add_argument("--split", default="val", help="split of the dataset in --root (default: val)")
     parser.add_argument(
-        "--labels", metavar="FILE", help="a labels.yaml to read both sides by, instead of the dataset's table"
+        "--labels",
+        metavar="FILE",
+        help="labels.yaml for ground truth and predictions (default: label table of the dataset)",
     )
     parser.add_argument(
         "--stored",
         choices=("table", "classes", "trainIds"),
         default="table",
-        help="what predictions hold: values of the dataset's table (default), or class indices (trainIds is the same)",
+        help="content of predictions: stored values of the label table (default) or class indices (trainIds is the same)",
     )
-    parser.add_argument("--dialect", help="another evaluator's rules; unset, the dataset's own")
-    parser.add_argument("--explain", action="store_true", help="the same predictions by all rules, and why they differ")
+    parser.add_argument("--dialect", help="metric protocol (default: that of the dataset's own evaluator)")
+    parser.add_argument("--explain", action="store_true", help="show all metric protocols and explain why they differ")
     parser.add_argument(
-        "--against", metavar="DIR", help="other predictions of the same pictures: is the difference real?"
-    )
-    parser.add_argument(
-        "--boundary", action="store_true", help="also score boundaries: IoU and F-score there, and mIoU by distance"
+        "--against", metavar="DIR", help="other predictions of the same images, for a paired significance test"
     )
     parser.add_argument(
-        "--tolerance", type=float, metavar="PIXELS", help="of the boundary F-score; unset, 0.75 %% of the diagonal"
+        "--boundary",
+        action="store_true",
+        help="compute boundary IoU, boundary F-score and mIoU by distance to boundaries",
     )
     parser.add_argument(
-        "--calibration", action="store_true", help="also score NAME_confidence.png beside each NAME.png: is it honest?"
+        "--tolerance",
+        type=float,
+        metavar="PIXELS",
+        help="tolerance of the boundary F-score (default: 0.75 %% of the diagonal)",
+    )
+    parser.add_argument(
+        "--calibration", action="store_true", help="compute calibration from NAME_confidence.png next to each NAME.png"
     )
     parser.add_workers()
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     return parser
 
 
 def _own_truth(dataset: SegmentationDataset, split: str) -> list[GroundTruth]:
     from imageseg.scoring.folders.pairing import GroundTruth
 
-    # Predictions bear the names of pictures, which are not always those of the masks.
+    # Predictions are named after images, whose names may differ from those of the masks.
     truth = [GroundTruth(pair.mask, pair.name) for pair in dataset.pairs(split) if pair.mask is not None]
     if not truth:
         raise InputError(f"{dataset.root}: the split '{split}' has no public masks; only its server can score it")
@@ -153,8 +161,8 @@ def _warn(pairs: Sequence[ScoredPair], scored: ScoredFiles, options: ScoringOpti
     missing = [pair for pair in pairs if pair.prediction is None]
     if missing:
         print(
-            f"imageseg: {len(missing)} pictures have no prediction and count as missed, the first is {missing[0].truth}",
+            f"imageseg: {len(missing)} images have no prediction and count as missed, the first is {missing[0].truth}",
             file=sys.stderr,
         )
-    if doubt := wrong_encoding_advice(scored, options):
-        print(f"imageseg: {doubt}", file=sys.stderr)
+    if advice := wrong_encoding_advice(scored, options):
+        print(f"imageseg: {advice}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `imageseg score` says: figures, their spread, all dialects side by side, and a comparison of two predictions."""
+"""Report of `imageseg score`: scores, their uncertainty, all metric protocols, and a comparison of two predictions."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from imageseg.cli.score_table import print_scores, shown
+from imageseg.cli.score_table import print_calibration, print_scores, shown
 from imageseg.labels import LabelSpace
 from imageseg.scoring.dialects import DIALECTS, miou_over
 from imageseg.scoring.explain import explain
 from imageseg.scoring.folders.score_files import ScoredFiles
-from imageseg.scoring.scores import plain
+from imageseg.scoring.scores import json_number
 from imageseg.scoring.significance import bootstrap_miou, paired_test
 
-_SIDE_BY_SIDE = ("miou", "pixel_accuracy", "class_accuracy")
+_COMPARED = ("miou", "pixel_accuracy", "class_accuracy")
 
 
 class ScoreReport:
-    """The figures of one set of predictions, for the terminal and as JSON.
+    """Scores of one set of predictions, for the terminal and as JSON.
 
     Args:
-        scored: what was counted.
-        labels: the classes.
-        dialect: by whose rules the main figures are.
-        against: what was counted of other predictions of the same pictures.
-        explained: add the figures by every dialect, and why they differ.
+        scored: Counts of the predictions.
+        labels: Label space of the classes.
+        dialect: Metric protocol of the main scores.
+        against: Counts of other predictions of the same images.
+        explained: Whether to add the scores of every protocol and why they differ.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ScoreReport:
         self._scored = scored
         counts = scored.confusion.counts()
         self._scores = DIALECTS[dialect].score(counts)
-        # The mean over pictures is no mIoU of resampled sets.
+        # The mean over images is not an mIoU over a set, so it cannot be resampled.
         rule = partial(miou_over, DIALECTS[dialect].mean_over)
         resampled = dialect != "per_image"
         self._interval = bootstrap_miou(scored.per_image, mean_over=rule) if resampled else None
@@ -59,9 +59,9 @@ class ScoreReport:
         self._reasons = explain(counts, labels.names) if explained else []
 
     def to_dict(self) -> dict[str, Any]:
-        """One object for JSON."""
+        """Return one object for JSON."""
         names = self._labels.names
-        report = self._scores.to_dict(names)
+        report = {"version": 1, **self._scores.to_dict(names)}
         if self._interval is not None:
             report["interval"] = self._interval.to_dict()
         if self._scored.boundary is not None:
@@ -72,7 +72,7 @@ class ScoreReport:
             report["against"] = self._comparison.to_dict()
         if self._by_dialect:
             report["dialects"] = {
-                name: {figure: plain(getattr(scores, figure)) for figure in _SIDE_BY_SIDE}
+                name: {metric: json_number(getattr(scores, metric)) for metric in _COMPARED}
                 | {"rule": DIALECTS[name].rule, "source": DIALECTS[name].source}
                 for name, scores in self._by_dialect.items()
             }
@@ -80,14 +80,15 @@ class ScoreReport:
         return report
 
     def show(self, predictions: str, against: str | None = None) -> None:
-        """Everything, to standard output."""
+        """Print the report to standard output."""
         console = Console(highlight=False)
-        print_scores(self._scores, self._labels, f"{predictions} by the rules of {self._dialect}")
+        print_scores(self._scores, self._labels, f"{predictions} (metric protocol: {self._dialect})")
         if self._interval is not None and not math.isnan(self._interval.low):
             low, high, share = self._interval.low, self._interval.high, self._interval.confidence
-            console.print(f"{f'{share:.0%} interval of mIoU':<24}{low:.3f} to {high:.3f} (bootstrap over pictures)")
+            console.print(f"{f'{share:.0%} interval of mIoU':<24}{low:.3f} to {high:.3f} (bootstrap over images)")
         self._show_boundary(console)
-        self._show_calibration(console)
+        if self._scored.calibration is not None:
+            print_calibration(self._scored.calibration.scores())
         if self._comparison is not None:
             self._show_comparison(console, predictions, str(against))
         if self._by_dialect:
@@ -104,16 +105,6 @@ class ScoreReport:
         for radius, miou in zip(trimap.radii, trimap.miou, strict=True):
             console.print(f"{f'mIoU within {radius} px':<24}{shown(miou)}")
 
-    def _show_calibration(self, console: Console) -> None:
-        if self._scored.calibration is None:
-            return
-        scores = self._scored.calibration.scores()
-        console.print("\n[bold]Calibration[/]")
-        console.print(f"{'ECE':<24}{shown(scores.ece)}")
-        console.print(f"{'adaptive ECE':<24}{shown(scores.adaptive_ece)}")
-        console.print(f"{'largest gap of a bin':<24}{shown(scores.mce)}")
-        console.print(f"{'mean confidence':<24}{shown(scores.confidence)} for an accuracy of {shown(scores.accuracy)}")
-
     def _show_comparison(self, console: Console, predictions: str, against: str) -> None:
         test = self._comparison
         assert test is not None
@@ -128,15 +119,15 @@ class ScoreReport:
 
     def _show_dialects(self, console: Console) -> None:
         table = Table(box=None, pad_edge=False)
-        for name in ("dialect", "mIoU", "pixel acc.", "class acc."):
-            table.add_column(name, justify="left" if name == "dialect" else "right")
+        for name in ("protocol", "mIoU", "pixel acc.", "class acc."):
+            table.add_column(name, justify="left" if name == "protocol" else "right")
         table.add_column("rule")
         for name, scores in self._by_dialect.items():
-            figures = [shown(getattr(scores, figure)) for figure in _SIDE_BY_SIDE]
-            table.add_row(name, *figures, f"[dim]{escape(DIALECTS[name].rule)}[/]")
-        console.print("\n[bold]The same predictions by every dialect[/]")
+            values = [shown(getattr(scores, metric)) for metric in _COMPARED]
+            table.add_row(name, *values, f"[dim]{escape(DIALECTS[name].rule)}[/]")
+        console.print("\n[bold]The same predictions under every metric protocol[/]")
         console.print(table)
-        console.print("\n[bold]Why they differ[/]" if self._reasons else "\nNothing here makes them differ.")
+        console.print("\n[bold]Why they differ[/]" if self._reasons else "\nAll protocols agree on these predictions.")
         for reason in self._reasons:
             table = Table.grid(padding=(0, 1))
             table.add_row("-", escape(reason))

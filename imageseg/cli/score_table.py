@@ -1,4 +1,4 @@
-"""Scores on the terminal."""
+"""Tables of scores for the terminal."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from imageseg.labels import LabelSpace
+from imageseg.scoring.calibration import CalibrationScores
 from imageseg.scoring.scores import Scores
 
 
 def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
-    """The figures of every class with a bar of its IoU in its colour, and those over all of them, to standard output."""
+    """Print the scores of every class, with a bar of its IoU in its color, and the averages to standard output."""
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     for name in ("IoU", "precision", "recall"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for label, *figures in zip(labels.labels, scores.iou, scores.precision, scores.recall, strict=True):
+    for label, *values in zip(labels.labels, scores.iou, scores.precision, scores.recall, strict=True):
         bar = (
-            f"[rgb({','.join(map(str, label.color))})]{'█' * round(30 * figures[0])}[/]"
-            if not math.isnan(figures[0])
-            else "[dim]not there[/]"
+            f"[rgb({','.join(map(str, label.color))})]{'█' * round(30 * values[0])}[/]"
+            if not math.isnan(values[0])
+            else "[dim]absent[/]"
         )
-        table.add_row(escape(label.name), *map(shown, figures), bar)
+        table.add_row(escape(label.name), *map(shown, values), bar)
     console = Console(highlight=False)
     console.print(f"[bold]{escape(title)}[/]")
     console.print(table)
@@ -40,17 +41,44 @@ def print_scores(scores: Scores, labels: LabelSpace, title: str) -> None:
     for name, extra in scores.extra.items():
         if isinstance(extra, float) and not math.isnan(extra):
             console.print(f"{_EXTRA_NAMES.get(name, name):<24}{shown(extra)}")
-    console.print(f"{'pictures':<24}{scores.images}")
+    console.print(f"{'images':<24}{scores.images}")
+
+
+def print_calibration(scores: CalibrationScores) -> None:
+    """Print calibration errors and the reliability table to standard output."""
+    console = Console(highlight=False)
+    console.print("\n[bold]Calibration[/]")
+    for name, value in (
+        ("ECE", scores.ece),
+        ("adaptive ECE", scores.adaptive_ece),
+        ("maximum gap of a bin", scores.mce),
+        ("classwise ECE", scores.classwise_ece),
+        ("Brier score", scores.brier),
+        ("negative log-likelihood", scores.nll),
+    ):
+        if not math.isnan(value):
+            console.print(f"{name:<24}{shown(value)}")
+    console.print(f"{'mean confidence':<24}{shown(scores.confidence)} at an accuracy of {shown(scores.accuracy)}")
+    table = Table(box=None, pad_edge=False)
+    for name in ("confidence", "mean", "accuracy", "pixels"):
+        table.add_column(name, justify="right")
+    for row in scores.reliability.to_rows():
+        if row["count"]:
+            low, high = row["low"], row["high"]
+            table.add_row(
+                f"{low:.2f} to {high:.2f}", shown(row["confidence"]), shown(row["accuracy"]), f"{row['count']:,}"
+            )
+    console.print(table)
 
 
 _EXTRA_NAMES = {
     "category_miou": "category mIoU",
     "iiou": "iIoU",
     "category_iiou": "category iIoU",
-    "score": "score (of both)",
+    "score": "mean of mIoU and acc.",
 }
 
 
 def shown(value: float) -> str:
-    """A figure with three digits; a dash where it is undefined."""
+    """Format a score with three digits, or a dash if it is undefined."""
     return "-" if math.isnan(value) else f"{value:.3f}"

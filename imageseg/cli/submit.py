@@ -1,4 +1,4 @@
-"""imageseg submit: predictions of a test split as its benchmark's server takes them, and the check of such packs."""
+"""imageseg submit: create or check an archive of test predictions for a benchmark server."""
 
 from __future__ import annotations
 
@@ -19,65 +19,79 @@ if TYPE_CHECKING:
     from imageseg.parallel import Progress
     from imageseg.recipe import Recipe
     from imageseg.submission.build import Plan
-    from imageseg.submission.check import Picture
+    from imageseg.submission.check import ExpectedImage
     from imageseg.submission.formats import SubmissionFormat
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Packs, or checks a pack (exit code 1 if the server would mind it)."""
+    """Create an archive, or check one (exit code 1 if it has faults)."""
     parser = _parser()
     given, rest = parser.parse_known_args(list(arguments))
     source, flags = _source_and_flags(rest)
     if given.check is not None:
         if source is not None:
-            raise InputError(f"'{source}' and --check are two jobs; pack first, then check (packing checks too)")
+            raise InputError(
+                f"'{source}' and --check cannot be combined. Omit '{source}' to check an archive; a new archive is checked anyway"
+            )
         if not given.use:
-            raise InputError(f"--check needs --use, the dataset that the pack is for; see {parser.prog} --help")
+            raise InputError(f"--check needs --use, the dataset that the archive is for; see {parser.prog} --help")
         return _check(given, flags)
     if source is None:
-        raise InputError(f"give a checkpoint, a folder of predictions, or --check PACK; see {parser.prog} --help")
-    return _pack(Path(source), given, flags)
+        raise InputError(f"give a checkpoint, a folder of predictions, or --check ARCHIVE; see {parser.prog} --help")
+    return _create(Path(source), given, flags)
 
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="imageseg submit",
-        usage="imageseg submit SOURCE --use DATASET [options] [flags of the dataset]\n"
-        "       imageseg submit --check PACK --use DATASET [options] [flags of the dataset]",
-        description="Packs predictions of a test split for the server of Cityscapes, VOC, BDD100K or ADE20K. SOURCE is a\n"
-        "checkpoint, whose predictions are then made, or a folder of predictions as 'imageseg predict' writes\n"
-        "them. Names, sizes and values are checked before the pack takes its place. --check looks at a pack of\n"
-        "anyone's making: exit code 0 if the server should take it, 1 with one line per kind of fault.",
+        usage="imageseg submit SOURCE --use DATASET [options] [dataset options]\n"
+        "       imageseg submit --check ARCHIVE --use DATASET [options] [dataset options]",
+        description="Create an archive of test predictions for the server of Cityscapes, VOC, BDD100K or ADE20K. SOURCE is\n"
+        "a checkpoint, which then predicts the split, or a folder of predictions from 'imageseg predict'. Names,\n"
+        "sizes and values are checked before the archive is written. --check inspects an archive from any program:\n"
+        "exit code 0 if the server should accept it, 1 and one line per kind of fault otherwise.",
     )
     parser.add_argument(
-        "--use", "--dataset", dest="use", metavar="DATASET", help="unset, the dataset of the checkpoint's recipe"
+        "--use",
+        "--dataset",
+        dest="use",
+        metavar="DATASET",
+        help="name of the dataset (default: that of the checkpoint)",
     )
     parser.add_argument(
-        "--root", "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies; unset, its default"
+        "--root",
+        "--data.root",
+        dest="root",
+        metavar="FOLDER",
+        help="folder of the dataset (default: that of the dataset)",
     )
-    parser.add_argument("--split", default="test", help="whose pictures were predicted (default: test)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the pack; unset, for example cityscapes_test.zip, here")
+    parser.add_argument("--split", default="test", help="split that was predicted (default: test)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="path of the archive (default: for example cityscapes_test.zip)"
+    )
     parser.add_argument(
         "--competition",
         default="",
-        help="VOC: comp5 (trained on VOC alone, the default) or comp6 (ImageNet weights or any other data)",
+        help="competition of VOC: comp5 (trained on VOC only, the default) or comp6 (ImageNet weights or any other data)",
     )
     parser.add_argument(
         "--stored",
         choices=("classes", "table"),
         default="classes",
-        help="what the pixels of a folder are: class indices (default), or the label table's stored values",
+        help="content of the predictions in a folder: class indices (default) or stored values of the label table",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
-    parser.add_argument("--check", metavar="PACK", help="check this archive instead of making one")
+    parser.add_argument("--dry-run", action="store_true", help="check everything without writing the archive")
+    parser.add_argument("--check", metavar="ARCHIVE", help="archive to check instead of creating one")
     parser.add_workers()
-    parser.add_argument("--device", default="auto", help="for a checkpoint: auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--device", default="auto", help="device that runs the checkpoint: auto, cpu, cuda, cuda:1, ..."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     return parser
 
 
 def _source_and_flags(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The word that belongs to no flag, and the flags that are the dataset's; argparse would take a flag's value for it."""
+    """Separate the source from the dataset options; argparse would mistake the value of an unknown option for the source."""
     source, flags, expects_value = None, list[str](), False
     for word in words:
         if word.startswith("--"):
@@ -90,7 +104,7 @@ def _source_and_flags(words: Sequence[str]) -> tuple[str | None, list[str]]:
             source = word
             continue
         else:
-            raise InputError(f"one source at a time: '{source}' and '{word}'")
+            raise InputError(f"expected one source, found two: '{source}' and '{word}'")
         flags.append(word)
     return source, flags
 
@@ -99,35 +113,37 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.datasets import DATASETS
     from imageseg.progress_bars import file_progress
-    from imageseg.submission.check import check_pack, notes_on
+    from imageseg.submission.check import check_archive, notes_on
     from imageseg.submission.formats import format_for
 
     rules = format_for(DATASETS.resolve(given.use))
     dataset = dataset_from(given.use, given.root, flags, program="imageseg submit")
     _require_server(dataset, rules)
-    pictures, notes = None, []
+    images, notes = None, []
     try:
-        pictures = _pictures(dataset, given.split)
-        notes += notes_on(pictures, rules, split=given.split)
+        images = _expected_images(dataset, given.split)
+        notes += notes_on(images, rules, split=given.split)
     except InputError as error:
-        if given.root:  # then the pictures were meant to be compared
+        if given.root:  # then the user wants a comparison with the images
             raise
         why = error.line().partition(";")[0]
-        notes.append(f"names and sizes were held against the official pattern alone, as {why}; pass --root to compare")
+        notes.append(
+            f"names and sizes were compared with the official pattern only, because {why}. Pass --root to compare images"
+        )
     with file_progress("check") as progress:
-        report = check_pack(
+        report = check_archive(
             given.check,
             rules,
-            pictures=pictures,
+            images=images,
             competition=given.competition,
             workers=given.workers,
             progress=progress,
         )
     report = replace(report, notes=notes + report.notes)
     if given.json:
-        print(json.dumps({"pack": given.check, "dataset": rules.dataset, **report.to_dict()}))
+        print(json.dumps({"version": 1, "pack": given.check, "dataset": rules.dataset, **report.to_dict()}))
     else:
-        _tell(report.notes)
+        _print_notes(report.notes)
         for fault in report.faults:
             print(f"{fault.kind:<12}{fault.line}")
         kinds = len(report.faults)
@@ -136,19 +152,19 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     return 1 if report.faults else 0
 
 
-def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
+def _create(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.datasets import DATASETS
     from imageseg.progress_bars import file_progress
-    from imageseg.submission.build import check_name, encode_files, match_predictions, plan_submission, write_pack
+    from imageseg.submission.build import check_name, encode_files, match_predictions, plan_submission, write_archive
     from imageseg.submission.check import notes_on
     from imageseg.submission.formats import format_for
 
     recipe = None if source.is_dir() else _recipe(source)
     use = given.use or (recipe.use if recipe else None)
     if use is None:
-        raise InputError("a folder of predictions does not say of what: pass --use, for example --use Cityscapes")
+        raise InputError("the dataset of a prediction folder is unknown: pass --use, for example --use Cityscapes")
     if recipe is not None and given.stored != "classes":
-        raise InputError("--stored says what a folder's pixels are; a checkpoint's predictions are class indices")
+        raise InputError("--stored applies to prediction folders only; predictions of a checkpoint are class indices")
     rules = format_for(DATASETS.resolve(use))
     output = Path(given.output or _default_name(rules, given.split, given.competition))
     check_name(output, rules)
@@ -157,11 +173,11 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
     pairs = dataset.pairs(given.split)
     images = {pair.image.stem: pair.image for pair in pairs}
     plan = plan_submission(rules, dataset.labels, [pair.image for pair in pairs], competition=given.competition)
-    notes = notes_on(plan.pictures, rules, split=given.split)
+    notes = notes_on(plan.images, rules, split=given.split)
     official = not notes
     notes += [rules.caveat] * bool(rules.caveat)
     notes += [rules.competition_rule] * (bool(rules.competitions) and not given.competition)
-    with file_progress("submit") as progress:  # over the pictures, then over what was written
+    with file_progress("submit") as progress:  # first over the images, then over the files of the archive
         if recipe:
             pngs = _predicted(_predictor(source, dataset, given.device), images, plan, progress)
         else:
@@ -171,7 +187,7 @@ def _pack(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
             for _ in pngs:
                 pass
         else:
-            write_pack(output, plan, pngs, workers=given.workers, progress=progress)
+            write_archive(output, plan, pngs, workers=given.workers, progress=progress)
     _conclude(given, plan, output, notes, official=official)
     return 0
 
@@ -182,22 +198,26 @@ def _default_name(rules: SubmissionFormat, split: str, competition: str) -> str:
 
 
 def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[str], *, official: bool) -> None:
-    count, rules = len(plan.pictures), plan.rules
+    count, rules = len(plan.images), plan.rules
     if given.json:
-        told = {"dataset": rules.dataset, "split": given.split, "competition": plan.competition or None}
-        made = {} if given.dry_run else {"pack": str(output), "bytes": output.stat().st_size}
-        print(json.dumps({"pack": None, "bytes": None, **made, **told, "pictures": count, "notes": notes}))
+        described = {"dataset": rules.dataset, "split": given.split, "competition": plan.competition or None}
+        written = {} if given.dry_run else {"pack": str(output), "bytes": output.stat().st_size}
+        print(
+            json.dumps(
+                {"version": 1, "pack": None, "bytes": None, **written, **described, "images": count, "notes": notes}
+            )
+        )
         return
-    _tell(notes)
+    _print_notes(notes)
     if given.dry_run:
-        print(f"{count} predictions are as the server of {rules.dataset} wants them; nothing was written")
+        print(f"{count} predictions fit the server of {rules.dataset}; nothing was written")
         return
     size = output.stat().st_size
-    told_size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    print(f"{output}: {count} predictions, {told_size}, read back" + f"; send it to {rules.server}" * official)
+    size_text = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    print(f"{output}: {count} predictions, {size_text}, checked" + f"; submit it to {rules.server}" * official)
 
 
-def _tell(notes: list[str]) -> None:
+def _print_notes(notes: list[str]) -> None:
     for note in notes:
         print(f"imageseg: note: {note}", file=sys.stderr)
 
@@ -206,12 +226,12 @@ def _recipe(source: Path) -> Recipe:
     from imageseg.checkpoint import read_record
 
     if source.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
-        raise InputError(f"{source}: is a pack already; 'imageseg submit --check {source}' checks it")
+        raise InputError(f"{source}: is an archive already. Check it with 'imageseg submit --check {source}'")
     return read_record(source)[0]
 
 
 def _dataset(use: str, root: str | None, flags: Sequence[str], recipe: Recipe | None) -> SegmentationDataset:
-    """The dataset that is asked for; where the checkpoint was trained on it, as the recipe had it unless flags say so."""
+    """Build the dataset, with the arguments of the recipe if the checkpoint was trained on it; options override them."""
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.datasets import DATASETS, build_dataset
     from imageseg.registry import arguments_for
@@ -225,22 +245,24 @@ def _dataset(use: str, root: str | None, flags: Sequence[str], recipe: Recipe | 
 
 
 def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> None:
-    """Raises:
-    InputError: VOC of another year than the server's.
+    """Check that the server accepts this edition of the dataset.
+
+    Raises:
+        InputError: VOC has another year than the server's.
     """
     from imageseg.datasets.voc.dataset import VOC
 
     if isinstance(dataset, VOC) and dataset.year != "2012":
         raise InputError(
-            f"{rules.server} takes VOC2012; the test masks of VOC{dataset.year} are public: 'imageseg evaluate --split test'"
+            f"{rules.server} accepts VOC2012; the test masks of VOC{dataset.year} are public: 'imageseg evaluate --split test'"
         )
 
 
-def _pictures(dataset: SegmentationDataset, split: str) -> list[Picture]:
+def _expected_images(dataset: SegmentationDataset, split: str) -> list[ExpectedImage]:
     from imageseg.images import image_size
-    from imageseg.submission.check import Picture
+    from imageseg.submission.check import ExpectedImage
 
-    return [Picture(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
+    return [ExpectedImage(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
 
 
 def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predictor:
@@ -249,7 +271,7 @@ def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predi
     predictor = Predictor.from_checkpoint(source, device=device)
     if predictor.labels.names != dataset.labels.names:
         raise InputError(
-            f"{source}: knows {', '.join(predictor.labels.names)}; the server scores {', '.join(dataset.labels.names)}"
+            f"{source}: has the classes {', '.join(predictor.labels.names)}; the server scores {', '.join(dataset.labels.names)}"
         )
     return predictor
 
@@ -257,6 +279,6 @@ def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predi
 def _predicted(predictor: Predictor, images: Mapping[str, Path], plan: Plan, progress: Progress) -> Iterator[bytes]:
     from imageseg.submission.build import encode_classes
 
-    for done, picture in enumerate(plan.pictures, start=1):
-        yield encode_classes(predictor(images[picture.name]).classes, picture, plan)
-        progress(done, len(plan.pictures))
+    for done, image in enumerate(plan.images, start=1):
+        yield encode_classes(predictor(images[image.name]).classes, image, plan)
+        progress(done, len(plan.images))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.labels import IGNORE
-from imageseg.scoring.scores import FloatArray, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, json_number, mean, ratio
 
 # 2^7 times 60, the least common multiple of 10, 15 and 20 bins.
 _MIN_CELLS = 7680
@@ -45,8 +45,8 @@ class Reliability:
             {
                 "low": float(self.edges[index]),
                 "high": float(self.edges[index + 1]),
-                "confidence": plain(self.confidence[index]),
-                "accuracy": plain(self.accuracy[index]),
+                "confidence": json_number(self.confidence[index]),
+                "accuracy": json_number(self.accuracy[index]),
                 "count": int(self.count[index]),
             }
             for index in range(len(self.count))
@@ -93,10 +93,10 @@ class CalibrationScores:
         """Return the metrics for JSON: undefined values are None, per-class values are keyed by class name."""
         totals = ("ece", "adaptive_ece", "adaptive_ece_bound", "mce", "accuracy", "confidence")
         return {
-            **{name: plain(getattr(self, name)) for name in totals},
-            "class_ece": dict(zip(names, map(plain, self.class_ece), strict=True)),
-            **{name: plain(getattr(self, name)) for name in ("classwise_ece", "brier", "nll")},
-            "classwise": dict(zip(names, map(plain, self.classwise), strict=True)),
+            **{name: json_number(getattr(self, name)) for name in totals},
+            "class_ece": dict(zip(names, map(json_number, self.class_ece), strict=True)),
+            **{name: json_number(getattr(self, name)) for name in ("classwise_ece", "brier", "nll")},
+            "classwise": dict(zip(names, map(json_number, self.classwise), strict=True)),
             "reliability": self.reliability.to_rows(),
             "pixels": self.pixels,
             "images": self.images,

@@ -8,6 +8,7 @@ import numpy as np
 
 from imageseg.scoring.counts import ConfusionCounts
 from imageseg.scoring.dialects import DIALECTS
+from imageseg.scoring.scores import mean, ratio
 
 _LISTED = 5
 
@@ -15,13 +16,14 @@ _LISTED = 5
 def explain(counts: ConfusionCounts, names: Sequence[str]) -> list[str]:
     """Return one sentence per cause of different scores in these counts; empty if all protocols agree."""
     correct, true, predicted = counts.correct, counts.true, counts.predicted
-    averaged = {over: [name for name, dialect in DIALECTS.items() if dialect.mean_over == over] for over in _OVERS}
+    *others, last = [name for name, dialect in DIALECTS.items() if dialect.mean_over == "all"]
+    over_all = f"{', '.join(others)} and {last}"
     absent = np.flatnonzero(true + predicted == 0)
     only_predicted = np.flatnonzero((true == 0) & (predicted > 0))
     reasons = []
     if absent.size:
         reasons.append(
-            f"{_classes(absent, names)} neither in the ground truth nor in the prediction: {_and(averaged['all'])} count "
+            f"{_classes(absent, names)} neither in the ground truth nor in the prediction: {over_all} count "
             f"{_it(absent)} as 0, the others leave {_it(absent)} out"
         )
     if only_predicted.size:
@@ -41,21 +43,13 @@ def explain(counts: ConfusionCounts, names: Sequence[str]) -> list[str]:
             f"per_image averages the mIoU of {counts.images} images, so a class in one corner of one image weighs as much as "
             "one that fills the set; no benchmark does this"
         )
-    recall, precision = (_mean_ratio(correct, whole) for whole in (true, predicted))
+    recall, precision = mean(ratio(correct, true)), mean(ratio(correct, predicted))
     if abs(recall - precision) > 1e-9:
         reasons.append(
             f"the class accuracy of bdd100k is mean precision ({precision:.3f}), that of the others mean recall "
             f"({recall:.3f})"
         )
     return reasons
-
-
-_OVERS = ("union", "truth", "all")
-
-
-def _mean_ratio(part: np.ndarray, whole: np.ndarray) -> float:
-    there = whole > 0
-    return float((part[there] / whole[there]).mean()) if there.any() else 0.0
 
 
 def _classes(indices: np.ndarray, names: Sequence[str]) -> str:
@@ -66,7 +60,3 @@ def _classes(indices: np.ndarray, names: Sequence[str]) -> str:
 
 def _it(indices: np.ndarray) -> str:
     return "it" if len(indices) == 1 else "them"
-
-
-def _and(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"

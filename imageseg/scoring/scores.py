@@ -51,30 +51,34 @@ class Scores:
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the metrics for JSON: undefined values are None, per-class values are keyed by class name."""
         by_class = {
-            name: dict(zip(names, map(plain, getattr(self, name)), strict=True))
+            name: dict(zip(names, map(json_number, getattr(self, name)), strict=True))
             for name in ("iou", "precision", "recall", "dice")
         }
         extra = {
-            name: plain(value) if isinstance(value, float) else {key: plain(entry) for key, entry in value.items()}
+            name: json_number(value)
+            if isinstance(value, float)
+            else {key: json_number(entry) for key, entry in value.items()}
             for name, value in self.extra.items()
         }
         return {
             "dialect": self.dialect,
-            "miou": plain(self.miou),
+            "miou": json_number(self.miou),
             "iou": by_class["iou"],
-            "pixel_accuracy": plain(self.pixel_accuracy),
-            "class_accuracy": plain(self.class_accuracy),
-            "fw_iou": plain(self.fw_iou),
-            "mean_dice": plain(self.mean_dice),
+            "pixel_accuracy": json_number(self.pixel_accuracy),
+            "class_accuracy": json_number(self.class_accuracy),
+            "fw_iou": json_number(self.fw_iou),
+            "mean_dice": json_number(self.mean_dice),
             "images": self.images,
             **{name: by_class[name] for name in ("precision", "recall", "dice")},
             **extra,
         }
 
 
-def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], *, empty: float = math.nan) -> FloatArray:
-    """Compute ``part / whole`` in float64, with ``empty`` where ``whole`` is 0."""
-    quotient: FloatArray = np.divide(part, whole, out=np.full(np.shape(part), empty), where=np.asarray(whole) != 0)
+def ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any], *, empty: float = math.nan) -> FloatArray:
+    """Compute ``numerator / denominator`` in float64, with ``empty`` where the denominator is 0."""
+    quotient: FloatArray = np.divide(
+        numerator, denominator, out=np.full(np.shape(numerator), empty), where=np.asarray(denominator) != 0
+    )
     return quotient
 
 
@@ -85,6 +89,6 @@ def mean(values: npt.ArrayLike) -> float:
     return float(defined.mean()) if defined.size else math.nan
 
 
-def plain(value: float) -> float | None:
+def json_number(value: float) -> float | None:
     """Convert NaN to None, because JSON has no NaN."""
     return None if math.isnan(value) else float(value)

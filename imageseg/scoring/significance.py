@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.scores import FloatArray, plain
+from imageseg.scoring.scores import FloatArray, json_number
 
 MeanOver = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], FloatArray]
 """A rule from (..., C) intersections, true and predicted pixels to (...) mIoU, NaN where undefined."""
@@ -84,7 +84,7 @@ class Interval:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON; undefined ones are None."""
         return {
-            **{name: plain(getattr(self, name)) for name in ("estimate", "low", "high")},
+            **{name: json_number(getattr(self, name)) for name in ("estimate", "low", "high")},
             "confidence": self.confidence,
             "method": "percentile",
             "resamples": self.resamples,
@@ -116,10 +116,10 @@ class PairedTest:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON; undefined ones are None."""
         return {
-            "miou_a": plain(self.miou_a),
-            "miou_b": plain(self.miou_b),
+            "miou_a": json_number(self.miou_a),
+            "miou_b": json_number(self.miou_b),
             "difference": self.difference.to_dict(),
-            "p_value": plain(self.p_value),
+            "p_value": json_number(self.p_value),
             "permutations": self.permutations,
             "exact": self.exact,
         }

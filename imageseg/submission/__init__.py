@@ -1,1 +1,5 @@
-"""Submissions to benchmark servers."""
+"""Archives for benchmark servers.
+
+Read formats.py (rules of each server) first, then build.py (from predictions to an archive) and check.py (an archive against
+the rules). Both use archive.py, png.py and faults.py.
+"""

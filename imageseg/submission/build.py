@@ -1,14 +1,9 @@
-"""Submissions to benchmark servers: predictions are held against their pictures, packed whole, and read back."""
+"""Submission archives: predictions are compared with the test images, archived, and read back."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import tarfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,73 +18,74 @@ from imageseg.images import image_size, read_mask
 from imageseg.labels import IGNORE, LabelSpace, voc_palette
 from imageseg.parallel import Progress, in_processes
 from imageseg.prediction import COMPANIONS
-from imageseg.submission.check import Picture, Report, check_pack
+from imageseg.submission.archive import write_tar, write_zip
+from imageseg.submission.check import CheckReport, ExpectedImage, check_archive, listed
 from imageseg.submission.faults import Faults
 from imageseg.submission.formats import SubmissionFormat
-from imageseg.submission.png import encoded, occurring
+from imageseg.submission.png import encode_png, unique_values
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be packed.
+    """Content of a submission.
 
     Attributes:
-        rules: of the server.
-        labels: what the class indices of the predictions mean.
-        pictures: of which a prediction is wanted, by name.
-        competition: where the server has several.
+        rules: Rules of the server.
+        labels: Label space of the predictions.
+        images: Test images that need a prediction, sorted by name.
+        competition: Competition of the server, if it has several.
     """
 
     rules: SubmissionFormat
     labels: LabelSpace
-    pictures: tuple[Picture, ...]
+    images: tuple[ExpectedImage, ...]
     competition: str = ""
 
 
 def plan_submission(
     rules: SubmissionFormat, labels: LabelSpace, images: Sequence[Path], *, competition: str = ""
 ) -> Plan:
-    """Reads the pictures' headers, and checks that the label table speaks the server's language.
+    """Read the headers of the test images and check that the label space fits the server.
 
     Args:
-        rules: of the server.
-        labels: of the dataset.
-        images: the split's pictures.
-        competition: one of the server's; unset, its first.
+        rules: Rules of the server.
+        labels: Label space of the dataset.
+        images: Paths of the test images.
+        competition: Competition of the server (default: its first).
 
     Raises:
-        InputError: an unknown competition, two pictures of one name, a label table with other stored values than the
-            server's, or a picture that cannot be read.
+        InputError: The competition is unknown, two images have the same name, the label space has stored values that the
+            server does not score, or an image cannot be read.
     """
     rules.require_competition(competition)
     wrong = sorted(set(labels.decode(np.arange(len(labels))).tolist()) - rules.values)
     if wrong:
         raise InputError(
-            f"the label table stores {', '.join(map(str, wrong[:5]))}, which the server of {rules.dataset} does not score; "
-            "a submission needs the dataset's own classes"
+            f"the label space stores {', '.join(map(str, wrong[:5]))}, which the server of {rules.dataset} does not score. "
+            "Use the dataset's own classes"
         )
     twice = [key for key, count in Counter(rules.key_of(image.stem) for image in images).items() if count > 1]
     if twice:
-        raise InputError(f"{twice[0]}: several pictures have this name, and the server could not tell them apart")
+        raise InputError(f"{twice[0]}: several images have this name, and the server could not tell them apart")
     if not images:
-        raise InputError(f"{rules.dataset}: the split has no pictures")
-    pictures = sorted(Picture(image.stem, image_size(image)) for image in images)
-    return Plan(rules, labels, tuple(pictures), competition or next(iter(rules.competitions), ""))
+        raise InputError(f"{rules.dataset}: the split has no images")
+    expected = sorted(ExpectedImage(image.stem, image_size(image)) for image in images)
+    return Plan(rules, labels, tuple(expected), competition or next(iter(rules.competitions), ""))
 
 
 def match_predictions(folder: Path, plan: Plan) -> list[Path]:
-    """The prediction of every picture, in the order of the plan; only names and headers are read.
+    """Find the prediction of every test image, in the order of the plan; only names and headers are read.
 
     Args:
-        folder: PNGs, in folders of any depth; ``NAME_overlay.png`` and ``NAME_confidence.png`` beside them are left out.
-        plan: whose pictures are wanted.
+        folder: Folder that is searched recursively for PNGs; ``NAME_overlay.png`` and ``NAME_confidence.png`` are ignored.
+        plan: Plan with the test images.
 
     Raises:
-        InputError: predictions that are missing, doubled, of no picture, or of another size, all in one line.
+        InputError: Predictions are missing, duplicate, of no test image or of another size; one line lists them all.
     """
     faults = Faults()
-    wanted = {plan.rules.key_of(picture.name): picture for picture in plan.pictures}
-    names = {picture.name for picture in plan.pictures}
+    wanted = {plan.rules.key_of(image.name): image for image in plan.images}
+    names = {image.name for image in plan.images}
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.png")):
         if path.name.startswith(".") or (path.stem.endswith(COMPANIONS) and path.stem not in names):
@@ -99,14 +95,14 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
             found.setdefault(key, []).append(path)
         else:
             faults.add("extra", str(path.relative_to(folder)))
-    for key, picture in wanted.items():
+    for key, image in wanted.items():
         paths = found.get(key, [])
         if not paths:
-            faults.add("missing", picture.name)
+            faults.add("missing", image.name)
         elif len(paths) > 1:
-            faults.add("doubled", picture.name, " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
-        elif (size := image_size(paths[0])) != picture.size:
-            faults.add("size", paths[0].name, _sizes(size, picture.size))
+            faults.add("doubled", image.name, " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
+        elif (size := image_size(paths[0])) != image.size:
+            faults.add("size", paths[0].name, _sizes(size, image.size))
     _refuse(faults, folder)
     return [found[key][0] for key in wanted]
 
@@ -119,20 +115,20 @@ def encode_files(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[bytes]:
-    """The PNGs of a pack from files of predictions, in order, a few at a time in memory.
+    """Yield the PNGs of an archive from prediction files, in order, with only a few in memory at a time.
 
     Args:
-        paths: as ``match_predictions`` gives them.
-        plan: what is packed.
-        stored: pixels are the label table's stored values, not class indices.
-        workers: processes; unset, one per processor.
-        progress: called with (files done, files in all).
+        paths: Paths returned by ``match_predictions``.
+        plan: Content of the submission.
+        stored: Whether pixels are stored values of the label space instead of class indices.
+        workers: Number of processes (default: one per CPU core).
+        progress: Callback with the number of finished files and the number of all files.
 
     Raises:
-        InputError: at the end, all files that hold anything but classes, in one line.
+        InputError: Raised at the end; files contain values that are no class, all listed in one line.
     """
     faults = Faults()
-    jobs = list(zip(paths, [picture.size for picture in plan.pictures], strict=True))
+    jobs = list(zip(paths, [image.size for image in plan.images], strict=True))
     encode = partial(_encode_file, labels=plan.labels, stored=stored, palette=_palette(plan))
     for (path, _), result in zip(jobs, in_processes(encode, jobs, workers=workers, progress=progress), strict=True):
         if result.fault:
@@ -142,71 +138,75 @@ def encode_files(
     _refuse(faults, Path(paths[0]).parent)
 
 
-def encode_classes(classes: npt.NDArray[Any], picture: Picture, plan: Plan) -> bytes:
-    """The PNG of a pack from a prediction in memory.
+def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) -> bytes:
+    """Encode a prediction in memory as a PNG of the archive.
 
     Args:
         classes: (H, W) class indices.
-        picture: of which.
-        plan: what is packed.
+        image: Test image that was predicted.
+        plan: Content of the submission.
 
     Raises:
-        InputError: another size than the picture's, or an index that is no class.
+        InputError: The size differs from that of the image, or a value is no class.
     """
-    result = _encode(classes, picture.size, plan.labels, _palette(plan))
+    result = _encode(classes, image.size, plan.labels, _palette(plan))
     faults = Faults()
     if result.fault:
-        faults.add(result.fault, picture.name, result.detail, hint=result.hint)
+        faults.add(result.fault, image.name, result.detail, hint=result.hint)
         _refuse(faults, "prediction")
     return result.png
 
 
-def write_pack(
+def write_archive(
     path: Path,
     plan: Plan,
     pngs: Iterable[bytes],
     *,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Report:
-    """Writes a pack whole or not at all, and reads it back before it takes its name; the same input, the same bytes.
+) -> CheckReport:
+    """Write an archive atomically, and check it before it replaces ``path``; the same input gives the same bytes.
 
     Args:
-        path: the archive.
-        plan: what is packed.
-        pngs: one per picture, in the order of the plan.
-        workers: processes for reading it back.
-        progress: called with (files read back, files in all).
+        path: Path of the archive.
+        plan: Content of the submission.
+        pngs: One PNG per test image, in the order of the plan.
+        workers: Number of processes for the check (default: one per CPU core).
+        progress: Callback with the number of checked files and the number of all files.
 
     Raises:
-        InputError: the name's suffix is not the archive's, or what was written does not read back.
+        InputError: The suffix of ``path`` does not fit the archive, or the written archive has faults.
     """
     check_name(path, plan.rules)
-    names = [f"{plan.rules.folder_for(plan.competition)}{picture.name}.png" for picture in plan.pictures]
+    names = [f"{plan.rules.folder_for(plan.competition)}{image.name}.png" for image in plan.images]
     with replacing(path) as temporary:
-        write = _write_zip if plan.rules.archive == "zip" else _write_tar
+        write = write_zip if plan.rules.archive == "zip" else write_tar
         write(temporary, zip(names, pngs, strict=True))
-        report = check_pack(
+        report = check_archive(
             temporary,
             plan.rules,
-            pictures=plan.pictures,
+            images=plan.images,
             competition=plan.competition,
             workers=workers,
             progress=progress,
         )
         if report.faults:
             raise InputError(
-                f"{path}: did not read back as it was written ({report.faults[0].line}); is the disk in order?"
+                f"{path}: the written archive has a fault ({report.faults[0].line}). Check the disk and try again"
             )
     return report
 
 
 def check_name(path: Path, rules: SubmissionFormat) -> None:
-    """Raises:
-    InputError: a server tells archives by their suffix, and this one is not its kind.
+    """Check the suffix of an archive, by which servers recognize its kind.
+
+    Raises:
+        InputError: The suffix is wrong.
     """
     if not path.name.lower().endswith(rules.suffixes()):
-        raise InputError(f"{path}: the server of {rules.dataset} takes a {rules.archive}; name it so")
+        raise InputError(
+            f"{path}: the server of {rules.dataset} expects a {rules.archive}. Use the suffix {rules.suffixes()[0]}"
+        )
 
 
 class _Encoded(NamedTuple):
@@ -220,7 +220,7 @@ def _encode_file(job: tuple[Path, tuple[int, int]], *, labels: LabelSpace, store
     path, size = job
     values = read_mask(path)
     if values.ndim != 2:
-        return _Encoded(fault="mode", hint="palette files of 'imageseg predict' hold the indices themselves")
+        return _Encoded(fault="mode", hint="palette PNGs of 'imageseg predict' contain class indices")
     if not stored:
         return _encode(values, size, labels, palette)
     return _encode(labels.encode(values, path), size, labels, palette)
@@ -233,22 +233,21 @@ def _encode(classes: npt.NDArray[Any], size: tuple[int, int], labels: LabelSpace
         if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) <= IGNORE:
             return _Encoded(fault="values", detail=f"{classes.min()} to {classes.max()}")
         classes = classes.astype(np.uint8)
-    values = occurring(classes)
+    values = unique_values(classes)
     if IGNORE in values:
         return _Encoded(fault="ignored")
     wrong = [value for value in values if value >= len(labels)]
     if wrong:
-        shown = ", ".join(map(str, wrong[:5])) + (" and more" if len(wrong) > 5 else "")
         return _Encoded(
             fault="values",
-            detail=shown,
+            detail=listed(wrong),
             hint=f"class indices are 0 to {len(labels) - 1}; for stored values pass --stored table",
         )
-    return _Encoded(encoded(_stored_values(labels)[classes], palette))
+    return _Encoded(encode_png(_stored_values(labels)[classes], palette))
 
 
 def _stored_values(labels: LabelSpace) -> npt.NDArray[np.uint8]:
-    """Class index -> the value that the dataset stores for it."""
+    """(C,) stored value of each class index."""
     return labels.decode(np.arange(len(labels))).astype(np.uint8)
 
 
@@ -263,24 +262,3 @@ def _sizes(found: tuple[int, ...], wanted: tuple[int, int]) -> str:
 def _refuse(faults: Faults, source: Path | str) -> None:
     if faults:
         raise InputError(f"{source}: {'; '.join(fault.line for fault in faults.list())}")
-
-
-def _write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # a PNG is compressed already
-        for name, data in files:
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3  # the same on every system: Unix, whose permissions these are
-            info.external_attr = 0o100644 << 16
-            archive.writestr(info, data)
-
-
-def _write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    with (
-        path.open("wb") as raw,
-        closing(gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.mtime = len(data), 0o644, 0
-            archive.addfile(info, io.BytesIO(data))

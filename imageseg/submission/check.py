@@ -1,4 +1,4 @@
-"""check_pack: whether a server will take an archive of predictions, whoever made it."""
+"""check_archive: whether a server will accept an archive of predictions."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from imageseg.errors import InputError
 from imageseg.labels import IGNORE, voc_palette
 from imageseg.parallel import Progress, in_processes
-from imageseg.submission.archive import ArchiveError, Entry, Kind, contents_of, entries_of, kind_of
+from imageseg.submission.archive import UNREADABLE, Kind, kind_of, names_in, read_files
 from imageseg.submission.faults import Fault, Faults
 from imageseg.submission.formats import SubmissionFormat
-from imageseg.submission.png import Examined, examined
+from imageseg.submission.png import InspectedPng, inspect_png
 
-_SMALLEST_CHUNK = 16
-_CHUNKS = 64
-_MACOS = "macOS adds files of its own: make the zip by command (zip -X) or by 'imageseg submit'"
+# Files per job: every job opens the archive and reads its directory.
+_CHUNK = 16
+_MACOS = "macOS adds its own files: create the zip with 'imageseg submit' or zip -X"
 
 
-class Picture(NamedTuple):
-    """A picture that a prediction is wanted of."""
+class ExpectedImage(NamedTuple):
+    """Test image that needs a prediction."""
 
     name: str
-    """Its file's name without suffix."""
+    """File name without suffix."""
     size: tuple[int, int]
-    """Height and width."""
+    """Height and width in pixels."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found in a pack.
+class CheckReport:
+    """Result of checking an archive.
 
     Attributes:
-        files: how many files it holds.
-        faults: why the server would refuse it or score it as nonsense; empty for a good one.
-        notes: what is not wrong, and worth knowing.
+        files: Number of files in the archive.
+        faults: Reasons why the server would refuse it or score it wrongly; empty for a good archive.
+        notes: Remarks that are no faults.
     """
 
     files: int
@@ -45,7 +45,7 @@ class Report:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report for JSON."""
         return {
             "good": not self.faults,
             "files": self.files,
@@ -54,211 +54,192 @@ class Report:
         }
 
 
-def check_pack(
+def check_archive(
     path: str | Path,
     rules: SubmissionFormat,
     *,
-    pictures: Sequence[Picture] | None = None,
+    images: Sequence[ExpectedImage] | None = None,
     competition: str = "",
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Report:
-    """Checks an archive against a server's rules, without unpacking it.
+) -> CheckReport:
+    """Check an archive against the rules of a server, without unpacking it.
 
     Args:
-        path: the archive.
-        rules: of the server.
-        pictures: of the split; unset, names are held against the official pattern and number instead.
-        competition: the one that it should be for; unset, any.
-        workers: processes for a zip; unset, one per processor.
-        progress: called with (files done, files in all).
+        path: Path of the archive.
+        rules: Rules of the server.
+        images: Images of the split. If not set, names and number are checked against the official ones.
+        competition: Competition that the archive is for (default: any).
+        workers: Number of processes for a zip (default: one per CPU core).
+        progress: Callback with the number of finished files and the number of all files.
 
     Raises:
-        InputError: no such file, or no such competition.
+        InputError: The file or the competition does not exist.
     """
     rules.require_competition(competition)
     path, faults, notes = Path(path), Faults(), [rules.caveat] if rules.caveat else []
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not an archive' if path.is_dir() else 'no such file'}")
     kind = kind_of(path)
-    if kind not in ("zip", "tar.gz"):
-        faults.add("unreadable", path.name, f"it is {kind}; the server wants a {rules.archive}")
-        return Report(0, faults.list(), notes)
+    names: list[str] = []
+    if kind is None:
+        faults.add("unreadable", path.name, f"it is neither a zip nor a tar.gz; the server expects a {rules.archive}")
+        return CheckReport(0, faults.list(), notes)
     if kind != rules.archive:
-        faults.add("archive", path.name, f"it is a {kind}, and the server wants a {rules.archive}")
+        faults.add("archive", path.name, f"it is a {kind}, and the server expects a {rules.archive}")
     try:
-        entries = entries_of(path, cast("Kind", kind))
-        if not entries:
+        names = names_in(path, kind)
+        if not names:
             faults.add("empty", path.name)
-            return Report(0, faults.list(), notes)
-        placed = _placed(entries, rules, competition, faults)
-        chosen = _chosen(placed, rules, pictures, faults)
-        sizes = {rules.key_of(picture.name): picture.size for picture in pictures or ()}
-        _check_contents(
-            _examined(path, cast("Kind", kind), chosen, rules, sizes, workers, progress), rules, faults, notes
-        )
-    except ArchiveError as error:
-        faults.add(error.fault, path.name, str(error))
-        return Report(0, faults.list(), notes)
-    return Report(len(entries), faults.list(), notes)
+        stems = _check_places(names, rules, competition, faults)
+        stems = _check_names(names, stems, rules, images, faults)
+        sizes = {rules.key_of(image.name): image.size for image in images or ()}
+        jobs = {index: sizes.get(rules.key_of(stem), rules.size) for index, stem in stems.items()}
+        inspected = _inspected(path, kind, jobs, workers, progress)
+        _check_contents(((names[index], png) for index, png in inspected), rules, faults, notes)
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        faults.add("unreadable", path.name, " ".join(str(error).split()) or type(error).__name__)
+    return CheckReport(len(names), faults.list(), notes)
 
 
-def _placed(entries: list[Entry], rules: SubmissionFormat, competition: str, faults: Faults) -> list[Entry]:
-    """The entries that are plain PNG files, faults of place and kind noted; a wrong folder does not stop the rest."""
-    kept, used = [], set()
+def _check_places(names: Sequence[str], rules: SubmissionFormat, competition: str, faults: Faults) -> dict[int, str]:
+    """Add faults of folder and suffix; return index -> name without suffix of the PNG files."""
+    stems, used = {}, set()
     folders = {name: rules.folder_for(name) for name in ([competition] if competition else rules.competitions or [""])}
-    for entry in entries:
-        path = PurePosixPath(entry.name)
-        if entry.fault:
-            # It still stands for its picture, which is not missing as well.
-            faults.add(entry.fault, entry.name, f"{entry.size / 1e6:.0f} MB" if entry.fault == "large" else "")
-        if path.is_absolute() or ".." in path.parts:
-            faults.add("outside", entry.name)
-        elif "\\" in entry.name:
-            faults.add("backslash", entry.name)
-        elif path.suffix != ".png":  # servers know one spelling
-            faults.add("suffix", entry.name)
+    for index, name in enumerate(names):
+        path = PurePosixPath(name)
+        if path.suffix != ".png":  # servers accept no other spelling
+            faults.add("suffix", name)
         elif path.name.startswith("._") or "__MACOSX" in path.parts:
-            faults.add("extra", entry.name, hint=_MACOS)
+            faults.add("extra", name, hint=_MACOS)
         else:
-            kept.append(entry)
+            stems[index] = path.stem
             folder = "" if str(path.parent) == "." else f"{path.parent}/"
             matching = [name for name, wanted in folders.items() if wanted == folder]
             used.update(matching)
             if not matching and not rules.any_folder:
-                wanted = " or ".join(folders.values())
-                faults.add("folder", entry.name, hint=f"the server looks in {wanted}")
+                faults.add("folder", name, hint=f"the server expects {' or '.join(folders.values())}")
     if len(used) > 1:
-        faults.add("competition", entries[0].name, ", ".join(sorted(used)))
-    return kept
+        faults.add("competition", names[0], ", ".join(sorted(used)))
+    return stems
 
 
-def _chosen(
-    entries: list[Entry], rules: SubmissionFormat, pictures: Sequence[Picture] | None, faults: Faults
-) -> list[Entry]:
-    """The entries that stand for pictures, faults of name and number noted."""
-    keys = {entry.place: rules.key_of(PurePosixPath(entry.name).stem) for entry in entries}
-    names: dict[str, list[str]] = {}
-    for entry in entries:
-        names.setdefault(keys[entry.place], []).append(entry.name)
-    for key, of_one in names.items():
-        if len(of_one) > 1:
-            faults.add("doubled", key, f"{of_one[0]} and {of_one[1]}")
-    if pictures is not None:
-        wanted = {rules.key_of(picture.name): picture.name for picture in pictures}
-        for entry in entries:
-            if keys[entry.place] not in wanted:
-                faults.add("extra", entry.name)
-        for key, name in wanted.items():
-            if key not in names:
-                faults.add("missing", name)
-        return [entry for entry in entries if keys[entry.place] in wanted]
-    for entry in entries:
-        if not rules.is_official(PurePosixPath(entry.name).stem):
-            faults.add("names", entry.name)
-    if rules.count is not None and len(names) != rules.count:
-        faults.add("count", str(len(names)), f"{len(names)} pictures, and the test split has {rules.count}")
-    return entries
-
-
-def _examined(
-    path: Path,
-    kind: Kind,
-    entries: list[Entry],
+def _check_names(
+    names: Sequence[str],
+    stems: Mapping[int, str],
     rules: SubmissionFormat,
-    sizes: Mapping[str, tuple[int, int]],
-    workers: int | None,
-    progress: Progress | None,
-) -> Iterator[tuple[str, Examined]]:
-    """Every readable entry's name and what its pixels say, a zip by several processes, a tar in one stream."""
-    jobs = {
-        entry.place: (entry.name, sizes.get(rules.key_of(PurePosixPath(entry.name).stem), rules.size))
-        for entry in entries
-        if not entry.fault
-    }
-    items = list(jobs.items())
-    found: Iterable[tuple[int, Examined]]
+    images: Sequence[ExpectedImage] | None,
+    faults: Faults,
+) -> dict[int, str]:
+    """Add faults of name and number; return the files whose content is to be checked."""
+    by_key: dict[str, list[str]] = {}
+    for index, stem in stems.items():
+        by_key.setdefault(rules.key_of(stem), []).append(names[index])
+    for key, same in by_key.items():
+        if len(same) > 1:
+            faults.add("doubled", key, f"{same[0]} and {same[1]}")
+    if images is None:
+        for index, stem in stems.items():
+            if not rules.is_official(stem):
+                faults.add("names", names[index])
+        if rules.count is not None and names and len(by_key) != rules.count:
+            faults.add("count", "", f"{len(by_key)} images, and the test split has {rules.count}")
+        return dict(stems)
+    wanted = {rules.key_of(image.name): image.name for image in images}
+    for index, stem in stems.items():
+        if rules.key_of(stem) not in wanted:
+            faults.add("extra", names[index])
+    for key, name in wanted.items():
+        if key not in by_key and names:
+            faults.add("missing", name)
+    return {index: stem for index, stem in stems.items() if rules.key_of(stem) in wanted}
+
+
+_Sizes = Mapping[int, tuple[int, int] | None]
+
+
+def _inspected(
+    path: Path, kind: Kind, sizes: _Sizes, workers: int | None, progress: Progress | None
+) -> Iterator[tuple[int, InspectedPng]]:
+    """Inspect the files of a zip in several processes, those of a tar.gz in one stream."""
+    items = list(sizes.items())
+    inspect = partial(_inspect_files, path, kind)
     if kind == "zip":
-        size = max(_SMALLEST_CHUNK, len(items) // _CHUNKS)  # each opens the archive and reads its directory
-        chunks = [dict(items[start : start + size]) for start in range(0, len(items), size)]
-        found = (
-            pair for some in in_processes(partial(_examine_some, path, kind), chunks, workers=workers) for pair in some
-        )
+        chunks = [dict(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK)]
+        found = in_processes(inspect, chunks, workers=workers)
     else:
-        found = _examine_each(path, kind, jobs)
-    for done, (index, result) in enumerate(found, start=1):
-        if progress is not None:
-            progress(done, len(jobs))
-        yield jobs[index][0], result
+        found = iter([inspect(sizes)])
+    done = 0
+    for some in found:
+        for result in some:
+            done += 1
+            if progress is not None:
+                progress(done, len(items))
+            yield result
 
 
-def _examine_some(
-    path: Path, kind: Kind, jobs: Mapping[int, tuple[str, tuple[int, int] | None]]
-) -> list[tuple[int, Examined]]:
-    return list(_examine_each(path, kind, jobs))
-
-
-def _examine_each(
-    path: Path, kind: Kind, jobs: Mapping[int, tuple[str, tuple[int, int] | None]]
-) -> Iterator[tuple[int, Examined]]:
-    for index, data in contents_of(path, kind, list(jobs)):
-        yield index, Examined("damaged", "the archive's checksum") if data is None else examined(data, jobs[index][1])
+def _inspect_files(path: Path, kind: Kind, sizes: _Sizes) -> list[tuple[int, InspectedPng]]:
+    return [
+        (index, InspectedPng("damaged") if data is None else inspect_png(data, sizes[index]))
+        for index, data in read_files(path, kind, sizes.keys())
+    ]
 
 
 def _check_contents(
-    results: Iterable[tuple[str, Examined]], rules: SubmissionFormat, faults: Faults, notes: list[str]
+    results: Iterable[tuple[str, InspectedPng]], rules: SubmissionFormat, faults: Faults, notes: list[str]
 ) -> None:
     unscored: set[int] = set()
-    never_scored, foreign = [], []
+    never_scored, other_palettes = 0, 0
     colors = voc_palette()[:21].tobytes()
     for name, found in results:
         if found.fault:
             faults.add(found.fault, name, found.detail)
             continue
         check_values(found.values, name, rules, faults)
-        if set(found.values) & rules.unscored:
-            unscored |= set(found.values) & rules.unscored
-            never_scored.append(name)
-        if rules.mode == "P" and found.palette and found.palette[: len(colors)] != colors:
-            foreign.append(name)
+        present = set(found.values) & rules.unscored
+        unscored |= present
+        never_scored += bool(present)
+        other_palettes += rules.mode == "P" and bool(found.palette) and found.palette[: len(colors)] != colors
     if never_scored:
         ids = ", ".join(map(str, sorted(unscored)))
-        notes.append(f"{len(never_scored)} predictions hold ids that are allowed and never score: {ids}")
-    if foreign:
+        notes.append(f"{never_scored} predictions contain ids that are allowed but never score: {ids}")
+    if other_palettes:
         notes.append(
-            f"{len(foreign)} palettes are not the development kit's; servers read the indices, which a program that made "
-            "the palette itself may have numbered anew"
+            f"{other_palettes} palettes are not the development kit's. Servers read the indices, which a program that "
+            "created its own palette may have renumbered"
         )
 
 
-def notes_on(pictures: Sequence[Picture], rules: SubmissionFormat, *, split: str) -> list[str]:
-    """How the pictures at hand differ from those that the server scores, in lines for the user."""
+def notes_on(images: Sequence[ExpectedImage], rules: SubmissionFormat, *, split: str) -> list[str]:
+    """Describe how the given images differ from those that the server scores."""
     if split != "test":
         return [f"the server scores the test split, and this is {split}"]
     notes = []
-    if rules.count is not None and len(pictures) != rules.count:
-        notes.append(f"the server scores {rules.count} pictures, and there are {len(pictures)} here")
-    others = [picture for picture in pictures if picture.size != rules.size]
+    if rules.count is not None and len(images) != rules.count:
+        notes.append(f"the server scores {rules.count} images, and there are {len(images)} here")
+    others = [image for image in images if image.size != rules.size]
     if others and rules.size is not None:
         (height, width), first = rules.size, others[0]
         notes.append(
-            f"the server's pictures have {width} x {height} pixels, and {len(others)} here have not "
+            f"the server's images have {width} x {height} pixels, but {len(others)} of these have another size "
             f"({first.name}: {first.size[1]} x {first.size[0]})"
         )
-    strangers = [picture.name for picture in pictures if not rules.is_official(picture.name)]
-    if strangers:
-        notes.append(f"{len(strangers)} pictures are not named as the server's are ({strangers[0]})")
+    unofficial = [image.name for image in images if not rules.is_official(image.name)]
+    if unofficial:
+        notes.append(f"{len(unofficial)} images are not named as the server's are ({unofficial[0]})")
     return notes
 
 
 def check_values(values: Iterable[int], name: str, rules: SubmissionFormat, faults: Faults) -> None:
-    """Notes what a server would not take, or would score as something else.
+    """Add faults for values that a server would refuse or score as something else.
 
     Args:
-        values: that occur in a prediction.
-        name: of its file.
-        rules: of the server.
-        faults: where to note it.
+        values: Values that occur in a prediction.
+        name: Name of its file.
+        rules: Rules of the server.
+        faults: Collector that the faults are added to.
     """
     present = set(values)
     others = present - {IGNORE} - rules.values
@@ -268,7 +249,10 @@ def check_values(values: Iterable[int], name: str, rules: SubmissionFormat, faul
         if others and present - {IGNORE} <= lookalike.values:
             faults.add("lookalike", name, hint=lookalike.hint)
             return
-    wrong = sorted(others - rules.unscored)
-    if wrong:
-        shown = ", ".join(map(str, wrong[:5])) + (" and more" if len(wrong) > 5 else "")
-        faults.add("values", name, shown)
+    if wrong := sorted(others - rules.unscored):
+        faults.add("values", name, listed(wrong))
+
+
+def listed(values: Sequence[int]) -> str:
+    """List up to five values."""
+    return ", ".join(map(str, values[:5])) + (" and more" if len(values) > 5 else "")

@@ -1,4 +1,4 @@
-"""Faults of a submission: gathered by kind, told in one line each with the first names."""
+"""Faults of a submission, collected by kind and reported in one line per kind with the first names."""
 
 from __future__ import annotations
 
@@ -7,51 +7,41 @@ from typing import Any
 
 _SHOWN = 3
 _KEPT = 20
-_LONGEST_NAME = 120
 
-# Kind -> what is said of one, and of several.
-_SENTENCES = {
+# Kind -> sentence for one and for several; the order is that of the report.
+SENTENCES = {
     "unreadable": ("archive cannot be read",) * 2,
     "archive": ("archive is of the wrong kind",) * 2,
-    "empty": ("archive holds no file",) * 2,
-    "entries": ("archive holds too many files to be a submission",) * 2,
-    "total": ("archive holds too much to be a submission",) * 2,
-    "encrypted": ("file is encrypted", "files are encrypted"),
-    "link": ("entry is a link or another special file", "entries are links or other special files"),
-    "method": ("file is compressed in a way that few tools know", "files are compressed in a way that few tools know"),
-    "outside": ("name leads out of the archive", "names lead out of the archive"),
-    "backslash": ("name has a backslash where servers look for /", "names have a backslash where servers look for /"),
-    "folder": ("file lies in the wrong folder", "files lie in the wrong folder"),
-    "competition": ("archive holds two competitions; send each in its own",) * 2,
+    "empty": ("archive contains no file",) * 2,
+    "folder": ("file is in the wrong folder", "files are in the wrong folder"),
+    "competition": ("archive contains two competitions; submit each in a separate archive",) * 2,
     "suffix": ("file is no .png", "files are no .png"),
-    "names": ("file has a name that no test picture has", "files have names that no test picture has"),
-    "doubled": ("picture has more than one prediction", "pictures have more than one prediction"),
-    "missing": ("picture has no prediction", "pictures have no prediction"),
-    "extra": ("file belongs to no picture", "files belong to no picture"),
+    "names": ("file has a name that no test image has", "files have names that no test image has"),
+    "doubled": ("image has more than one prediction", "images have more than one prediction"),
+    "missing": ("image has no prediction", "images have no prediction"),
+    "extra": ("file belongs to no image", "files belong to no image"),
     "count": ("number of predictions is wrong",) * 2,
-    "large": ("file is too large to be a prediction", "files are too large to be predictions"),
-    "png": ("file is no PNG, whatever its name says", "files are no PNG, whatever their names say"),
+    "png": ("file is no PNG, despite its name", "files are no PNG, despite their names"),
     "damaged": ("PNG is damaged", "PNGs are damaged"),
-    "pixels": ("PNG has too many pixels to be a prediction", "PNGs have too many pixels to be predictions"),
     "mode": (
-        "PNG holds colours; one channel of ids is wanted",
-        "PNGs hold colours; one channel of ids is wanted",
+        "PNG contains colors; one channel of ids is required",
+        "PNGs contain colors; one channel of ids is required",
     ),
     "depth": ("PNG does not have 8 bits per pixel", "PNGs do not have 8 bits per pixel"),
-    "size": ("prediction has another size than its picture", "predictions have another size than their pictures"),
+    "size": ("prediction has another size than its image", "predictions have another size than their images"),
     "ignored": (
-        "prediction holds 255, which is for ignored pixels of the truth; every pixel needs a class",
-        "predictions hold 255, which is for ignored pixels of the truth; every pixel needs a class",
+        "prediction contains 255, which marks ignored pixels of the ground truth; every pixel needs a class",
+        "predictions contain 255, which marks ignored pixels of the ground truth; every pixel needs a class",
     ),
-    "values": ("prediction holds values that are no class", "predictions hold values that are no class"),
-    "lookalike": ("prediction holds ids of another kind", "predictions hold ids of another kind"),
+    "values": ("prediction contains values that are no class", "predictions contain values that are no class"),
+    "lookalike": ("prediction contains ids of another kind", "predictions contain ids of another kind"),
 }
-_OF_THE_ARCHIVE = ("unreadable", "archive", "empty", "entries", "total", "competition", "count")
+_WHOLE_ARCHIVE = ("unreadable", "archive", "empty", "competition", "count")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: how often, where first, and the line that says so."""
+    """One kind of fault: how often it occurs, the first names, and the line that reports it."""
 
     kind: str
     count: int
@@ -59,58 +49,53 @@ class Fault:
     line: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fault for JSON."""
         return {"kind": self.kind, "count": self.count, "names": list(self.names), "message": self.line}
 
 
 @dataclass
 class Faults:
-    """Collects faults, and tells them in the order in which their kinds stand in the table."""
+    """Collector of faults; reports them in the order of ``SENTENCES``."""
 
-    _found: dict[str, list[str]] = field(default_factory=dict)
-    _details: dict[str, dict[str, str]] = field(default_factory=dict)
+    _found: dict[str, dict[str, str]] = field(default_factory=dict)
     _hints: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def add(self, kind: str, name: str, detail: str = "", *, hint: str = "") -> None:
-        """One more.
+        """Add one fault.
 
         Args:
-            kind: a key of the table of sentences.
-            name: the file or picture.
-            detail: what was found in it.
-            hint: what to do; one per kind.
+            kind: Kind of the fault, a key of ``SENTENCES``.
+            name: Name of the file or image.
+            detail: What was found in it.
+            hint: What to do; one per kind.
         """
-        if kind not in _SENTENCES:
+        if kind not in SENTENCES:
             raise KeyError(kind)
-        self._found.setdefault(kind, []).append(name)
-        if detail:
-            self._details.setdefault(kind, {}).setdefault(name, detail)
+        self._found.setdefault(kind, {}).setdefault(name, detail)
         if hint:
             self._hints[kind] = hint
 
     def list(self) -> list[Fault]:
-        """Every kind that was found."""
-        return [self._fault(kind) for kind in _SENTENCES if kind in self._found]
+        """Return one fault per kind that was found."""
+        return [self._fault(kind) for kind in SENTENCES if kind in self._found]
 
     def _fault(self, kind: str) -> Fault:
-        names, details, hint = self._found[kind], self._details.get(kind, {}), self._hints.get(kind, "")
-        shown = ", ".join(
-            printable(name) + (f" ({printable(details[name])})" if name in details else "") for name in names[:_SHOWN]
-        )
-        rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        one, several = _SENTENCES[kind]
-        if kind in _OF_THE_ARCHIVE:
-            said = f"the {one}" + (f": {'; '.join(map(printable, details.values()))}" if details else "")
+        found = {printable(name): printable(detail) for name, detail in self._found[kind].items()}
+        one, several = SENTENCES[kind]
+        if kind in _WHOLE_ARCHIVE:
+            details = "; ".join(filter(None, found.values()))
+            line = f"the {one}" + (f": {details}" if details else "")
         else:
-            said = f"{len(names)} {one if len(names) == 1 else several}: {shown}{rest}"
-        line = said + (f"; {hint}" if hint else "")
-        return Fault(kind, len(names), tuple(printable(name) for name in names[:_KEPT]), line)
+            shown = ", ".join(name + (f" ({detail})" if detail else "") for name, detail in [*found.items()][:_SHOWN])
+            rest = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            line = f"{len(found)} {one if len(found) == 1 else several}: {shown}{rest}"
+        hint = self._hints.get(kind, "")
+        return Fault(kind, len(found), tuple(found)[:_KEPT], line + (f"; {hint}" if hint else ""))
 
 
-def printable(name: str) -> str:
-    """A name from a stranger's archive, safe for a terminal: no control characters, no endless line."""
-    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return clean if len(clean) <= _LONGEST_NAME else f"{clean[: _LONGEST_NAME - 3]}..."
+def printable(text: str) -> str:
+    """Replace control characters, so that a file name cannot break the line."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -1,4 +1,4 @@
-"""What each benchmark server takes: archive, folder, names and pixel values, in one table by the dataset's name."""
+"""Rules of each benchmark server: archive, folder, names and pixel values, in one table by dataset name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imageseg.scoring.cityscapes_instances import LABEL_IDS
 
 @dataclass(frozen=True)
 class Lookalike:
-    """Pixel values that a server may even accept, and that betray a usual mistake."""
+    """Pixel values that a server may accept although they indicate a common mistake."""
 
     values: frozenset[int]
     hint: str
@@ -21,24 +21,24 @@ class Lookalike:
 
 @dataclass(frozen=True)
 class SubmissionFormat:
-    """The rules of one server.
+    """Rules of one server.
 
     Attributes:
-        dataset: the dataset's canonical name.
-        server: where the pack goes.
-        archive: what kind of file.
-        mode: of the PNGs that we write, L (grey) or P (palette); both have 8 bits, and a pack may hold either.
-        values: the pixel values that can score.
-        unscored: values that the server takes and that never score.
-        stem: a pattern of the test pictures' names without suffix; its first group is what the server compares.
-        size: (height, width) of every test picture; None where they differ.
-        count: how many test pictures there are; None where no source says so.
-        folder: where the files lie in the archive, below which ``{competition}`` is filled in.
-        any_folder: the server looks for the names in every folder of the archive.
-        competitions: what ``{competition}`` may be, the default first.
-        competition_rule: which of them is whose.
-        lookalikes: usual mistakes, by their values.
-        caveat: what is not certain about all this.
+        dataset: Canonical name of the dataset.
+        server: URL for submissions.
+        archive: Kind of the archive.
+        mode: Mode of the PNGs that we write, L (gray) or P (palette); both have 8 bits, and an archive may contain either.
+        values: Pixel values that can score.
+        unscored: Pixel values that the server accepts but never scores.
+        stem: Pattern of test image names without suffix; the server compares its first group.
+        size: (height, width) of every test image; None if they differ.
+        count: Number of test images; None if no source states it.
+        folder: Folder of the files in the archive; ``{competition}`` is filled in.
+        any_folder: Whether the server searches every folder of the archive.
+        competitions: Allowed values of ``{competition}``, the default first.
+        competition_rule: Sentence that explains which competition is meant for which networks.
+        lookalikes: Common mistakes, recognized by their values.
+        caveat: Sentence that states what is uncertain about these rules.
     """
 
     dataset: str
@@ -58,43 +58,45 @@ class SubmissionFormat:
     caveat: str = ""
 
     def key_of(self, stem: str) -> str:
-        """What the server compares of a file's name: all of it, or the part before what each tool appends."""
+        """Return the part of a file name that the server compares: all of it, or the part before a tool-specific ending."""
         found = re.fullmatch(self.stem, stem)
         return found.group(1) if found else stem
 
     def is_official(self, stem: str) -> bool:
-        """Whether a name without suffix is one that a test picture can have."""
+        """Whether a test image can have this name (without suffix)."""
         return re.fullmatch(self.stem, stem) is not None
 
     def folder_for(self, competition: str) -> str:
-        """The folder in the archive, with a slash at its end unless it is the top."""
+        """Return the folder in the archive, with a trailing slash unless it is the top."""
         return self.folder.format(competition=competition)
 
     def require_competition(self, competition: str) -> None:
-        """Raises:
-        InputError: the server has no such competition.
+        """Check the name of a competition; an empty name stands for the default.
+
+        Raises:
+            InputError: The server has no such competition.
         """
         if competition and competition not in self.competitions:
             there = f"it has {' and '.join(self.competitions)}" if self.competitions else "it has none"
             raise InputError(f"the server of {self.dataset} has no competition '{competition}'; {there}")
 
     def suffixes(self) -> tuple[str, ...]:
-        """What a pack's name may end in."""
+        """Return the suffixes that the name of the archive may have."""
         return (".zip",) if self.archive == "zip" else (".tar.gz", ".tgz")
 
 
 def format_for(dataset: str) -> SubmissionFormat:
-    """The rules for a dataset.
+    """Return the rules of the server of a dataset.
 
     Args:
-        dataset: its canonical name.
+        dataset: Canonical name of the dataset.
 
     Raises:
-        InputError: the dataset has no server.
+        InputError: The dataset has no server.
     """
     if dataset not in FORMATS:
         raise InputError(
-            f"{dataset} has no benchmark server that takes predictions; {', '.join(FORMATS)} have one "
+            f"{dataset} has no benchmark server that accepts predictions; {', '.join(FORMATS)} have one "
             "('imageseg predict' writes plain predictions of any dataset)"
         )
     return FORMATS[dataset]
@@ -105,7 +107,7 @@ FORMATS = {
     for entry in (
         # cityscapesScripts, evalPixelLevelSemanticLabeling.py: getPrediction searches <city>_<sequence>_<frame>*.png in
         # every folder and stops at a second match; ids 0 to 33 have a row in its matrix, 34 and above none; it reads
-        # pixels by Pillow, to which grey and palette files are the same. 1525 is the length of the test list.
+        # pixels by Pillow, for which gray and palette files are equal. 1525 is the length of the test list.
         SubmissionFormat(
             dataset="Cityscapes",
             server="https://www.cityscapes-dataset.com/submit/",
@@ -119,12 +121,12 @@ FORMATS = {
             lookalikes=(
                 Lookalike(
                     frozenset(range(19)),
-                    "they look like trainIds (road 0, sky 10); the server wants labelIds (road 7, sky 23)",
+                    "they look like trainIds (road 0, sky 10); the server expects labelIds (road 7, sky 23)",
                 ),
             ),
         ),
         # The development kit's VOCinit.m names the folder (resdir 'Segmentation/%s_%s_cls'); VOCevalseg.m reads indices,
-        # wants each picture's own size, and stops at a value above 20. comp5 is trained on VOC's data alone, comp6 on
+        # wants each image's own size, and stops at a value above 20. comp5 is trained on VOC's data alone, comp6 on
         # any. 1456 is the length of the test list.
         SubmissionFormat(
             dataset="VOC",
@@ -137,9 +139,9 @@ FORMATS = {
             folder="results/VOC2012/Segmentation/{competition}_test_cls/",
             any_folder=False,
             competitions=("comp5", "comp6"),
-            competition_rule="comp5 is for networks that saw VOC's pictures alone; weights from ImageNet or COCO make it comp6",
+            competition_rule="comp5 is for networks trained on VOC images only; pretraining on ImageNet or COCO requires comp6",
         ),
-        # bdd100k's doc/source/evaluate.rst: EvalAI 1257 takes "a folder of masks", as masks only; bdd100k/eval/seg.py
+        # bdd100k's doc/source/evaluate.rst: EvalAI 1257 accepts "a folder of masks", as masks only; bdd100k/eval/seg.py
         # reads them by Pillow, pairs them by stem, and counts a value above 18 as a miss.
         SubmissionFormat(
             dataset="BDD100K",
@@ -153,11 +155,11 @@ FORMATS = {
             lookalikes=(
                 Lookalike(
                     frozenset(range(41)),
-                    "they look like label ids (Cityscapes: road 7, sky 23); the server wants train ids (road 0, sky 10)",
+                    "they look like label ids (Cityscapes: road 7, sky 23); the server expects train ids (road 0, sky 10)",
                 ),
             ),
         ),
-        # README of CSAILVision/sceneparsing: a zip of the masks, each named as its test picture with png for jpg; labels
+        # README of CSAILVision/sceneparsing: a zip of the masks, each named as its test image with png for jpg; labels
         # are 0 to 150, where 0 is "other" and not evaluated (evaluationCode/intersectionAndUnion.m).
         SubmissionFormat(
             dataset="ADE20K",
@@ -169,11 +171,11 @@ FORMATS = {
             lookalikes=(
                 Lookalike(
                     frozenset(range(150)),
-                    "they look like class indices (wall 0); the server wants 1 to 150, where 0 means 'other' and never scores",
+                    "they look like class indices (wall 0); the server expects 1 to 150, where 0 means 'other' and never scores",
                 ),
             ),
-            caveat="for ADE20K the zip, the names and the values are documented; folders inside the zip and the number of "
-            "pictures are not",
+            caveat="for ADE20K, the zip, the names and the values are documented; folders inside the zip and the number of "
+            "images are not",
         ),
     )
 }

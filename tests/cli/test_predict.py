@@ -10,7 +10,7 @@ from PIL import Image
 from imageseg import Label, LabelSpace, Predictor, Recipe, build_model
 from imageseg.checkpoint import RUN_KEY, write_checkpoint
 from imageseg.cli import main
-from imageseg.cli.predict import find_pictures
+from imageseg.cli.predict import find_images
 
 LABELS = LabelSpace((Label("road", (128, 64, 128), (7,)), Label("sky", (70, 130, 180), (23,))))
 
@@ -38,7 +38,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_files_folders_and_patterns_are_found_once(pictures: Path) -> None:
-    found = find_pictures([str(pictures / "b.png"), str(pictures), str(pictures / "*.jpg")])
+    found = find_images([str(pictures / "b.png"), str(pictures), str(pictures / "*.jpg")])
     assert [path.name for path in found] == ["b.png", "a.jpg", "c.png"]
 
 
@@ -55,7 +55,7 @@ def test_writes_class_maps_overlays_and_confidence(checkpoint: Path, pictures: P
     assert written.getpalette()[:6] == [128, 64, 128, 70, 130, 180]
 
 
-def test_a_broken_picture_is_named_and_skipped(
+def test_a_broken_image_is_reported_and_skipped(
     checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (pictures / "broken.jpg").write_bytes(b"no picture")
@@ -63,13 +63,13 @@ def test_a_broken_picture_is_named_and_skipped(
     captured = capsys.readouterr()
     assert "broken.jpg: is not an image" in captured.err
     assert captured.out == (
-        f"3 predictions in {tmp_path / 'out'}, 1 picture skipped; "
+        f"3 predictions in {tmp_path / 'out'}, 1 image skipped; "
         "their pixels are class indices ('imageseg score --stored classes')\n"
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "c.png"]
 
 
-def test_pictures_of_one_name_keep_apart(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+def test_images_of_the_same_name_are_written_separately(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         shutil.copy(pictures / "a.jpg", tmp_path / folder)
@@ -78,12 +78,12 @@ def test_pictures_of_one_name_keep_apart(checkpoint: Path, pictures: Path, tmp_p
     assert {"one_a_jpg.png", "two_a_jpg.png"} <= {path.name for path in out.iterdir()}
 
 
-def test_a_prediction_never_takes_the_place_of_a_picture(
+def test_a_prediction_never_overwrites_an_image(
     checkpoint: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (pictures / "b.png").read_bytes()
     assert main(["predict", str(checkpoint), str(pictures / "b.png"), "-o", str(pictures)]) == 2
-    assert "b.png: a prediction would take its place; pass another folder" in capsys.readouterr().err
+    assert "b.png: a prediction would overwrite it. Pass another folder" in capsys.readouterr().err
     assert (pictures / "b.png").read_bytes() == before
 
 
@@ -92,7 +92,7 @@ def test_two_files_of_one_name_are_refused(
 ) -> None:
     shutil.copy(pictures / "b.png", pictures / "a_overlay.png")
     assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out")]) == 2
-    assert "a_overlay.png: several pictures would write this file" in capsys.readouterr().err
+    assert "a_overlay.png: several images would write this file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -101,14 +101,14 @@ def test_only_what_will_be_written_is_in_the_way(checkpoint: Path, pictures: Pat
     assert main(["predict", str(checkpoint), str(pictures), "-o", str(tmp_path / "out"), "--no-overlay"]) == 0
 
 
-def test_one_picture_spelt_twice_is_one(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_spelt_twice_is_one(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures)
-    assert find_pictures(["a.jpg", str(pictures / "a.jpg"), "deep/../a.jpg"]) == [Path("a.jpg")]
+    assert find_images(["a.jpg", str(pictures / "a.jpg"), "deep/../a.jpg"]) == [Path("a.jpg")]
 
 
-def test_hidden_files_are_no_pictures(pictures: Path) -> None:
+def test_hidden_files_are_no_images(pictures: Path) -> None:
     shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
-    assert "._a.jpg" not in [path.name for path in find_pictures([str(pictures)])]
+    assert "._a.jpg" not in [path.name for path in find_images([str(pictures)])]
 
 
 def test_an_output_that_cannot_be_is_one_line(

@@ -1,4 +1,4 @@
-"""imageseg score: folders in, figures out, by any dialect, as text and as JSON."""
+"""imageseg score: folders in, scores out, by any dialect, as text and as JSON."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from imageseg.scoring.dialects import DIALECTS
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The fake of one's own pictures; its train mask is 16 road, 1 car, 2 persons and 5 void."""
+    """The fake of one's own images; its train mask is 16 road, 1 car, 2 persons and 5 void."""
     write_fake("Folder", tmp_path / "mine")
     return tmp_path / "mine"
 
@@ -42,6 +42,7 @@ def test_a_folder_of_truth_and_one_of_predictions(folder: Path, capsys: pytest.C
     truth = folder / "masks" / "train"
     scores = score(capsys, "--dataset", "Folder", "--root", folder, "--split", "train", "--predictions", out)
     assert scores["dialect"] == "default"
+    assert scores["version"] == 1
     assert scores["images"] == 1
     assert scores["iou"] == {"road": pytest.approx(16 / 19), "person": 0.0, "car": 0.0}
     assert scores["miou"] == pytest.approx(16 / 19 / 3)
@@ -92,10 +93,13 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
             "no dialect is called 'coco'",
         ),
         (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
-        (["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "3"], "is that of --boundary"),
+        (
+            ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--tolerance", "3"],
+            "--tolerance requires --boundary",
+        ),
         (
             ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--boundary", "--tolerance", "-1"],
-            "--tolerance is a number",
+            "--tolerance must be a number",
         ),
         (["--dataset", "Folder", "--root", "mine", "--predictions", "o"], "o: no such folder"),
         (
@@ -134,7 +138,7 @@ def test_the_users_own_table_may_be_another(folder: Path, capsys: pytest.Capture
 
 @pytest.fixture
 def camera(tmp_path: Path) -> dict[str, Path]:
-    """Twelve pictures of two classes: one set of predictions is right but for a tenth, the other but for a third."""
+    """Twelve images of two classes: one set of predictions is right but for a tenth, the other but for a third."""
     rng = np.random.default_rng(0)
     root = tmp_path / "camera"
     for folder in ("images/val", "masks/val", "good", "bad"):
@@ -186,11 +190,11 @@ def test_boundaries_and_calibration(camera: dict[str, Path], capsys: pytest.Capt
         assert f"\n{line}" in text
 
 
-def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mean_over_images_has_no_interval(camera: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--dataset", "Folder", "--root", camera[""], "--predictions", camera["good"])
     assert "interval" not in score(capsys, *base, "--dialect", "per_image")
     assert main(["score", *map(str, base), "--dialect", "per_image", "--against", str(camera["bad"])]) == 2
-    assert "--against compares mIoU over whole sets" in capsys.readouterr().err
+    assert "--against compares mIoU over complete sets" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_the_mean_over_pictures_has_no_interval(camera: dict[str, Path], capsys:
         ("ADE20K", {}),
     ],
 )
-def test_every_dataset_scores_predictions_that_bear_the_names_of_its_pictures(
+def test_every_dataset_scores_predictions_that_bear_the_names_of_its_images(
     name: str, arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The truth itself, in class indices, is a perfect prediction, whatever the masks' own names and values are."""
@@ -223,7 +227,7 @@ def test_every_dataset_scores_predictions_that_bear_the_names_of_its_pictures(
     assert score(capsys, *base)["pixel_accuracy"] == 1
 
 
-def test_a_list_pairs_pictures_and_masks_of_different_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_pairs_images_and_masks_of_different_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "masks/train/train_1.png").rename(folder / "masks/train/other.png")
     (folder / "train.txt").write_text("images/train/train_1.jpg masks/train/other.png\n")
     base = ("--dataset", "Folder", "--root", folder, "--split", "train", "--predictions")

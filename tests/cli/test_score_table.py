@@ -19,12 +19,12 @@ def test_shows_every_class_and_figure(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[0] == "UNet on Folder val"
     assert lines[2] == "road 0.667 1.000 0.667 " + 20 * "█"
     assert lines[3] == "sign[small] 0.500 0.500 1.000 " + 15 * "█"
-    assert lines[4] == "a[/b] - - - not there"
+    assert lines[4] == "a[/b] - - - absent"
     assert lines[5:] == [
         "mIoU 0.583",
         "pixel accuracy 0.750",
         "class accuracy 0.833",
         "frequency-weighted IoU 0.625",
         "mean Dice 0.733",
-        "pictures 1",
+        "images 1",
     ]

@@ -29,7 +29,7 @@ SIZE = (32, 64)
 
 
 class Streets(SegmentationDataset):
-    """Stands for Cityscapes: pictures only, in leftImg8bit/<split>/<city>."""
+    """Stands for Cityscapes: images only, in leftImg8bit/<split>/<city>."""
 
     labels = LabelSpace(tuple(Label(f"class {value}", (value, 9, 255 - value), (value,)) for value in IDS))
 
@@ -47,7 +47,7 @@ class Streets(SegmentationDataset):
 
 
 class Marked(Streets):
-    """Stands for a dataset without server, with the same pictures."""
+    """Stands for a dataset without server, with the same images."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three pictures of the test split, one of val."""
+    """Three images of the test split, one of val."""
     generator = np.random.default_rng(5)
     for split, stem in [*(("test", stem) for stem in STEMS), ("val", "lindau_000000_000019_leftImg8bit")]:
         path = tmp_path / "cityscapes" / "leftImg8bit" / split / stem.partition("_")[0] / f"{stem}.png"
@@ -124,10 +124,10 @@ def values_in(pack: Path) -> dict[str, np.ndarray]:
 def test_a_folder_becomes_a_pack(root: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, error = told(capsys, [folder, "--use", "CityscapeModule", "--root", root])
     pack = tmp_path / "cityscapes_test.zip"
-    # Nobody should send three pictures where the server wants 1525, and so nobody is told to.
-    assert out == f"cityscapes_test.zip: 3 predictions, {pack.stat().st_size / 1e3:.1f} kB, read back\n"
-    assert "note: the server scores 1525 pictures, and there are 3 here" in error
-    assert "note: the server's pictures have 2048 x 1024 pixels, and 3 here have not" in error
+    # Nobody should send three images where the server wants 1525, and so nobody is told to.
+    assert out == f"cityscapes_test.zip: 3 predictions, {pack.stat().st_size / 1e3:.1f} kB, checked\n"
+    assert "note: the server scores 1525 images, and there are 3 here" in error
+    assert "note: the server's images have 2048 x 1024 pixels, but 3 of these have another size" in error
     values = values_in(pack)
     assert list(values) == [f"{stem}.png" for stem in STEMS]
     for number, found in enumerate(values.values()):
@@ -183,7 +183,7 @@ def test_classes_of_another_name_are_refused(
     others = tuple(Label(f"kind {value}", (value, 9, 9), (value,)) for value in IDS)
     monkeypatch.setattr(Streets, "labels", LabelSpace(others))
     line = refused(capsys, [run])
-    assert "best.ckpt: knows class 7, class 8" in line
+    assert "best.ckpt: has the classes class 7, class 8" in line
     assert "the server scores kind 7, kind 8" in line
 
 
@@ -193,12 +193,13 @@ def test_json_is_all_that_standard_output_gets(
     out, error = told(capsys, [folder, "--use", "Cityscapes", "--root", root, "--json"])
     made = json.loads(out)
     assert error == ""
-    assert {key: made[key] for key in ("pack", "dataset", "split", "competition", "pictures")} == {
+    assert {key: made[key] for key in ("pack", "dataset", "split", "competition", "images", "version")} == {
         "pack": "cityscapes_test.zip",
         "dataset": "Cityscapes",
         "split": "test",
         "competition": None,
-        "pictures": 3,
+        "images": 3,
+        "version": 1,
     }
     assert made["bytes"] == Path("cityscapes_test.zip").stat().st_size
     assert len(made["notes"]) == 2
@@ -218,7 +219,7 @@ def test_json_is_all_that_standard_output_gets(
             "kind": "extra",
             "count": 1,
             "names": ["bonn_000000_000019.png"],
-            "message": "1 file belongs to no picture: bonn_000000_000019.png",
+            "message": "1 file belongs to no image: bonn_000000_000019.png",
         }
     ]
 
@@ -232,10 +233,10 @@ def test_a_broken_pack_is_exit_code_1_with_a_line_per_kind(
                 Image.new("L", (64, 32 - number), 5).save(file, "PNG")
     out, _ = told(capsys, ["--check", "bad.zip", "--use", "Cityscapes", "--root", root], code=1)
     assert out.splitlines() == [
-        f"missing     1 picture has no prediction: {STEMS[2]}",
-        f"size        1 prediction has another size than its picture: {STEMS[1]}.png (64 x 31 instead of 64 x 32)",
-        f"lookalike   1 prediction holds ids of another kind: {STEMS[0]}.png; they look like trainIds (road 0, sky 10); "
-        "the server wants labelIds (road 7, sky 23)",
+        f"missing     1 image has no prediction: {STEMS[2]}",
+        f"size        1 prediction has another size than its image: {STEMS[1]}.png (64 x 31 instead of 64 x 32)",
+        f"lookalike   1 prediction contains ids of another kind: {STEMS[0]}.png; they look like trainIds (road 0, sky 10); "
+        "the server expects labelIds (road 7, sky 23)",
         "bad.zip, for Cityscapes: 3 kinds of fault",
     ]
 
@@ -245,9 +246,9 @@ def test_without_the_dataset_the_official_rules_hold(
 ) -> None:
     told(capsys, [folder, "--use", "Cityscapes", "--root", root])
     out, error = told(capsys, ["--check", "cityscapes_test.zip", "--use", "Cityscapes"], code=1)
-    assert "the number of predictions is wrong: 3 pictures, and the test split has 1525" in out
+    assert "the number of predictions is wrong: 3 images, and the test split has 1525" in out
     assert "(64 x 32 instead of 2048 x 1024)" in out
-    assert "names and sizes were held against the official pattern alone" in error
+    assert "names and sizes were compared with the official pattern only" in error
     arguments = ["--check", "cityscapes_test.zip", "--use", "Cityscapes", "--root", "nowhere"]
     assert "nowhere does not exist" in refused(capsys, arguments)
 
@@ -256,10 +257,10 @@ def test_a_dry_run_writes_nothing(root: Path, folder: Path, tmp_path: Path, caps
     before = set(tmp_path.rglob("*"))
     arguments = [folder, "--use", "Cityscapes", "--root", root, "--dry-run"]
     out, _ = told(capsys, arguments)
-    assert out == "3 predictions are as the server of Cityscapes wants them; nothing was written\n"
+    assert out == "3 predictions fit the server of Cityscapes; nothing was written\n"
     assert json.loads(told(capsys, [*arguments, "--json"])[0])["pack"] is None
     Image.new("L", (64, 32), 19).save(folder / f"{STEMS[0]}.png")
-    assert "holds values that are no class" in refused(capsys, arguments)
+    assert "contains values that are no class" in refused(capsys, arguments)
     assert set(tmp_path.rglob("*")) == before
 
 
@@ -271,7 +272,7 @@ def test_a_refused_folder_leaves_the_old_pack(
     Image.new("L", (64, 32), 255).save(folder / f"{STEMS[2]}.png")
     line = refused(capsys, [folder, "--use", "Cityscapes", "--root", root])
     assert line == (
-        f"imageseg: error: {folder}: 1 prediction holds 255, which is for ignored pixels of the truth; "
+        f"imageseg: error: {folder}: 1 prediction contains 255, which marks ignored pixels of the ground truth; "
         f"every pixel needs a class: {STEMS[2]}.png"
     )
     assert Path("cityscapes_test.zip").read_bytes() == old
@@ -284,9 +285,9 @@ def test_the_full_official_set_may_be_sent(
     rules = replace(submission_formats.FORMATS["Cityscapes"], count=3, size=SIZE)
     monkeypatch.setitem(submission_formats.FORMATS, "Cityscapes", rules)
     out, error = told(capsys, [folder, "--use", "Cityscapes", "--root", root])
-    assert out.endswith("kB, read back; send it to https://www.cityscapes-dataset.com/submit/\n")
+    assert out.endswith("kB, checked; submit it to https://www.cityscapes-dataset.com/submit/\n")
     assert error == ""
-    _, error = told(capsys, ["--check", "cityscapes_test.zip", "--use", "Cityscapes"])  # without the pictures, too
+    _, error = told(capsys, ["--check", "cityscapes_test.zip", "--use", "Cityscapes"])  # without the images, too
     assert error.count("\n") == 1
 
 
@@ -307,37 +308,43 @@ def test_voc_with_its_own_loader(tmp_path: Path, capsys: pytest.CaptureFixture[s
     Image.new("L", (6, 4), 20).save(folder / "2008_000003.png")
     voc = ["--use", "VOCModule", "--root", tmp_path / "voc"]
     _, error = told(capsys, [folder, *voc])
-    assert "comp5 is for networks that saw VOC's pictures alone" in error
+    assert "comp5 is for networks trained on VOC images only" in error
     _, error = told(capsys, [folder, *voc, "--competition", "comp6", "-o", "comp6.tgz"])
     assert "comp5 is for" not in error
     out, _ = told(capsys, ["--check", "voc_test_comp5.tar.gz", *voc])
     assert out == "voc_test_comp5.tar.gz, for VOC: good: 1 predictions\n"
     told(capsys, ["--check", "comp6.tgz", *voc, "--competition", "comp6"])
     out, _ = told(capsys, ["--check", "comp6.tgz", *voc, "--competition", "comp5"], code=1)
-    assert "1 file lies in the wrong folder" in out
+    assert "1 file is in the wrong folder" in out
     assert "VOC2007 are public" in refused(capsys, [folder, *voc, "--year", "2007"])
-    assert "takes a tar.gz; name it so" in refused(capsys, [folder, *voc, "-o", "voc.zip"])
+    assert "expects a tar.gz. Use the suffix .tar.gz" in refused(capsys, [folder, *voc, "-o", "voc.zip"])
     assert "no competition 'comp7'; it has comp5 and comp6" in refused(capsys, [folder, *voc, "--competition", "comp7"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a checkpoint, a folder of predictions, or --check PACK; see imageseg submit --help"),
-        (["out"], "a folder of predictions does not say of what: pass --use"),
+        ([], "give a checkpoint, a folder of predictions, or --check ARCHIVE; see imageseg submit --help"),
+        (["out"], "the dataset of a prediction folder is unknown: pass --use"),
         (["out", "--use", "Cityscaeps"], "no dataset is called 'Cityscaeps' (did you mean 'Cityscapes'?)"),
-        (["out", "--use", "Marked"], "Marked has no benchmark server that takes predictions; Cityscapes, VOC, BDD100K"),
+        (
+            ["out", "--use", "Marked"],
+            "Marked has no benchmark server that accepts predictions; Cityscapes, VOC, BDD100K",
+        ),
         (["no.ckpt"], "no.ckpt: no such checkpoint"),
-        (["pack.zip", "--use", "VOC"], "pack.zip: is a pack already; 'imageseg submit --check pack.zip' checks it"),
+        (
+            ["pack.zip", "--use", "VOC"],
+            "pack.zip: is an archive already. Check it with 'imageseg submit --check pack.zip'",
+        ),
         (["out", "--use", "Cityscapes", "--root", "nowhere"], "nowhere does not exist"),
         (["out", "--use", "Cityscapes", "--root", "cityscapes", "--split", "testing"], "leftImg8bit/testing"),
-        (["out", "more", "--use", "Cityscapes"], "one source at a time: 'out' and 'more'"),
+        (["out", "more", "--use", "Cityscapes"], "expected one source, found two: 'out' and 'more'"),
         (["out", "--use", "Cityscapes", "--camra", "x"], "Cityscapes has a flag --camra; Cityscapes has --camera"),
         (["out", "-x", "--use", "Cityscapes"], "no flag -x"),
         (["out", "--use", "Cityscapes", "--stored", "colors"], "invalid choice: 'colors'"),
-        (["out", "--use", "Cityscapes", "-o", "pack.tar.gz"], "pack.tar.gz: the server of Cityscapes takes a zip"),
+        (["out", "--use", "Cityscapes", "-o", "pack.tar.gz"], "pack.tar.gz: the server of Cityscapes expects a zip"),
         (["out", "--use", "Cityscapes", "--root", "cityscapes", "--competition", "comp6"], "no competition 'comp6'"),
-        (["out", "--check", "pack.zip", "--use", "VOC"], "'out' and --check are two jobs"),
+        (["out", "--check", "pack.zip", "--use", "VOC"], "'out' and --check cannot be combined"),
         (["--check", "pack.zip"], "--check needs --use"),
         (["--check", "pack.zip", "--use", "Marked"], "Marked has no benchmark server"),
         (["--check", "none.zip", "--use", "Cityscapes"], "none.zip: no such file"),
@@ -360,10 +367,10 @@ def test_a_checkpoint_takes_no_stored_values(
     root: Path, tmp_path: Path, network_record: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "best.ckpt", network_record, root=root)
-    assert "--stored says what a folder's pixels are" in refused(capsys, [run, "--stored", "table"])
+    assert "--stored applies to prediction folders only" in refused(capsys, [run, "--stored", "table"])
 
 
-def test_a_picture_that_breaks_off_leaves_nothing(
+def test_an_image_that_breaks_off_leaves_nothing(
     root: Path, tmp_path: Path, network_record: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "best.ckpt", network_record, root=root)

@@ -1,4 +1,4 @@
-"""What the tests of inference share: a checkpoint as a training run writes it."""
+"""Fixtures for the tests of inference: a checkpoint as a training run writes it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from network_fixtures import one_thread, randomize
+from network_fixtures import any_algorithm, one_thread, randomize
 
 import imageseg
 from imageseg.checkpoint import NETWORK_PREFIX, RUN_KEY, WEIGHTS_KEY, write_checkpoint
 from imageseg.labels import LabelSpace
 from imageseg.models.base import Network
 
-__all__ = ["one_thread", "randomize"]
+__all__ = ["any_algorithm", "one_thread", "randomize"]
 
 WriteCheckpoint = Callable[..., Network]
 
 
 @pytest.fixture
 def write_run() -> WriteCheckpoint:
-    """Writes the checkpoint of a random network, with the record of its run, and returns that network."""
+    """Write the checkpoint of a random network, with the record of its run, and return the network."""
 
     def write(
         path: Path, labels: LabelSpace, *, claimed: str = "UNet", claimed_labels: LabelSpace | None = None

@@ -1,4 +1,4 @@
-"""evaluate: the scores of a checkpoint over a split, every picture at its own size."""
+"""evaluate: the scores of a checkpoint over a split, every image at its own size."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from imageseg.inference.evaluation import evaluate, split_to_score
 from imageseg.labels import Label, LabelSpace
 from imageseg.models.base import Network
 from imageseg.recipe import Recipe
+from imageseg.scoring.calibration import Calibration
 from imageseg.scoring.confusion import ConfusionMatrix
 
 LABELS = LabelSpace((Label("road", (9, 9, 9), (7,)), Label("car", (0, 0, 99), (26,)), Label("tree", (0, 99, 0), (21,))))
@@ -26,7 +27,7 @@ WriteCheckpoint = Callable[..., Network]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Random pictures of different sizes; the masks store 7, 26 and 21, and 255 for what is ignored."""
+    """Random images of different sizes; the masks store 7, 26 and 21, and 255 for what is ignored."""
     rng = np.random.default_rng(0)
     root = tmp_path / "mine"
     for split, sizes in SIZES.items():
@@ -58,7 +59,7 @@ def _by_hand(network: Network, root: Path, split: str) -> ConfusionMatrix:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_scores_are_those_of_every_picture_at_its_own_size(
+def test_scores_are_those_of_every_image_at_its_own_size(
     root: Path, tmp_path: Path, write_run: WriteCheckpoint, num_workers: int
 ) -> None:
     network = write_run(tmp_path / "best.ckpt", LABELS)
@@ -90,10 +91,33 @@ def test_the_split_is_the_one_asked_for_or_the_recipes_or_the_datasets(
     assert evaluate(recipe, tmp_path / "best.ckpt", split=split, device="cpu").images == images
 
 
+def test_calibration_is_that_of_the_networks_probabilities(
+    root: Path, tmp_path: Path, write_run: WriteCheckpoint
+) -> None:
+    network = write_run(tmp_path / "best.ckpt", LABELS)
+    arguments = {"split": "val", "device": "cpu"}
+    calibration = Calibration(3)
+    scores = evaluate(_recipe(root), tmp_path / "best.ckpt", calibration=calibration, **arguments)
+    assert scores.to_dict("abc") == evaluate(_recipe(root), tmp_path / "best.ckpt", **arguments).to_dict("abc")
+    expected = Calibration(3)
+    index_of = {7: 0, 26: 1, 21: 2, 255: 255}
+    for path in sorted((root / "images" / "val").iterdir()):
+        stored = np.array(Image.open(root / "masks" / "val" / path.name))
+        with torch.no_grad():
+            logits = network(torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None])[0]
+        mask = np.vectorize(index_of.get)(stored).astype(np.uint8)
+        expected.update_probabilities(logits.softmax(0).numpy(), mask)
+    found, wanted = calibration.scores(), expected.scores()
+    assert found.images == 3
+    assert (found.ece, found.brier, found.nll) == pytest.approx((wanted.ece, wanted.brier, wanted.nll), abs=0.003)
+    assert found.accuracy == pytest.approx(scores.pixel_accuracy, abs=0.003)
+    assert wanted.ece > 0.05, "a random network is badly calibrated"
+
+
 def test_a_checkpoint_of_other_labels_is_refused(root: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
     others = LabelSpace((*LABELS.labels[:2], Label("sky", (0, 0, 1), (23,))))
     write_run(tmp_path / "best.ckpt", others)
-    with pytest.raises(InputError, match=r"best.ckpt: knows road, car, sky; Folder has road, car, tree"):
+    with pytest.raises(InputError, match=r"best.ckpt: has the classes road, car, sky; Folder has road, car, tree"):
         evaluate(_recipe(root), tmp_path / "best.ckpt", device="cpu")
 
 
@@ -103,7 +127,7 @@ def test_a_split_that_is_not_there_is_refused(root: Path, tmp_path: Path, write_
         evaluate(_recipe(root), tmp_path / "best.ckpt", split="trian", device="cpu")
 
 
-def test_a_damaged_picture_is_named_in_one_line(root: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
+def test_a_damaged_image_is_named_in_one_line(root: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
     write_run(tmp_path / "best.ckpt", LABELS)
     damaged = root / "images" / "val" / "1.png"
     damaged.write_bytes(b"damaged")

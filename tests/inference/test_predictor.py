@@ -1,4 +1,4 @@
-"""Predictor: the network of a checkpoint, its classes at the picture's size, and one line for what does not fit."""
+"""Predictor: the network of a checkpoint, its classes at the image's size, and one line for what does not fit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _logits(network: Network, image: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])[0].numpy()
 
 
-def test_classes_are_the_networks_argmax_at_the_pictures_size(path: Path, write_run: WriteCheckpoint) -> None:
+def test_classes_are_the_networks_argmax_at_the_images_size(path: Path, write_run: WriteCheckpoint) -> None:
     network = write_run(path, LABELS)
     predictor = Predictor.from_checkpoint(path, device="cpu")
     prediction = predictor(IMAGE)
@@ -87,7 +87,17 @@ def test_confidence_is_the_probability_of_the_class(path: Path, write_run: Write
     assert np.array_equal(sure.classes, predictor(IMAGE).classes)
 
 
-def test_a_path_a_read_only_picture_and_a_mirrored_one(path: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
+def test_probabilities_of_all_classes_sum_to_one(path: Path, write_run: WriteCheckpoint) -> None:
+    write_run(path, LABELS)
+    predictor = Predictor.from_checkpoint(path, device="cpu")
+    probabilities, prediction = predictor.probabilities(IMAGE), predictor(IMAGE, confidence=True)
+    assert (probabilities.shape, probabilities.dtype) == ((5, 37, 53), np.float32)
+    assert probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(probabilities.max(axis=0), prediction.confidence)
+    assert np.array_equal(probabilities.argmax(axis=0), prediction.classes)
+
+
+def test_a_path_a_read_only_image_and_a_mirrored_one(path: Path, tmp_path: Path, write_run: WriteCheckpoint) -> None:
     write_run(path, LABELS)
     predictor = Predictor.from_checkpoint(path)
     expected = predictor(IMAGE).classes
@@ -110,9 +120,7 @@ def test_a_path_a_read_only_picture_and_a_mirrored_one(path: Path, tmp_path: Pat
         (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) uint8"),
     ],
 )
-def test_what_is_no_rgb_picture_is_refused(
-    path: Path, write_run: WriteCheckpoint, image: np.ndarray, found: str
-) -> None:
+def test_what_is_no_rgb_image_is_refused(path: Path, write_run: WriteCheckpoint, image: np.ndarray, found: str) -> None:
     write_run(path, LABELS)
     with pytest.raises(ValueError, match=rf"must be \(H, W, 3\) uint8 RGB, found {found}"):
         Predictor.from_checkpoint(path)(image)

@@ -275,7 +275,7 @@ def test_a_network_that_is_right_as_often_as_it_says_has_no_error() -> None:
     assert boastful.ece > 0.15
 
 
-# What must not change the figures.
+# What must not change the scores.
 
 
 @given(pictures(count=4))
@@ -380,7 +380,7 @@ def test_plain_values_carry_the_class_names() -> None:
         ),
     ],
 )
-def test_wrong_pictures_are_refused(confidence: Any, classes: Any, mask: Any, message: str) -> None:
+def test_wrong_images_are_refused(confidence: Any, classes: Any, mask: Any, message: str) -> None:
     calibration = Calibration(3)
     with pytest.raises(ValueError, match=message):
         calibration.update(confidence, classes, mask)

@@ -99,7 +99,7 @@ Pictures = list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 
 @st.composite
 def pictures(draw: st.DrawFn) -> tuple[int, Pictures]:
-    """Classes, of which some are absent, and pictures of different sizes; predictions may be no class."""
+    """Classes, of which some are absent, and images of different sizes; predictions may be no class."""
     num_classes = draw(st.integers(2, 6))
     there = draw(st.lists(st.sampled_from(range(num_classes)), min_size=1, max_size=num_classes, unique=True))
     drawn = []
@@ -183,7 +183,7 @@ def test_per_image_is_torchmetrics_mean_iou_where_that_has_a_value(case: tuple[i
 
 
 @given(pictures())
-def test_the_mean_over_pictures_does_not_depend_on_their_order_or_on_who_counted(case: tuple[int, Pictures]) -> None:
+def test_the_mean_over_images_does_not_depend_on_their_order_or_on_who_counted(case: tuple[int, Pictures]) -> None:
     num_classes, drawn = case
     forwards, backwards = counted(num_classes, drawn), counted(num_classes, drawn[::-1])
     merged = counted(num_classes, drawn[:1]).merge(counted(num_classes, drawn[1:]))

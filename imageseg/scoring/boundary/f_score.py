@@ -21,7 +21,7 @@ from imageseg.scoring.boundary.maps import (
     require_same,
     validated_maps,
 )
-from imageseg.scoring.scores import FloatArray, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, json_number, mean, ratio
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 # Sums of scores between 0 and 1 are kept in these units: a sum of integers does not depend on the order.
@@ -49,7 +49,7 @@ class BoundaryFScores:
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the scores for JSON: undefined values are None, per-class values are keyed by class name."""
         return {
-            "mean_f": plain(self.mean_f),
+            "mean_f": json_number(self.mean_f),
             "f": by_name(names, self.f),
             "precision": by_name(names, self.precision),
             "recall": by_name(names, self.recall),

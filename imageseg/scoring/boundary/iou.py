@@ -29,7 +29,7 @@ from imageseg.scoring.boundary.maps import (
 )
 from imageseg.scoring.counts import joint_histogram, sum_columns_by_class
 from imageseg.scoring.dialects import miou_over
-from imageseg.scoring.scores import FloatArray, mean, plain, ratio
+from imageseg.scoring.scores import FloatArray, json_number, mean, ratio
 
 RADII = (1, 2, 4, 8, 16, 32)
 
@@ -50,7 +50,7 @@ class BoundaryIoUScores:
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the scores for JSON: undefined values are None, IoU is keyed by class name."""
-        return {"miou": plain(self.miou), "iou": by_name(names, self.iou), "images": self.images}
+        return {"miou": json_number(self.miou), "iou": by_name(names, self.iou), "images": self.images}
 
 
 class BoundaryIoU:
@@ -133,8 +133,8 @@ class TrimapScores:
         curve = [
             {
                 "radius": radius,
-                "miou": plain(self.miou[index]),
-                "pixel_accuracy": plain(self.pixel_accuracy[index]),
+                "miou": json_number(self.miou[index]),
+                "pixel_accuracy": json_number(self.pixel_accuracy[index]),
                 "pixels": int(self.pixels[index]),
                 "iou": by_name(names, self.iou[index]),
             }

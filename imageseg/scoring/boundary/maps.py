@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imageseg.labels import IGNORE
-from imageseg.scoring.scores import FloatArray, plain
+from imageseg.scoring.scores import FloatArray, json_number
 
 Map = npt.NDArray[np.uint8]
 PixelCounts = npt.NDArray[np.int64]
@@ -51,9 +51,9 @@ def square_window(radius: int, labels: Map) -> Map:
     return np.ones((side, side), np.uint8)
 
 
-def by_name(names: Sequence[str], figures: FloatArray) -> dict[str, float | None]:
+def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:
     """Return per-class values by class name for JSON; undefined ones are None."""
-    return dict(zip(names, map(plain, figures), strict=True))
+    return dict(zip(names, map(json_number, values), strict=True))
 
 
 def require_classes(num_classes: int) -> None:

@@ -61,7 +61,7 @@ def _same(one: Measure, other: Measure) -> None:
 def test_boundary_iou_of_a_shifted_square_by_hand() -> None:
     scores = _scored(BoundaryIoU(3, pixels=1), (SHIFTED, SQUARE))
     # Class 1: both bands are the 12 outer pixels; they share three columns of the top and of the bottom row.
-    # Class 0: all its 26 pixels touch the square or the picture's border; 22 of them are of class 0 in both.
+    # Class 0: all its 26 pixels touch the square or the image's border; 22 of them are of class 0 in both.
     assert scores.iou[:2].tolist() == [22 / 30, 6 / 18]
     assert math.isnan(scores.iou[2])
     assert scores.miou == (22 / 30 + 6 / 18) / 2
@@ -97,7 +97,7 @@ def test_the_band_is_a_share_of_the_diagonal() -> None:
 def test_trimap_of_a_shifted_square_by_hand() -> None:
     scores = _scored(TrimapCurve(2, radii=(2, 1)), (SHIFTED, SQUARE))
     assert scores.radii == (1, 2)
-    # Within 1: the square's 12 outer pixels and the 20 around it. Within 2: the picture.
+    # Within 1: the square's 12 outer pixels and the 20 around it. Within 2: the image.
     assert scores.pixels.tolist() == [32, 42]
     # Four pixels of each class are wrong.
     assert scores.pixel_accuracy.tolist() == [24 / 32, 34 / 42]
@@ -138,7 +138,7 @@ def test_the_tolerance_is_a_share_of_the_diagonal() -> None:
     assert _scored(BoundaryF(2), (np.roll(classes, (-1, 1), (0, 1)), mask)).f[1] == 0
 
 
-def test_boundary_f_is_a_mean_over_the_pictures_whose_truth_has_the_class() -> None:
+def test_boundary_f_is_a_mean_over_the_images_whose_truth_has_the_class() -> None:
     empty = np.zeros_like(SQUARE)
     scores = _scored(
         BoundaryF(3, pixels=0),
@@ -260,7 +260,7 @@ def _share_near(points: list[tuple[int, int]], others: list[tuple[int, int]], to
     return sum(near) / len(near) if near else math.nan
 
 
-# What must not change the figures.
+# What must not change the scores.
 
 
 @each_measure
@@ -277,7 +277,7 @@ def test_mirroring_and_turning_change_nothing(make: Callable[[int], Measure], ca
 
 @each_measure
 @given(case=maps(), seed=st.integers(0, 99))
-def test_renaming_the_classes_renames_the_figures(make: Callable[[int], Measure], case: Case, seed: int) -> None:
+def test_renaming_the_classes_renames_the_scores(make: Callable[[int], Measure], case: Case, seed: int) -> None:
     num_classes, [(classes, mask)] = case
     order = np.random.default_rng(seed).permutation(num_classes)
     table = np.arange(256, dtype=np.uint8)
@@ -358,7 +358,7 @@ def test_nothing_but_ignored_pixels_has_no_score(make: Callable[[int], Measure])
 
 @each_measure
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (2, 3)])
-def test_the_smallest_pictures(make: Callable[[int], Measure], shape: tuple[int, int]) -> None:
+def test_the_smallest_images(make: Callable[[int], Measure], shape: tuple[int, int]) -> None:
     measure = make(2)
     measure.update(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
     scores = measure.scores()
@@ -369,7 +369,7 @@ def test_the_smallest_pictures(make: Callable[[int], Measure], shape: tuple[int,
         assert figure == 1, "the picture's border is a boundary"
 
 
-def test_bands_and_tolerances_wider_than_the_picture() -> None:
+def test_bands_and_tolerances_wider_than_the_image() -> None:
     assert _scored(BoundaryIoU(2, pixels=10**6), (SHIFTED, SQUARE)).iou.tolist() == [22 / 30, 12 / 20]
     assert _scored(TrimapCurve(2, radii=[10**6]), (SHIFTED, SQUARE)).pixels.tolist() == [42]
     assert _scored(BoundaryF(2, pixels=1e6), (SHIFTED, SQUARE)).f.tolist() == [1, 1]
@@ -408,7 +408,7 @@ def test_neither_input_is_changed_and_views_will_do(make: Callable[[int], Measur
         (SQUARE, SQUARE + 1, r"the ground truth contains 2, which is neither a class \(0 to 1\) nor ignored"),
     ],
 )
-def test_wrong_pictures_are_refused(make: Callable[[int], Measure], classes: Any, mask: Any, message: str) -> None:
+def test_wrong_images_are_refused(make: Callable[[int], Measure], classes: Any, mask: Any, message: str) -> None:
     measure = make(2)
     with pytest.raises(ValueError, match=message):
         measure.update(classes, mask)

@@ -98,7 +98,7 @@ def test_an_empty_or_missing_folder_is_named(tmp_path: Path, there: bool) -> Non
         truth_files(folder, ("_labelIds", "_labelTrainIds"))
 
 
-def test_a_picture_may_be_called_as_an_overlay_is(tmp_path: Path) -> None:
+def test_a_image_may_be_called_as_an_overlay_is(tmp_path: Path) -> None:
     benchmark = benchmark_of("Folder")
     truth = benchmark.truth_in(write(tmp_path / "truth", "a.png", "a_overlay.png"))
     pairs = benchmark.pairs(truth, write(tmp_path / "out", "a.png", "a_overlay.png"))

@@ -1,13 +1,11 @@
-"""What the tests of submissions share: small good packs for each server, made and read by other means."""
+"""Small valid archives for each server, written and read by other means, for the tests of submissions."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from imageseg.labels import Label, LabelSpace
 from imageseg.submission.build import (
     Plan,
     encode_classes,
-    write_pack,
+    write_archive,
 )
-from imageseg.submission.check import Picture, Report
+from imageseg.submission.check import CheckReport, ExpectedImage
 from imageseg.submission.formats import FORMATS
 
 C, V, B, A = "Cityscapes", "VOC", "BDD100K", "ADE20K"
@@ -44,17 +42,17 @@ STEMS = {
 SIZES = ((4, 6), (5, 3), (7, 7))  # as VOC has them: no two alike
 
 
-def pictures_of(name: str) -> tuple[Picture, ...]:
-    return tuple(Picture(STEMS[name].format(number), size) for number, size in enumerate(SIZES, start=1))
+def images_of(name: str) -> tuple[ExpectedImage, ...]:
+    return tuple(ExpectedImage(STEMS[name].format(number), size) for number, size in enumerate(SIZES, start=1))
 
 
 def plan_of(name: str, competition: str = "") -> Plan:
     rules = FORMATS[name]
-    return Plan(rules, LABELS[name], pictures_of(name), competition or next(iter(rules.competitions), ""))
+    return Plan(rules, LABELS[name], images_of(name), competition or next(iter(rules.competitions), ""))
 
 
 def classes_of(name: str) -> list[np.ndarray]:
-    """Every class of the dataset in turn, over the three pictures."""
+    """Every class of the dataset in turn, over the three images."""
     count, start, found = len(LABELS[name]), 0, []
     for height, width in SIZES:
         found.append(((np.arange(height * width) + start) % count).astype(np.uint8).reshape(height, width))
@@ -65,8 +63,8 @@ def classes_of(name: str) -> list[np.ndarray]:
 def pack(path: Path, name: str, *, competition: str = "", classes: list[np.ndarray] | None = None) -> Path:
     plan = plan_of(name, competition)
     maps = classes_of(name) if classes is None else classes
-    pngs = [encode_classes(values, picture, plan) for values, picture in zip(maps, plan.pictures, strict=True)]
-    write_pack(path, plan, pngs, workers=1)
+    pngs = [encode_classes(values, image, plan) for values, image in zip(maps, plan.images, strict=True)]
+    write_archive(path, plan, pngs, workers=1)
     return path
 
 
@@ -75,7 +73,7 @@ def suffix(name: str) -> str:
 
 
 def unpacked(path: Path) -> dict[str, Image.Image]:
-    """An independent reader: name in the archive -> picture."""
+    """An independent reader: name in the archive -> image."""
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
@@ -86,7 +84,7 @@ def unpacked(path: Path) -> dict[str, Image.Image]:
     return {name: Image.open(io.BytesIO(data)) for name, data in files.items()}
 
 
-def kinds(report: Report) -> list[str]:
+def kinds(report: CheckReport) -> list[str]:
     return [fault.kind for fault in report.faults]
 
 
@@ -100,8 +98,8 @@ def files_of(name: str) -> dict[str, bytes]:
     """Name in the archive -> bytes, for a good pack."""
     plan = plan_of(name)
     return {
-        f"{plan.rules.folder_for('comp5')}{picture.name}.png": encode_classes(classes, picture, plan)
-        for classes, picture in zip(classes_of(name), plan.pictures, strict=True)
+        f"{plan.rules.folder_for('comp5')}{image.name}.png": encode_classes(classes, image, plan)
+        for classes, image in zip(classes_of(name), plan.images, strict=True)
     }
 
 
@@ -144,17 +142,6 @@ def cut(path: Path, keep: int) -> Path:
 
 def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
-
-
-def claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims what it likes."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
-    body = b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def gzipped(path: Path, data: bytes) -> Path:
