@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from imageseg.batch import Sample
 from imageseg.datasets.base import SegmentationDataset
 from imageseg.datasets.samples import PairSamples
-from imageseg.datasets.statistics.counts import count_images
+from imageseg.datasets.statistics.counts import count_per_image
 from imageseg.errors import InputError
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.balance import RareClassOrder, check_balance
@@ -187,7 +187,7 @@ class StreamData(pl.LightningDataModule):
     def _balance_classes(self) -> None:
         split = self.loading.train_split
         with self._progress(f"classes of {split}") as progress:
-            counts = count_images(self.dataset, self.train_samples.pairs, split=split, progress=progress)
+            counts = count_per_image(self.dataset, self.train_samples.pairs, split=split, progress=progress)
         self._order = RareClassOrder(counts.pixels, seed=self._seed)
         self.class_pixels = counts.pixels.sum(axis=0)
 
