@@ -1,4 +1,4 @@
-"""Augmentation: the same seed gives the same bytes, masks stay masks, and pictures stay aligned with them."""
+"""Augmentation: the same seed gives the same bytes, masks stay masks, and images stay aligned with them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _blocks(height: int, width: int, *, seed: int = 0, classes: int = 5, block: 
 
 
 def _shown(mask: Array) -> Array:
-    """A picture that shows its mask: class c has the grey value 40 c."""
+    """An image that shows its mask: class c has the gray value 40 c."""
     return np.repeat((40 * mask.astype(int) % 256).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -47,13 +47,13 @@ def _inner(mask: Array) -> npt.NDArray[np.bool_]:
 
 
 class _Noise:
-    """Pictures whose every crop is another one."""
+    """Images whose every crop is another one."""
 
     def __len__(self) -> int:
         return 400
 
     def open(self, index: int) -> WholePair:
-        rng = np.random.default_rng(1)  # the same picture each time: what differs is the augmentation's doing
+        rng = np.random.default_rng(1)  # the same image each time: what differs is the augmentation's doing
         return WholePair(
             rng.integers(0, 256, (80, 96, 3), dtype=np.uint8), rng.integers(0, 9, (80, 96), dtype=np.uint8)
         )
@@ -111,7 +111,7 @@ def test_what_is_augmented_stays_unchanged() -> None:
     scale=st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.25, 0.5), (1.5, 3.0)]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_masks_hold_what_they_held_or_padding_and_match_their_pictures(
+def test_masks_hold_what_they_held_or_padding_and_match_their_images(
     height: int, width: int, crop: tuple[int, int], scale: tuple[float, float], seed: int
 ) -> None:
     mask = _blocks(height, width, seed=seed)
@@ -132,7 +132,7 @@ def test_masks_hold_what_they_held_or_padding_and_match_their_pictures(
         assert (image[padded] == PADDING).all()
 
 
-# Any picture, any mask, every step: the picture shows its mask in red, and what is no padding by green, which padding has not.
+# Any image, any mask, every step: the image shows its mask in red, and what is no padding by green, which padding has not.
 INSIDE, FILLED = 7, 116
 
 sizes = st.tuples(st.integers(1, 41), st.integers(1, 41))
@@ -156,7 +156,7 @@ def _showing(mask: Array) -> Array:
 
 
 def _augmented(mask: Array, *, seed: int, **arguments: Any) -> tuple[Array, Array]:
-    """Picture and mask after the steps that ``arguments`` leave on, and what holds for any of them."""
+    """Image and mask after the steps that ``arguments`` leave on, and what holds for any of them."""
     steps: dict[str, Any] = {
         "crop_size": mask.shape,
         "scale": (1.0, 1.0),
@@ -180,7 +180,7 @@ def _augmented(mask: Array, *, seed: int, **arguments: Any) -> tuple[Array, Arra
 
 
 @given(masks(), st.tuples(st.integers(0, 30), st.integers(0, 30)), seeds)
-def test_padding_alone_keeps_the_whole_picture(mask: Array, more: tuple[int, int], seed: int) -> None:
+def test_padding_alone_keeps_the_whole_image(mask: Array, more: tuple[int, int], seed: int) -> None:
     crop = (mask.shape[0] + more[0], mask.shape[1] + more[1])
     image, found = _augmented(mask, seed=seed, crop_size=crop)
     rows, columns = np.nonzero(image[..., 1] == INSIDE)
@@ -189,7 +189,7 @@ def test_padding_alone_keeps_the_whole_picture(mask: Array, more: tuple[int, int
 
 
 @given(masks(), seeds, st.data())
-def test_cropping_alone_gives_a_part_of_the_picture(mask: Array, seed: int, data: st.DataObject) -> None:
+def test_cropping_alone_gives_a_part_of_the_image(mask: Array, seed: int, data: st.DataObject) -> None:
     height, width = (data.draw(st.integers(1, size)) for size in mask.shape)
     _, found = _augmented(mask, seed=seed, crop_size=(height, width))
     windows = np.lib.stride_tricks.sliding_window_view(mask, (height, width))
@@ -197,7 +197,7 @@ def test_cropping_alone_gives_a_part_of_the_picture(mask: Array, seed: int, data
 
 
 @given(masks(), seeds)
-def test_mirroring_alone_mirrors(mask: Array, seed: int) -> None:
+def test_flipping_alone_flips(mask: Array, seed: int) -> None:
     image, found = _augmented(mask, seed=seed, flip=1.0)
     assert np.array_equal(found, mask[:, ::-1])
     assert np.array_equal(image, _showing(mask)[:, ::-1])
@@ -205,7 +205,7 @@ def test_mirroring_alone_mirrors(mask: Array, seed: int) -> None:
 
 @given(masks(st.tuples(st.integers(6, 41), st.integers(6, 41))), scales, seeds)
 def test_scaling_alone_keeps_the_shape_and_invents_no_label(mask: Array, scale: tuple[float, float], seed: int) -> None:
-    """Of smaller sides a fifth may be nothing: those pictures are padded first, and tested with all steps together."""
+    """Of smaller sides a fifth may be nothing: those images are padded first, and tested with all steps together."""
     image, found = _augmented(mask, seed=seed, scale=scale, crop_size=(130, 130))
     inside = image[..., 1] == INSIDE
     assert (found[~inside] == 255).all()
@@ -216,7 +216,7 @@ def test_scaling_alone_keeps_the_shape_and_invents_no_label(mask: Array, scale: 
 
 
 @given(masks(), seeds, st.floats(0.01, 1))
-def test_recolouring_alone_gives_equal_colours_equal_ones_and_leaves_the_mask(
+def test_color_jitter_alone_gives_equal_colors_equal_ones_and_leaves_the_mask(
     mask: Array, seed: int, jitter: float
 ) -> None:
     image, found = _augmented(mask, seed=seed, color_jitter=jitter)
@@ -225,7 +225,7 @@ def test_recolouring_alone_gives_equal_colours_equal_ones_and_leaves_the_mask(
 
 
 def _assert_recoloured(image: Array, recoloured: Array) -> None:
-    """Equal colours stay equal wherever they are; OpenCV rounds the last columns of a row another way."""
+    """Equal colors stay equal wherever they are; OpenCV rounds the last columns of a row another way."""
     colours, places = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
     for index in range(len(colours)):
         assert np.ptp(recoloured.reshape(-1, 3)[places.ravel() == index], axis=0).max() <= 2
@@ -252,7 +252,7 @@ def test_all_steps_together_keep_labels_padding_and_place(
 
 @settings(max_examples=100)
 @given(masks(st.tuples(st.integers(24, 60), st.integers(24, 60))), sizes, scales, st.booleans(), seeds)
-def test_scaled_pictures_show_their_mask_away_from_its_edges(
+def test_scaled_images_show_their_mask_away_from_its_edges(
     mask: Array, crop: tuple[int, int], scale: tuple[float, float], flip: bool, seed: int
 ) -> None:
     coarse = np.kron(mask[::8, ::8], np.ones((12, 12), np.uint8))  # at a fifth, a block is still two pixels wide
@@ -261,7 +261,7 @@ def test_scaled_pictures_show_their_mask_away_from_its_edges(
     assert (image[sure, 0] == found[sure]).all()
 
 
-def test_a_picture_smaller_than_the_crop_is_there_as_a_whole() -> None:
+def test_an_image_smaller_than_the_crop_is_there_as_a_whole() -> None:
     mask = _blocks(10, 14)
     positions = set()
     for seed in range(20):
@@ -283,7 +283,7 @@ def test_ignored_pixels_stay_ignored() -> None:
         assert (Augmentation(crop_size=(32, 32))(WholePair(_shown(mask), mask), seed=seed)[1] == 255).all()
 
 
-def test_masks_do_not_drift_against_their_pictures() -> None:
+def test_masks_do_not_drift_against_their_images() -> None:
     """Rounding down, as OpenCV's plain nearest neighbour does, moves edges by a third of a pixel on average."""
     mask = np.ones((60, 60), np.uint8)
     mask[:, 30:] = 2
@@ -309,8 +309,8 @@ def test_scales_lie_in_their_range_and_reach_its_ends() -> None:
     assert 45 < np.mean(sides) < 55
 
 
-def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
-    """Seeded one by one, Albumentations' steps draw the same numbers: a large scale never mirrors and crops at the bottom."""
+def test_scale_place_flipping_and_colors_are_drawn_independently() -> None:
+    """Seeded one by one, Albumentations' steps draw the same numbers: a large scale never flips and crops at the bottom."""
     rows, columns = np.mgrid[:100, :100]
     image = np.stack([50 + rows, 50 + columns, np.full_like(rows, 100)], axis=-1).astype(np.uint8)
     mask = np.ones((100, 100), np.uint8)
@@ -318,7 +318,7 @@ def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
     draws = []
     for seed in range(400):
         changed = plain(WholePair(image, mask), seed=seed)[0].astype(float)
-        step = (changed[-1, :, 0] - changed[0, :, 0]).mean() / 23  # rows of the picture per row of the crop
+        step = (changed[-1, :, 0] - changed[0, :, 0]).mean() / 23  # rows of the image per row of the crop
         mirrored = changed[:, -1, 1].mean() < changed[:, 0, 1].mean()
         recolored = jittered(WholePair(image, mask), seed=seed)[0].astype(float)
         top, left = ((changed[..., axis].min() - 50) / (100 - 24 * step) for axis in (0, 1))
@@ -328,7 +328,7 @@ def test_scale_place_mirroring_and_colours_are_drawn_independently() -> None:
 
 
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.5, 35, 65), (1.0, 100, 100)])
-def test_pictures_are_mirrored_left_to_right_as_often_as_asked(flip: float, low: int, high: int) -> None:
+def test_images_are_flipped_left_to_right_as_often_as_asked(flip: float, low: int, high: int) -> None:
     mask = _blocks(16, 24, block=4)
     augment = Augmentation(crop_size=(16, 24), scale=(1.0, 1.0), flip=flip, color_jitter=0)
     seen = Counter(augment(WholePair(_shown(mask), mask), seed=seed)[1].tobytes() for seed in range(100))
@@ -336,7 +336,7 @@ def test_pictures_are_mirrored_left_to_right_as_often_as_asked(flip: float, low:
     assert low <= seen[np.ascontiguousarray(mask[:, ::-1]).tobytes()] <= high
 
 
-def test_color_jitter_changes_colours_and_never_masks() -> None:
+def test_color_jitter_changes_colors_and_never_masks() -> None:
     mask = _blocks(16, 24, block=4)
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     results = [
@@ -377,7 +377,7 @@ def test_impossible_arguments_are_refused(arguments: dict[str, object], message:
         Augmentation(**arguments)  # type: ignore[arg-type]
 
 
-def test_turned_pictures_show_their_mask() -> None:
+def test_rotated_images_show_their_mask() -> None:
     mask = _blocks(80, 90, block=16)
     augment = Augmentation(crop_size=(60, 60), rotate=45, shear=15, color_jitter=0)
     for seed in range(40):

@@ -25,7 +25,7 @@ def _blocks(height: int, width: int, *, seed: int = 0, classes: int = 5, block: 
 
 
 def _shown(mask: Array) -> Array:
-    """A picture that shows its mask: class c has the grey value 40 c."""
+    """An image that shows its mask: class c has the gray value 40 c."""
     return np.repeat((40 * mask.astype(int) % 256).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -75,7 +75,7 @@ def test_what_a_geometric_step_leaves_open_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(("fill_mask", "ignored"), [({}, 0), ({"fill_mask": 255}, 400)])
-def test_holes_hide_pictures_and_leave_masks_unless_asked(fill_mask: dict[str, int], ignored: int) -> None:
+def test_holes_hide_images_and_leave_masks_unless_asked(fill_mask: dict[str, int], ignored: int) -> None:
     holes = {"num_holes_range": [1, 1], "hole_height_range": [20, 20], "hole_width_range": [20, 20], "p": 1.0}
     pair = WholePair(np.full((40, 40, 3), 90, np.uint8), np.zeros((40, 40), np.uint8))
     augment = Augmentation(

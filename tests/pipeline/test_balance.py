@@ -20,7 +20,7 @@ from imageseg.pipeline.stream import StreamBatches
 
 
 def streets(count: int = 200) -> np.ndarray:
-    """Road everywhere, cars in half of the pictures, a rider in every twentieth, never the moon."""
+    """Road everywhere, cars in half of the images, a rider in every twentieth, never the moon."""
     pixels = np.zeros((count, 4), np.int64)
     pixels[:, 0] = 8000
     pixels[::2, 1] = 1500
@@ -68,7 +68,7 @@ def test_of_two_classes_the_rarer_one_gets_four_fifths() -> None:
     assert class_probabilities(np.array([0, 7])).tolist() == [0, 1]
 
 
-def test_classes_are_drawn_by_their_probabilities_and_pictures_evenly() -> None:
+def test_classes_are_drawn_by_their_probabilities_and_images_evenly() -> None:
     pixels = streets()
     order = RareClassOrder(pixels, seed=3)
     draws = epochs(order, 50)
@@ -80,7 +80,7 @@ def test_classes_are_drawn_by_their_probabilities_and_pictures_evenly() -> None:
     assert_fits(roads, np.full(200, roads.total() / 200))
 
 
-def test_a_picture_needs_enough_of_a_class_where_another_has_it() -> None:
+def test_an_image_needs_enough_of_a_class_where_another_has_it() -> None:
     """Of 10,000 pixels, 14 are too few and 15 enough; a class of which none has enough is drawn from all that hold it."""
     pixels = np.array([[9_986, 14, 0], [9_985, 15, 0], [10_000, 0, 0], [9_999, 0, 1]])
     draws = epochs(RareClassOrder(pixels, seed=0), 400)
@@ -125,7 +125,7 @@ def test_processes_share_the_stream_of_one_and_it_continues_anywhere(world_size:
     pixels = streets(7)
 
     def batches(count: int, *, size: int, rank: int = 0, processes: int = 1, first: int = 0) -> list[list[Draw]]:
-        order = RareClassOrder(pixels, seed=9)  # anew: nothing is kept between them
+        order = RareClassOrder(pixels, seed=9)  # again: nothing is kept between them
         stream = StreamBatches(
             7, batch_size=size, seed=9, order=order, first_batch=first, rank=rank, world_size=processes
         )

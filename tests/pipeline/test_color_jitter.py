@@ -1,4 +1,4 @@
-"""Recolouring: one pass beside the four of Albumentations, and beside float64."""
+"""color jitter: one pass beside the four of Albumentations, and beside float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _picture(low: int, high: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(low, high, (20, 30, 3), np.uint8)
 
 
-def test_factors_of_one_and_no_turn_keep_every_colour() -> None:
+def test_factors_of_one_and_no_turn_keep_every_color() -> None:
     image = _picture(0, 256)
     assert np.array_equal(recolored(image, brightness=1, contrast=1, saturation=1, hue=0), image)
 
@@ -28,7 +28,7 @@ def test_factors_of_one_and_no_turn_keep_every_colour() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # One pixel (100, 50, 200) beside one black: grey 0.299 * 100 + 0.587 * 50 + 0.114 * 200 = 82.05; mean 41.025.
+        # One pixel (100, 50, 200) beside one black: gray 0.299 * 100 + 0.587 * 50 + 0.114 * 200 = 82.05; mean 41.025.
         ({"brightness": 1.2}, [120, 60, 240]),
         ({"brightness": 2.0}, [200, 100, 255]),
         ({"saturation": 0.5}, [91, 66, 141]),
@@ -38,7 +38,7 @@ def test_factors_of_one_and_no_turn_keep_every_colour() -> None:
         ({"hue": 1 / 3}, [200, 100, 50]),
     ],
 )
-def test_a_colour_by_hand(change: dict[str, float], expected: list[int]) -> None:
+def test_a_color_by_hand(change: dict[str, float], expected: list[int]) -> None:
     image = np.array([[[100, 50, 200], [0, 0, 0]]], np.uint8)
     changed = recolored(image, **{"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0, **change})
     assert changed.dtype == np.uint8
@@ -46,7 +46,7 @@ def test_a_colour_by_hand(change: dict[str, float], expected: list[int]) -> None
 
 
 @given(factors, factors, factors, st.permutations(range(3)), st.integers(0, 99))
-def test_colours_that_are_not_cut_are_those_of_the_usual_passes_in_any_order(
+def test_colors_that_are_not_cut_are_those_of_the_usual_passes_in_any_order(
     brightness: float, contrast: float, saturation: float, order: list[int], seed: int
 ) -> None:
     image = _picture(90, 150, seed)
@@ -60,7 +60,7 @@ def test_colours_that_are_not_cut_are_those_of_the_usual_passes_in_any_order(
         adjust, factor = passes[index]
         expected = adjust(expected, factor)
     found = recolored(image, brightness=brightness, contrast=contrast, saturation=saturation, hue=0)
-    # Theirs rounds after each pass, one of them down, and a contrast's mean is that of rounded greys.
+    # Theirs rounds after each pass, one of them down, and a contrast's mean is that of rounded grays.
     assert np.abs(found.astype(int) - expected).max() <= 4
 
 
@@ -75,7 +75,7 @@ def test_all_in_one_is_the_four_in_float64(
     values = saturation * values + (1 - saturation) * (values @ grey)[..., None]
     middle = values.mean(axis=-1, keepdims=True)
     away = values - middle
-    # Turned within the plane of equal sums: its second axis is the cross product with that of the greys.
+    # Turned within the plane of equal sums: its second axis is the cross product with that of the grays.
     across = np.cross(np.ones(3) / math.sqrt(3), away)
     values = middle + math.cos(2 * math.pi * hue) * away + math.sin(2 * math.pi * hue) * across
     found = recolored(image, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
@@ -101,7 +101,7 @@ def test_jitter_draws_within_its_strength_and_evenly() -> None:
     assert 98.5 < values.mean() < 101.5, "of grey pictures only brightness changes"
 
 
-def test_the_picture_is_left_as_it_was() -> None:
+def test_the_image_is_left_as_it_was() -> None:
     image = _picture(0, 256)
     before = image.copy()
     jittered(image, 1.0, np.random.default_rng(0))

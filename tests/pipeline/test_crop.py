@@ -26,7 +26,7 @@ def _noise(height: int, width: int, *, seed: int = 0) -> WholePair:
 
 
 def _smooth(height: int, width: int) -> WholePair:
-    """Pictures of which any part is known: rows in red, columns in green, both twice as bright; the mask counts blocks."""
+    """Images of which any part is known: rows in red, columns in green, both twice as bright; the mask counts blocks."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([2 * rows, 2 * columns, np.full_like(rows, 200)], axis=-1)
     return WholePair(image.astype(np.uint8), (rows // 8 * 16 + columns // 8).astype(np.uint8))
@@ -61,17 +61,17 @@ class _Watched(WholePair):
 # What is seen, by hand.
 
 
-def test_a_window_inside_is_seen_as_a_whole() -> None:
+def test_a_window_inside_is_completely_visible() -> None:
     window = Window(box=Box(10, 20, 30, 60), crop_size=(40, 80))
     assert window.visible((100, 100)) == (Box(10, 20, 30, 60), Box(0, 0, 40, 80))
 
 
-def test_a_window_beyond_the_picture_sees_all_of_it_where_it_lies() -> None:
+def test_a_window_beyond_the_image_sees_all_of_it_where_it_lies() -> None:
     window = Window(box=Box(-5, -10, 15, 30), crop_size=(40, 20))
     assert window.visible((10, 20)) == (Box(0, 0, 10, 20), Box(10, 5, 30, 15))
 
 
-def test_of_a_picture_that_shrinks_to_nothing_a_pixel_is_left() -> None:
+def test_of_an_image_that_shrinks_to_nothing_a_pixel_is_left() -> None:
     window = Window(box=Box(0, -999, 1000, 1), crop_size=(10, 10))
     assert window.visible((1, 1)) == (Box(0, 0, 1, 1), Box(0, 9, 1, 10))
     image, mask = window.cut(WholePair(np.full((1, 1, 3), 7, np.uint8), np.full((1, 1), 3, np.uint8)))
@@ -98,7 +98,7 @@ sides = st.integers(1, 40)
 
 @st.composite
 def windows(draw: st.DrawFn, size: tuple[int, int], **further: Any) -> Window:
-    """Boxes as RandomWindow places them: inside the picture, or around all of it, on each axis."""
+    """Boxes as RandomWindow places them: inside the image, or around all of it, on each axis."""
     starts, box = [], []
     for length in size:
         side = draw(st.integers(1, 90))
@@ -108,13 +108,13 @@ def windows(draw: st.DrawFn, size: tuple[int, int], **further: Any) -> Window:
 
 
 def _positions(seen: tuple[int, int], place: tuple[int, int]) -> Floats:
-    """Where in the picture the middles of the crop's pixels lie, on one axis; middles of its own pixels are whole."""
+    """Where in the image the middles of the crop's pixels lie, on one axis; middles of its own pixels are whole."""
     steps = np.arange(place[1] - place[0]) + 0.5
     return seen[0] + steps * (seen[1] - seen[0]) / (place[1] - place[0]) - 0.5
 
 
 def _bilinear(values: Floats, positions: Floats, limits: tuple[int, int]) -> Floats:
-    """Along the first axis; beyond ``limits`` the last value goes on."""
+    """Along the first axis; beyond ``limits`` the last value continues."""
     inside = positions.clip(limits[0], limits[1] - 1)
     low = np.floor(inside).astype(int)
     high = np.minimum(low + 1, limits[1] - 1)
@@ -183,7 +183,7 @@ def test_pixels_come_from_under_the_window(data: st.DataObject, height: int, wid
 
 @pytest.mark.parametrize("side", [121, 149, 150, 183, 237])
 def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
-    """By one sample, by four or by OpenCV's own, beside means in float64, on a picture with edges and slopes."""
+    """By one sample, by four or by OpenCV's own, beside means in float64, on an image with edges and slopes."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (40, 40, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
     image[60:120, 60:120] = 250
@@ -199,7 +199,7 @@ def test_pixels_that_shrink_are_means_of_areas(side: int) -> None:
 
 
 def _turned_positions(window: Window, size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Rows and columns of the picture for each pixel of the crop, worked out with complex numbers."""
+    """Rows and columns of the image for each pixel of the crop, worked out with complex numbers."""
     seen, place = window.visible(size)
     per_row = (window.box.bottom - window.box.top) / window.crop_size[0]
     per_column = (window.box.right - window.box.left) / window.crop_size[1]
@@ -222,7 +222,7 @@ def _turned_positions(window: Window, size: tuple[int, int]) -> tuple[Floats, Fl
     st.floats(-180, 180) | st.sampled_from([90.0, -90.0, 180.0]),
     st.floats(-45, 45),
 )
-def test_turned_pixels_come_from_under_the_window(
+def test_rotated_pixels_come_from_under_the_window(
     data: st.DataObject, height: int, width: int, rotate: float, shear: float
 ) -> None:
     assume(rotate or shear)
@@ -255,7 +255,7 @@ def test_turned_pixels_come_from_under_the_window(
 
 @pytest.mark.parametrize("rotate", [0.01, 30.0, 45.0, 90.0])
 @pytest.mark.parametrize("side", [4, 20, 47])
-def test_at_its_ends_a_turned_window_sees_the_pixels_beside_it(rotate: float, side: int) -> None:
+def test_at_its_ends_a_rotated_window_sees_the_pixels_beside_it(rotate: float, side: int) -> None:
     pair = _smooth(100, 100)
     window = Window(box=Box(30, 30, 30 + side, 30 + side), crop_size=(20, 20), rotate=rotate)
     image, _ = window.cut(pair)
@@ -301,7 +301,7 @@ def test_only_what_lies_under_the_window_is_read(data: st.DataObject, height: in
 
 
 @pytest.mark.parametrize("rotate", [0.0, 20.0])
-def test_a_reader_may_give_smaller_pictures_when_they_are_shrunk(rotate: float) -> None:
+def test_a_reader_may_give_smaller_images_when_they_are_shrunk(rotate: float) -> None:
     smooth = _smooth(120, 120)
     for side in (60, 83, 120):
         window = Window(box=Box(0, 0, side, side), crop_size=(30, 30), rotate=rotate)

@@ -46,7 +46,7 @@ def _draw(**arguments: Any) -> RandomWindow:
 
 
 def _facts(image: Array, mask: Array) -> list[float]:
-    """Of a crop of the coordinate picture: where it is not padded, and what of the picture its ends show.
+    """Of a crop of the coordinate image: where it is not padded, and what of the image its ends show.
 
     Coarsely: a value that very many crops have must not differ by how its ends were interpolated.
     """
@@ -90,7 +90,7 @@ def test_windows_are_spread_as_the_usual_steps_spread_them() -> None:
             A.HorizontalFlip(p=0.5),
         ]
     )
-    # Given a seed, it seeds each step alike: then where a crop lies decides whether it is mirrored.
+    # Given a seed, it seeds each step alike: then where a crop lies decides whether it is flipped.
     usual.set_random_state(np.random.default_rng(4), random.Random(4))
     crops = [usual(image=image, mask=mask) for _ in range(DRAWS)]
     theirs = np.array([_facts(crop["image"], crop["mask"]) for crop in crops])
@@ -98,7 +98,7 @@ def test_windows_are_spread_as_the_usual_steps_spread_them() -> None:
     ours = np.array([_facts(*draw(pair, np.random.default_rng(seed)).cut(pair)) for seed in range(DRAWS)])
     distances = [_distance(ours[:, fact], theirs[:, fact]) for fact in range(ours.shape[1])]
     assert max(distances) < LIMIT, distances
-    # And together: a window's size and its place in the picture.
+    # And together: a window's size and its place in the image.
     for one, other in ((8, 4), (8, 6), (4, 6), (9, 4), (9, 10)):
         assert abs(np.corrcoef(ours[:, [one, other]].T)[0, 1] - np.corrcoef(theirs[:, [one, other]].T)[0, 1]) < 0.08
 
@@ -128,7 +128,7 @@ def test_every_place_is_as_likely() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.0, 1.3, 2.0])
 def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float) -> None:
-    """The picture scaled as a whole and then cropped, at the same place."""
+    """The image scaled as a whole and then cropped, at the same place."""
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (10, 12, 3), np.uint8)
     image = cv2.resize(coarse, (240, 200), interpolation=cv2.INTER_CUBIC)
@@ -145,7 +145,7 @@ def test_pixels_are_those_of_the_usual_steps_but_for_interpolation(scale: float)
         places = np.array(window.box[:2]) * scale
         top, left = np.round(places).astype(int)
         here = np.s_[top : top + 60, left : left + 80]
-        # Half a pixel of the crop apart at most: places are whole pixels of the picture here, of the scaled one there.
+        # Half a pixel of the crop apart at most: places are whole pixels of the image here, of the scaled one there.
         assert np.abs(found.astype(float) - scaled[here]).mean() < 8
         assert (labels == scaled_mask[here]).mean() > 0.6
         if scale != 1.3 and np.abs(places - (top, left)).max() < 1e-9:
@@ -161,7 +161,7 @@ def test_a_scale_of_a_half_never_shrinks_by_more_than_two() -> None:
     draw = RandomWindow(crop_size=(100, 100), scale=(0.5, 0.5), flip=0.0)
     windows = [draw(pair, np.random.default_rng(seed)) for seed in range(100)]
     assert {window.shrink for window in windows} == {2.0}
-    # Though what is seen of the small picture has 50 pixels of the crop for 101 of its own here and there.
+    # Though what is seen of the small image has 50 pixels of the crop for 101 of its own here and there.
     assert any(place.bottom - place.top == 50 for _, place in (window.visible(pair.size) for window in windows))
 
 
@@ -178,7 +178,7 @@ def test_turning_and_leaning_are_even_either_way() -> None:
 
 
 def _mostly(share: float) -> WholePair:
-    """A picture whose upper part is one class, the rest stripes of two others."""
+    """An image whose upper part is one class, the rest stripes of two others."""
     mask = np.zeros((100, 100), np.uint8)
     mask[int(100 * share) :] = 1
     mask[int(100 * share) :, ::2] = 2
@@ -190,7 +190,7 @@ def _shares(mask: Array) -> float:
     return float(counts.max() / max(1, counts.sum()))
 
 
-def test_crops_of_mostly_one_class_are_drawn_anew() -> None:
+def test_crops_of_mostly_one_class_are_drawn_again() -> None:
     pair = _mostly(0.7)
     usual, choosy = (_draw(crop_size=(20, 20), scale=(1.0, 1.0), cat_max_ratio=ratio) for ratio in (None, 0.75))
     before, after = (

@@ -24,7 +24,7 @@ from imageseg.pipeline.stream import StreamBatches
 
 
 class _Counted(Dataset[Sample]):
-    """Pictures that hold their own number, each of a size of its own."""
+    """Images that hold their own number, each of a size of its own."""
 
     def __init__(self, count: int, *, sizes: bool = False) -> None:
         self.count = count
@@ -112,7 +112,7 @@ def test_training_batches_know_their_pixels_and_scored_ones_do_not(num_workers: 
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(7, 1), (7, 2), (7, 3), (2, 3)])
-def test_processes_score_every_picture_once(count: int, world_size: int) -> None:
+def test_processes_score_every_image_once(count: int, world_size: int) -> None:
     loaders = [
         evaluation_loader(_Counted(count, sizes=True), count, num_workers=0, rank=rank, world_size=world_size)
         for rank in range(world_size)
@@ -123,7 +123,7 @@ def test_processes_score_every_picture_once(count: int, world_size: int) -> None
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_pictures_are_scored_in_order_and_at_their_own_size(num_workers: int) -> None:
+def test_images_are_scored_in_order_and_at_their_own_size(num_workers: int) -> None:
     loader = evaluation_loader(_Counted(5, sizes=True), 5, num_workers=num_workers)
     for _ in range(2):
         shapes = [(batch["image"].shape, batch["name"]) for batch in loader]
@@ -177,7 +177,7 @@ def test_the_best_is_scored_on_the_split_that_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("processors", "workers"), [(None, 0), (1, 0), (6, 3), (64, 8)])
-def test_workers_unless_set_are_half_of_the_processors(
+def test_workers_unless_set_are_half_of_the_cpu_cores(
     monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: processors)
@@ -203,7 +203,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-def test_a_worker_keeps_to_one_processor() -> None:
+def test_a_worker_keeps_to_one_cpu_core() -> None:
     torch.set_num_threads(2)
     single_threaded(0)
     assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""Mixing: whole classes and whole things, picture and mask together, as often as asked."""
+"""Mixing: whole classes and whole things, image and mask together, as often as asked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.uint8]
 
 
 def _crop(seed: int, *, offset: int = 0) -> tuple[Array, Array]:
-    """A crop whose picture shows its mask, and whose classes nobody else's offset has."""
+    """A crop whose image shows its mask, and whose classes nobody else's offset has."""
     coarse = np.random.default_rng(seed).integers(offset, offset + 6, (6, 8), np.uint8)
     mask = np.kron(coarse, np.ones((4, 4), np.uint8))
     mask[0, :5] = 255
@@ -64,9 +64,9 @@ def test_of_a_crop_without_labels_nothing_comes_over() -> None:
         assert not choose(nothing, np.random.default_rng(0)).any()
 
 
-def test_things_of_rare_classes_come_over_whole_and_each_for_itself() -> None:
+def test_objects_of_rare_classes_come_over_whole_and_each_for_itself() -> None:
     mask = np.zeros((100, 100), np.uint8)
-    mask[:, 50:] = 1  # half of the picture: not rare
+    mask[:, 50:] = 1  # half of the image: not rare
     mask[10:15, 10:15] = mask[30:36, 30:35] = 2  # two things
     mask[60:65, 60:65] = 3
     mask[80:83, 80:83] = 4  # a splinter of 9 pixels

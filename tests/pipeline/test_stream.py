@@ -50,7 +50,7 @@ def test_a_batch_may_be_longer_than_an_epoch() -> None:
 
 
 @given(length=sizes, batch_size=sizes, first=st.integers(0, 9), world_size=st.integers(1, 3))
-def test_a_run_that_goes_on_continues_exactly(length: int, batch_size: int, first: int, world_size: int) -> None:
+def test_a_run_that_continues_continues_exactly(length: int, batch_size: int, first: int, world_size: int) -> None:
     for rank in range(world_size):
         place = {"length": length, "batch_size": batch_size, "seed": 7, "rank": rank, "world_size": world_size}
         assert _batches(5, first_batch=first, **place) == _batches(first + 5, **place)[first:]
@@ -82,7 +82,7 @@ def test_epochs_and_seeds_differ_in_order() -> None:
 
 
 def test_the_stream_stays_what_it_was() -> None:
-    """These figures never change: a run of an older version goes on with the samples that it would have seen."""
+    """These numbers never change: a run of an older version continues with the samples that it would have seen."""
     draws = list(chain.from_iterable(_batches(4, length=5, batch_size=3, seed=0)))
     assert [draw.epoch for draw in draws] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]
     assert [draw.sample for draw in draws] == [2, 4, 1, 3, 0, 3, 0, 4, 2, 1, 1, 0]

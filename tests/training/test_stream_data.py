@@ -13,6 +13,7 @@ import pytest
 import torch
 from fakes import write_fake
 
+from imageseg.cli import main
 from imageseg.datasets import build_dataset
 from imageseg.datasets.statistics.counts import count_per_image
 from imageseg.errors import InputError
@@ -151,3 +152,13 @@ def test_a_second_setup_changes_nothing(tmp_path: Path) -> None:
 def test_a_removed_class_balance_names_its_replacement(tmp_path: Path, balance: str) -> None:
     with pytest.raises(InputError, match=rf"data\.balance '{balance}' was removed.*; use rcs"):
         scenes(tmp_path, balance=balance)
+
+
+@pytest.mark.parametrize("balance", ["repeat", "focus", "auto"])
+def test_the_command_line_answers_a_removed_class_balance_in_one_line(
+    balance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text(f"use: ToyScenes\nmodel: UNet\ndata: {{balance: {balance}}}\n")
+    assert main(["train", "--config", str(recipe)]) == 2
+    assert capsys.readouterr().err == f"imageseg: error: data.balance must be one of none, rcs, found '{balance}'\n"

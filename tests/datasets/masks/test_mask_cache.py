@@ -80,7 +80,7 @@ def test_all_masks_are_made_and_noted_in_order(tmp_path, workers):
     assert json.loads((cache.folder / NOTE).read_text())["made_by"].startswith("imageseg ")
 
 
-def test_a_whole_cache_is_known_without_its_masks_and_made_no_second_time(tmp_path):
+def test_a_complete_cache_is_recognized_without_its_masks_and_not_made_twice(tmp_path):
     cache = cache_in(tmp_path / "masks")
     make(cache)
     for path in cache.folder.glob("*.png"):
@@ -120,7 +120,7 @@ def test_masks_of_other_choices_stay_unless_they_may_go(tmp_path):
         make(cache_in(tmp_path / "masks", overlap="first"))
 
 
-def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
+def test_an_interrupted_run_says_so_and_continues(tmp_path):
     cache = cache_in(tmp_path / "masks")
     with pytest.raises(
         KeyboardInterrupt, match=r"5 of 12 masks in .*masks are finished; run the same command again to continue"
@@ -169,7 +169,7 @@ def test_a_mask_enters_the_ledger_after_it_reached_the_disk(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_other_choices_start_anew_and_leave_nothing_of_the_old(tmp_path, interrupted):
+def test_other_choices_start_again_and_leave_nothing_of_the_old(tmp_path, interrupted):
     old = cache_in(tmp_path / "masks", overlap="first")
     make(old, squares=[*SQUARES, Square("old.jpg", 9)])
     new = cache_in(tmp_path / "masks", overlap="void")
@@ -187,7 +187,7 @@ def test_other_choices_start_anew_and_leave_nothing_of_the_old(tmp_path, interru
     assert values(new.folder) == ALL
 
 
-def test_whoever_replaces_masks_is_told(tmp_path, caplog):
+def test_whoever_replaces_masks_gets_a_warning(tmp_path, caplog):
     make(cache_in(tmp_path / "masks", overlap="first"))
     make(cache_in(tmp_path / "masks", overlap="void"), replace=True)
     assert [record.getMessage() for record in caplog.records] == [
@@ -195,7 +195,7 @@ def test_whoever_replaces_masks_is_told(tmp_path, caplog):
     ]
 
 
-def test_other_annotations_start_anew(tmp_path):
+def test_other_annotations_start_again(tmp_path):
     cache = cache_in(tmp_path / "masks")
     make(cache)
     (tmp_path / "annotations.json").write_text("[]")  # as long as before
@@ -213,7 +213,7 @@ def test_the_same_annotations_at_another_time_or_gone_are_no_reason(tmp_path):
     assert cache.is_whole()
 
 
-def test_another_format_of_ours_starts_anew(tmp_path, monkeypatch):
+def test_another_format_of_ours_starts_again(tmp_path, monkeypatch):
     make(cache_in(tmp_path / "masks"))
     monkeypatch.setattr("imageseg.datasets.masks.cache._FORMAT", 2)
     assert not cache_in(tmp_path / "masks").is_whole()
@@ -234,7 +234,7 @@ def test_masks_of_unknown_origin_stay(tmp_path):
 @pytest.mark.parametrize(
     "note", ["", "{", "[]", "{}", '{"complete": true, "pictures": 12}', '{"recipe": 1, "annotations": 2}']
 )
-def test_a_damaged_note_starts_anew(tmp_path, note):
+def test_a_damaged_note_starts_again(tmp_path, note):
     cache = cache_in(tmp_path / "masks")
     make(cache)
     (cache.folder / NOTE).write_text(note)
@@ -297,7 +297,7 @@ def started(tmp_path: Path, *, log: Path, kill: str = "") -> subprocess.Popen[st
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
-def test_a_killed_run_leaves_whole_masks_and_no_processes_and_goes_on(tmp_path):
+def test_a_killed_run_leaves_whole_masks_and_no_processes_and_continues(tmp_path):
     folder = tmp_path / "masks"
     run = started(tmp_path, log=tmp_path / "log", kill="005.jpg")
     run.communicate(timeout=60)

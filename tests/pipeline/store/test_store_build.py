@@ -50,7 +50,7 @@ def build(folder: Path, pairs: list[Pair], *, labels: LabelSpace = LABELS, **arg
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Name -> inode: a file that is written anew has another."""
+    """Name -> inode: a file that is written again has another."""
     return {path.name: path.stat().st_ino for path in folder.glob("*.pair")}
 
 
@@ -68,7 +68,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_second_packing_opens_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imageseg.pipeline.store.build._pack_pair", lambda *_, **__: pytest.fail("opened"))
-    monkeypatch.setattr("imageseg.pipeline.store.build.alone", lambda _: pytest.fail("locked"))
+    monkeypatch.setattr("imageseg.pipeline.store.build.file_lock", lambda _: pytest.fail("locked"))
     before = files(store.folder)
     assert build(*store) == StoreSummary(store.folder, 4, 0, 4 * bytes_of((6, 7)))
     assert files(store.folder) == before
@@ -85,7 +85,7 @@ def test_a_touched_file_is_hashed_and_not_packed_again(store: Store) -> None:
 
 
 @pytest.mark.parametrize("changed", ["image", "mask"])
-def test_a_changed_file_is_packed_anew_and_its_old_one_removed(store: Store, changed: str) -> None:
+def test_a_changed_file_is_packed_again_and_its_old_one_removed(store: Store, changed: str) -> None:
     before = files(store.folder)
     new = np.zeros((6, 7, 3) if changed == "image" else (6, 7), np.uint8)
     write_image(getattr(store.pairs[2], changed), new)
@@ -97,7 +97,7 @@ def test_a_changed_file_is_packed_anew_and_its_old_one_removed(store: Store, cha
     assert len(before.items() & after.items()) == 3
 
 
-def test_another_label_table_packs_all_anew(store: Store) -> None:
+def test_another_label_table_packs_all_again(store: Store) -> None:
     before = files(store.folder)
     other = LabelSpace((*LABELS.labels[::-1],))
     assert stored_pairs(store.folder, store.pairs, other) == [None] * 4
@@ -121,7 +121,7 @@ def test_equal_pairs_share_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["short", "missing", "ledger", "last line", "nonsense"])
-def test_a_damaged_store_is_mended(store: Store, damage: str) -> None:
+def test_a_damaged_store_is_repaired(store: Store, damage: str) -> None:
     ledger, victim = store.folder / STORE_LEDGER, next(store.folder.glob("*.pair"))
     before = files(store.folder)
     if damage == "short":
@@ -156,7 +156,7 @@ def test_a_file_that_never_reached_the_disk_is_packed_again(store: Store) -> Non
 
 
 @pytest.mark.parametrize("start", [0, 64])
-def test_a_packed_file_that_somebody_wrote_to_is_checked_and_mended(store: Store, start: int) -> None:
+def test_a_packed_file_that_somebody_wrote_to_is_checked_and_repaired(store: Store, start: int) -> None:
     path = next(store.folder.glob("*.pair"))
     content = path.read_bytes()
     path.write_bytes(content[:start] + bytes(8) + content[start + 8 :])
@@ -336,7 +336,7 @@ def test_thousands_of_packed_pairs_are_known_within_a_second(store: Store, monke
     assert len(asked) == 8 + 1
 
 
-def test_a_store_lies_beside_the_data_or_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_in_the_root_or_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = build_dataset("CamVid", **write_fake("CamVid", tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     beside = store_folder(dataset, "train")

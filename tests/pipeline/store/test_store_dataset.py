@@ -1,4 +1,4 @@
-"""PackedSamples: packed, unpacked and whole pictures are the same bytes; what is not packed is read from its own files."""
+"""PackedSamples: packed, unpacked and whole images are the same bytes; what is not packed is read from its own files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def some_box(data: st.DataObject, size: tuple[int, int]) -> Box:
 def check_box(opened: OpenPair, whole: tuple[np.ndarray, np.ndarray], box: Box) -> None:
     assert opened.size == whole[1].shape
     part = np.s_[box.top : box.bottom, box.left : box.right]
-    for _ in range(2):  # a mask is kept, a picture is not
+    for _ in range(2):  # a mask is kept, an image is not
         np.testing.assert_array_equal(opened.mask(box), whole[1][part])
         np.testing.assert_array_equal(opened.image(box), whole[0][part])
 
@@ -83,7 +83,7 @@ def turned(mode: str) -> dict[str, Image.Exif]:
 
 @pytest.fixture(scope="module")
 def modes(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairSamples, PackedSamples]:
-    """A picture of every pixel mode and format, with masks of two modes."""
+    """An image of every pixel mode and format, with masks of two modes."""
     root = tmp_path_factory.mktemp("modes")
     generator = np.random.default_rng(0)
     colors = generator.integers(0, 256, (*SIZE, 3), np.uint8)
@@ -144,7 +144,7 @@ def test_a_mask_of_another_size_is_an_error_when_it_is_read(tmp_path: Path) -> N
         opened.mask(Box(0, 0, 1, 1))
 
 
-def test_what_changed_since_or_vanished_is_read_from_its_own_files_and_said_once(
+def test_what_changed_since_or_vanished_is_read_from_its_own_files_and_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = build_dataset("ToyScenes", **write_fake("ToyScenes", tmp_path))
