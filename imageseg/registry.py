@@ -82,7 +82,7 @@ def declared_arguments(component: Callable[..., Any]) -> dict[str, Argument]:
     """Return the arguments of a network, a dataset or another component that a recipe may set, by name."""
     import docstring_parser
 
-    types = get_type_hints(component.__init__ if isinstance(component, type) else component)
+    types = get_type_hints(component.__init__ if isinstance(component, type) else component)  # type: ignore[misc]
     documented = docstring_parser.parse(inspect.getdoc(component) or "").params
     descriptions = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documented}
     signature = inspect.signature(component).parameters

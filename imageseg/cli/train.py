@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imageseg.cli.arguments import recipe_from
 
 if TYPE_CHECKING:
-    from imageseg.training.fit import TrainedRun
+    from imageseg.training.run_folder import TrainedRun
 
 
 def run(arguments: Sequence[str]) -> int:

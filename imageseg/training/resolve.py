@@ -12,7 +12,7 @@ from imageseg.datasets import DATASETS
 from imageseg.models import MODELS, WeightFiles
 from imageseg.pipeline.augment import Augmentation
 from imageseg.pipeline.loader import Loading
-from imageseg.recipe import SECTIONS, Recipe, plain, with_current_names
+from imageseg.recipe import Recipe, plain, with_current_names
 from imageseg.registry import Argument, arguments_for, check_arguments, declared_arguments
 from imageseg.training.task import SegmentationTask
 from imageseg.training.trainer_options import TrainerOptions
@@ -98,13 +98,12 @@ def arguments_of_sections(use: str, model: str) -> dict[str, dict[str, Argument]
 
 def section_owners(use: str, model: str) -> dict[str, list[Component]]:
     """Return the components that each section of a recipe configures, for this dataset and this network."""
-    owners = (
-        [DATASETS[use], Augmentation, Loading],
-        [MODELS[model], WeightFiles],
-        [SegmentationTask],
-        [TrainerOptions],
-    )
-    return dict(zip(SECTIONS, owners, strict=True))
+    return {
+        "data": [DATASETS[use], Augmentation, Loading],
+        "network": [MODELS[model], WeightFiles],
+        "task": [SegmentationTask],
+        "trainer": [TrainerOptions],
+    }
 
 
 def _precision_of(checkpoint: str) -> str:

@@ -1,13 +1,16 @@
-"""The command line as a whole: help is fast and plain, and every wrong use is one line and exit code 2."""
+"""The command line: help is fast, log lines go to standard error, invalid usage is one line and exit code 2."""
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from imageseg.cli import COMMANDS, main
+from imageseg.training.process_state import restored_process_state
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +55,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["prepare", "VOC", "--rot", "x"], "neither imageseg prepare nor VOC has a flag --rot; VOC has --year"),
     ],
 )
-def test_wrong_use_is_one_line(
+def test_invalid_usage_is_reported_in_one_line(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -67,7 +70,7 @@ def test_wrong_use_is_one_line(
 @pytest.mark.parametrize(
     ("use", "name"), [("CityscapeModule", "Cityscapes"), ("COCOModule", "COCO"), ("BDD100KModule", "BDD100K")]
 )
-def test_the_missions_datasets_say_what_they_looked_for(
+def test_datasets_report_what_they_looked_for(
     use: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = str(tmp_path / "nowhere")
@@ -110,7 +113,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_sleep_where_they_wait_unless_told_otherwise(
+def test_threads_sleep_while_they_wait_unless_the_environment_says_otherwise(
     given: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
@@ -123,6 +126,45 @@ def test_threads_sleep_where_they_wait_unless_told_otherwise(
     capsys.readouterr()
 
 
-def test_that_is_said_before_torch_is_imported() -> None:
+@pytest.fixture
+def logging_command(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a command that logs a line at each level."""
+    logger = logging.getLogger("imageseg.somewhere.deep")
+
+    def run(_: list[str]) -> int:
+        logger.debug("not shown")
+        logger.info("for the user")
+        logger.warning("careful")
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "logging", "")
+    monkeypatch.setitem(sys.modules, "imageseg.cli.logging", SimpleNamespace(run=run))
+    return "logging"
+
+
+def test_log_lines_appear_once_on_standard_error_however_often_main_runs(
+    logging_command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("imageseg")
+    before = list(logger.handlers), logger.level
+    for _ in range(2):
+        assert main([logging_command]) == 0
+        captured = capsys.readouterr()
+        assert captured.err.splitlines() == ["imageseg: for the user", "imageseg: careful"]
+        assert captured.out == ""
+    assert (list(logger.handlers), logger.level) == before
+
+
+def test_other_processes_of_a_run_log_nothing(
+    logging_command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imageseg.training.process_state.is_main_process", lambda: False)
+    run = sys.modules["imageseg.cli.logging"].run
+    monkeypatch.setattr(sys.modules["imageseg.cli.logging"], "run", restored_process_state()(run))
+    assert main([logging_command]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_command_line_does_not_import_torch() -> None:
     code = "import imageseg.cli, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -380,12 +380,14 @@ def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> N
 
 
 def test_a_run_makes_no_masks_that_it_does_not_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SBD beside VOC: only a run on train_aug wants its masks."""
+    """Only a run on VOC's train_aug needs the masks of SBD."""
     asked: list[set[str]] = []
-    monkeypatch.setattr(VOC, "prepare", lambda self, *, splits=None, **_: asked.append(set(splits)))
-    monkeypatch.setattr(
-        "imageseg.training.data._with_masks", lambda *_, **__: (_ for _ in ()).throw(InputError("enough"))
-    )
+
+    def prepare(self: VOC, *, splits: set[str], **_: object) -> None:
+        asked.append(set(splits))
+        raise InputError("enough")
+
+    monkeypatch.setattr(VOC, "prepare", prepare)
     root = write_fake("VOC", tmp_path)["root"]
     with pytest.raises(InputError, match="enough"):
         train(Recipe("VOC", "UNet", data={"root": root, "train_split": "trainval"}))

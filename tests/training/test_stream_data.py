@@ -14,7 +14,7 @@ import torch
 from fakes import write_fake
 
 from imageseg.datasets import build_dataset
-from imageseg.datasets.statistics.counts import count_pictures
+from imageseg.datasets.statistics.counts import count_per_image
 from imageseg.errors import InputError
 from imageseg.images import write_image
 from imageseg.pipeline.augment import Augmentation
@@ -103,7 +103,7 @@ def test_it_prepares_packs_balances_and_mixes_by_itself(tmp_path: Path) -> None:
     data, augmentation = scenes(tmp_path, balance="rcs", pack=True)
     data.prepare_data()
     data.setup("fit")
-    pixels = count_pictures(data.dataset, data.dataset.pairs("train"), split="train", workers=1).pixels
+    pixels = count_per_image(data.dataset, data.dataset.pairs("train"), split="train", workers=1).pixels
     order = RareClassOrder(pixels, seed=5)
     assert isinstance(data.train_samples, PackedSamples)
     assert data.class_pixels is not None
