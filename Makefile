@@ -20,6 +20,9 @@ check: .venv/.tested  ## style, types, and who may import whom
 bench: .venv/.tested  ## speed beside the usual way, in about a quarter of an hour
 	$(BIN)/python benchmarks/bench.py
 
+accelerator: .venv/.tested  ## prove everything on a GPU in eight minutes; without one, a small form on the CPU
+	$(BIN)/python benchmarks/accelerator.py
+
 clean:  ## remove the environment and the demo's output
 	rm -rf .venv data/ToyScenes runs/ToyScenes-DeepLabv3_plus-*
 
@@ -34,4 +37,4 @@ clean:  ## remove the environment and the demo's output
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench accelerator clean

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from measuring import Row, growth_in_megabytes, in_turn, report
@@ -45,6 +44,8 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _smp(name: str, encoder: str, **arguments: Any) -> nn.Module:
+    import segmentation_models_pytorch as smp  # only here, so that the table can be read without it
+
     network: nn.Module = getattr(smp, name)(encoder_name=encoder, encoder_weights=None, classes=CLASSES, **arguments)
     return network
 

@@ -40,13 +40,13 @@ MODELS: NameTable[Network] = NameTable(
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Local weight files that any network can be initialized from.
+    """Local weights files that any network can be initialized from.
 
     Args:
-        weights: Weight file of a complete network: a checkpoint of imageseg, torchvision, segmentation_models_pytorch,
+        weights: Weights file of a complete network: a checkpoint of imageseg, torchvision, segmentation_models_pytorch,
             hszhao/semseg, VainF, wkentaro, milesial, mmsegmentation or Lightning. It also sets the network arguments that it was
             trained with.
-        encoder_weights: Weight file of the encoder only: a state dict of timm or torchvision (.safetensors, .pth or .bin).
+        encoder_weights: Weights file of the encoder only: a state dict of timm or torchvision (.safetensors, .pth or .bin).
     """
 
     weights: str | None = None
