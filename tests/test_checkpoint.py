@@ -40,7 +40,7 @@ def test_plain_values_keep_their_kinds(tmp_path):
     assert repr(found) == repr(tree)  # == takes 1, 1.0 and True for the same
 
 
-def test_floats_that_are_no_numbers(tmp_path):
+def test_nan_and_infinity_round_trip(tmp_path):
     found = round_trip({"values": [math.nan, math.inf, -math.inf, -0.0]}, tmp_path)["values"]
     assert math.isnan(found[0])
     assert found[1:3] == [math.inf, -math.inf]
@@ -67,12 +67,12 @@ def test_tensors_of_any_kind_and_shape(tmp_path, dtype, shape):
     assert torch.equal(found, tensor)
 
 
-def test_bits_are_kept_that_comparing_would_not_see(tmp_path):
+def test_tensors_are_kept_bit_for_bit(tmp_path):
     tensor = torch.tensor([math.nan, -0.0, math.inf, 1e-45])
     assert round_trip({"t": tensor}, tmp_path)["t"].view(torch.int32).tolist() == tensor.view(torch.int32).tolist()
 
 
-def test_memory_order_is_kept_where_networks_use_it(tmp_path):
+def test_channels_last_memory_format_is_kept(tmp_path):
     tensor = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     found = round_trip({"t": tensor, "plain": torch.randn(2, 3, 4, 5)}, tmp_path)
     assert torch.equal(found["t"], tensor)
@@ -141,7 +141,7 @@ def test_any_tree_of_plain_values_round_trips(tmp_path_factory, tree):
         ({"a": {(1, 2): 3}}, r"checkpoint\.a: a key of type tuple cannot be stored"),
     ],
 )
-def test_what_cannot_be_kept_says_where_it_is_and_keeps_the_old_file(tmp_path, tree, message):
+def test_a_value_of_another_type_is_located_and_the_old_file_stays(tmp_path, tree, message):
     write_checkpoint({"old": 1}, tmp_path / "a.ckpt")
     with pytest.raises(TypeError, match=message):
         write_checkpoint(tree, tmp_path / "a.ckpt")
@@ -251,13 +251,13 @@ def test_a_pickle_is_refused_and_its_payload_never_runs(tmp_path):
     assert marker.exists()  # so the payload works where somebody unpickles it
 
 
-def test_another_programs_safetensors_are_told_apart(tmp_path):
+def test_safetensors_of_another_program_are_rejected(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="is a safetensors file, but not a checkpoint of imageseg"):
         read_checkpoint(tmp_path / "a.safetensors")
 
 
-def test_a_tree_that_we_never_wrote_is_refused(tmp_path):
+def test_an_invalid_tree_is_refused(tmp_path):
     for tree in ("[", "[" * 10_000, "{}", '{"tensor": "absent", "checksum": 0}', '{"dict": [[1]]}'):
         metadata = {"format": "imageseg-checkpoint-1", "tree": tree, "checksum": str(zlib.crc32(tree.encode()))}
         save_file({"a": torch.ones(2)}, tmp_path / "a.ckpt", metadata=metadata)
@@ -288,7 +288,7 @@ RUN = {
 }
 
 
-def test_what_predicting_needs(tmp_path):
+def test_recipe_labels_and_weights_are_read(tmp_path):
     write_checkpoint(RUN, tmp_path / "a.ckpt")
     trained = read_network(tmp_path / "a.ckpt")
     assert (trained.recipe, trained.labels, trained.step) == (RECIPE, LABELS, 7)
@@ -309,7 +309,7 @@ def test_a_record_that_is_incomplete(tmp_path, record):
         read_network(tmp_path / "a.ckpt")
 
 
-def test_what_was_read_stays_when_the_file_is_replaced(tmp_path):
+def test_tensors_stay_valid_when_the_file_is_replaced(tmp_path):
     """A run writes its last checkpoint again and again, perhaps while somebody else has read it."""
     found = round_trip({"a": torch.arange(5000.0)}, tmp_path)
     write_checkpoint({"a": torch.zeros(5000)}, tmp_path / "a.ckpt")

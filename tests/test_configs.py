@@ -1,4 +1,4 @@
-"""Every recipe that we ship is one that would run: names, keys and types fit the signatures of today."""
+"""Every recipe in configs is valid: names, keys and types fit the signatures."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_there_are_configs() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_fits_the_signatures(path: Path) -> None:
+def test_a_config_fits_the_signatures(path: Path) -> None:
     recipe = recipe_from(["--config", str(path)], program="imageseg train")
     assert f"{path.stem}_".startswith(f"{recipe.use}_{recipe.model}_".lower()), "named for its dataset and network"
-    assert path.read_text().startswith("# "), "a recipe opens with a line that says what it is for"
+    assert path.read_text().startswith("# "), "a recipe starts with a comment that states its purpose"

@@ -20,12 +20,12 @@ def test_did_you_mean(name, hint):
     assert did_you_mean(name, ["UNet", "DeepLabV3", "FCN"]) == hint
 
 
-def test_nothing_is_meant_where_nothing_is_known():
+def test_without_known_names_there_is_no_hint():
     assert did_you_mean("UNet", []) == ""
 
 
 def test_the_line_is_the_message():
-    assert InputError("a.png: is no picture").line() == "a.png: is no picture"
+    assert InputError("a.png: is not an image").line() == "a.png: is not an image"
     assert isinstance(InputError("x"), ValueError)
 
 
@@ -37,7 +37,7 @@ def test_the_line_of_an_error_that_a_worker_wrapped():
     assert InputError(wrapped).line() == "a.png: no such file"
 
 
-def test_it_passes_between_processes():
+def test_an_error_can_be_pickled():
     copy = pickle.loads(pickle.dumps(InputError("a.png: no such file")))
     assert isinstance(copy, InputError)
     assert copy.line() == "a.png: no such file"

@@ -72,13 +72,13 @@ def test_sections_may_be_left_out_or_empty(tmp_path):
         ("e4", "e4"),
     ],
 )
-def test_numbers_are_what_looks_like_one(tmp_path, text, value):
+def test_text_that_looks_like_a_number_is_one(tmp_path, text, value):
     found = read_yaml(written(tmp_path, f"lr: {text}"))["lr"]
     assert found == value
     assert type(found) is type(value)
 
 
-def test_a_section_may_start_from_another(tmp_path):
+def test_a_section_may_extend_another(tmp_path):
     text = "base: &base {lr: 1e-4, loss: dice}\ntask:\n  <<: *base\n  lr: 0.1\n"
     assert read_yaml(written(tmp_path, text))["task"] == {"lr": 0.1, "loss": "dice"}
 
@@ -131,7 +131,7 @@ def test_any_plain_values_round_trip(tmp_path_factory, values):
     ],
     ids=lambda value: value[:20],
 )
-def test_a_mistake_is_one_line_that_names_the_file(tmp_path, text, message):
+def test_an_error_is_one_line_with_the_name_of_the_file(tmp_path, text, message):
     path = written(tmp_path, text)
     with pytest.raises(InputError, match=message) as caught:
         Recipe.from_yaml(path)
@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         read_yaml(tmp_path / "latin.yaml")
 
 
-def test_a_tab_that_does_no_harm_is_none(tmp_path):
+def test_a_harmless_tab_is_accepted(tmp_path):
     text = "use: VOC\nmodel: >\n  U\tNet\n"
     assert read_yaml(written(tmp_path, text)) == {"use": "VOC", "model": "U\tNet\n"}
 

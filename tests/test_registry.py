@@ -28,13 +28,13 @@ TABLE = NameTable(
         ("deeplab-v3-plus", "DeepLabv3_plus"),
     ],
 )
-def test_every_usual_spelling_finds_the_class(spelling, name):
+def test_every_common_spelling_finds_the_class(spelling, name):
     assert TABLE.resolve(spelling) == name
     assert spelling in TABLE
     assert TABLE[spelling] is {"Fraction": fractions.Fraction, "DeepLabv3_plus": decimal.Decimal}[name]
 
 
-def test_listing_imports_nothing():
+def test_listing_names_imports_nothing():
     assert list(TABLE) == ["Fraction", "DeepLabv3_plus", "Absent"]
     assert len(TABLE) == 3
     assert "absent" in TABLE
@@ -57,7 +57,7 @@ def test_an_unknown_name_gets_a_hint_and_the_list():
     ("given", "name"),
     [("VOCModule", "VOC"), ("voc", "VOC"), ("PascalVOC", "VOC"), ("cam_vid", "CamVid"), ("custom", "Folder")],
 )
-def test_the_datasets_spellings(given, name):
+def test_spellings_of_datasets(given, name):
     assert DATASETS.resolve(given) == name
 
 
@@ -70,12 +70,12 @@ def test_the_datasets_spellings(given, name):
         ("BDD100KModule", "BDD100K"),
     ],
 )
-def test_the_missions_datasets_are_there(given, name):
+def test_datasets_are_found_by_the_names_of_their_modules(given, name):
     assert DATASETS[given].__name__ == DATASETS.resolve(given) == name
 
 
 @pytest.mark.parametrize("given", ["DeepLabv3_plus", "deeplabv3plus", "DeepLabV3+", "DeepLabv3_plusModule"])
-def test_the_networks_spellings(given):
+def test_spellings_of_networks(given):
     assert MODELS.resolve(given) == "DeepLabv3_plus"
 
 
@@ -88,12 +88,12 @@ def other(labels, network, lr=0.1):
     pass
 
 
-def test_the_arguments_of_a_part_are_those_that_a_recipe_may_hold():
+def test_arguments_of_a_component_are_those_that_a_recipe_may_hold():
     assert parameters_of(Built) == ["encoder", "depth"]
     assert parameters_of(other) == ["lr"]
 
 
-def test_arguments_are_checked_against_all_takers():
+def test_arguments_are_checked_against_all_components():
     check_arguments([Built, other], ["encoder", "lr"], "Built")
     with pytest.raises(InputError) as caught:
         check_arguments([Built, other], ["encoder", "enocder"], "Built")

@@ -1,4 +1,4 @@
-"""run.py as the mission calls it: a VOC tree in, a scored network out."""
+"""run.py from end to end: from a VOC tree to a scored network."""
 
 import json
 import re
@@ -60,8 +60,8 @@ def test_a_wrong_mask_stops_the_run_with_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_score_every_picture_once(tmp_path: Path) -> None:
-    """Five pictures do not divide by two: Lightning's own sampler would count one of them twice."""
+def test_two_processes_score_every_image_once(tmp_path: Path) -> None:
+    """Five images are not divisible by two: Lightning's own sampler would count one of them twice."""
     toys = ("--use", "ToyScenesModule", "--data.size", "[64, 64]", "--data.counts", "[4, 5, 5]", "--data.root", "toys")
     network = ("--model", "DeepLabv3_plus", "--network.encoder", "resnet10t", "--network.pretrained", "false")
     loading = (

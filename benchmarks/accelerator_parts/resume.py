@@ -79,7 +79,7 @@ def _flags(setting: Setting, folder: Path, deterministic: bool, name: str) -> li
         "trainer.accelerator": setting.device.type,
         "trainer.devices": 1,
         "trainer.progress_bar": "false",
-        "trainer.pictures": 0,
+        "trainer.images": 0,
         "trainer.precision": "bf16-mixed" if setting.on_cuda else "32-true",
         "trainer.output": folder / "runs",
         "trainer.name": name,

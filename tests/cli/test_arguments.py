@@ -1,4 +1,4 @@
-"""From flags and YAML to a recipe: who beats whom, and what is refused."""
+"""From flags and YAML files to a recipe: precedence, defaults and rejected input."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_value_is_filled_in_from_the_signatures() -> None:
+def test_a_complete_recipe_has_the_defaults_of_the_signatures() -> None:
     recipe = complete("--use", "VOCModule", "--model", "DeepLabv3_plus")
     assert (recipe.use, recipe.model) == ("VOC", "DeepLabv3_plus")
     assert recipe.data["year"] == "2012"
@@ -37,7 +37,7 @@ def test_every_value_is_filled_in_from_the_signatures() -> None:
     assert recipe.trainer["precision"] == "auto"
 
 
-def test_a_flag_beats_the_file_wherever_it_stands(config: Path) -> None:
+def test_a_flag_overrides_the_file_in_any_order(config: Path) -> None:
     for arguments in (("--task.lr", "0.5", "--config", str(config)), ("--config", str(config), "--task.lr=0.5")):
         recipe = parse(*arguments)
         assert recipe.task["lr"] == 0.5
@@ -45,7 +45,7 @@ def test_a_flag_beats_the_file_wherever_it_stands(config: Path) -> None:
         assert recipe.data["crop_size"] == [64, 96]
 
 
-def test_the_file_beats_the_default_and_small_numbers_are_numbers(config: Path) -> None:
+def test_a_file_overrides_the_default(config: Path) -> None:
     assert parse("--config", str(config)).task["lr"] == 0.001
 
 
@@ -73,14 +73,14 @@ def test_steps_of_augmentation_come_from_a_file_or_a_flag_and_are_written_out_as
     assert complete(*flags[:4]).data["augment"] is None
 
 
-def test_a_later_file_beats_an_earlier_one_key_by_key(config: Path, tmp_path: Path) -> None:
+def test_a_later_file_overrides_an_earlier_one_argument_by_argument(config: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
     more.write_text("data: {batch_size: 2}\n")
     recipe = parse("--config", str(config), "--config", str(more))
     assert (recipe.data["batch_size"], recipe.data["crop_size"]) == (2, [64, 96])
 
 
-def test_names_on_the_command_line_beat_the_file(config: Path) -> None:
+def test_names_on_the_command_line_override_the_file(config: Path) -> None:
     assert parse("--config", str(config), "--model", "deeplabv3+").model == "DeepLabv3_plus"
 
 
@@ -122,14 +122,14 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
         ("- use: VOC", "must hold names and values"),
     ],
 )
-def test_wrong_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         parse("--config", str(path))
 
 
-def test_no_root_is_the_datasets_own(tmp_path: Path) -> None:
+def test_a_null_root_means_the_default_folder(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("use: VOC\nmodel: UNet\ndata: {root: }")
     assert parse("--config", str(path)).data["root"] is None
@@ -155,7 +155,7 @@ def weights(tmp_path: Path) -> str:
 FPN = ["--use", "ToyScenes", "--model", "FPN"]
 
 
-def test_weights_take_the_place_of_defaults_in_what_is_printed(
+def test_arguments_implied_by_weights_replace_defaults_in_print_config(
     weights: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     given = parse(*FPN, "--network.weights", weights, "--network.dropout", "0.1")

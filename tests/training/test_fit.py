@@ -1,4 +1,4 @@
-"""Whole runs on a handful of painted streets: what they leave, that they repeat, and that they go on where they were."""
+"""Complete runs on a few synthetic street scenes: their results, reproducibility and exact resumption."""
 
 import functools
 import json
@@ -90,7 +90,7 @@ def test_the_process_is_as_it_was_before(scenes: str, tmp_path: Path, caplog: py
     assert (dict(os.environ), list(warnings.filters), [logger.level for logger in loggers]) == before
 
 
-def test_a_run_leaves_what_it_promises(run: TrainedRun) -> None:
+def test_a_run_writes_recipe_checkpoints_scores_and_predictions(run: TrainedRun) -> None:
     assert run.checkpoint.exists()
     assert (run.folder / "checkpoints" / "last.ckpt").exists()
     assert not list(run.folder.rglob(".tmp-*"))
@@ -103,7 +103,7 @@ def test_a_run_leaves_what_it_promises(run: TrainedRun) -> None:
     assert Recipe.from_yaml(run.folder / "config.yaml").model == "DeepLabv3_plus"
 
 
-def test_tensorboard_has_scalars_pictures_and_hparams(run: TrainedRun) -> None:
+def test_tensorboard_has_scalars_images_and_hyperparameters(run: TrainedRun) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags: dict[str, set[str]] = {"scalars": set(), "images": set()}
@@ -124,12 +124,12 @@ def test_tensorboard_has_scalars_pictures_and_hparams(run: TrainedRun) -> None:
     assert steps == set(range(6))
 
 
-def test_evaluate_gives_the_figures_that_training_gave(run: TrainedRun) -> None:
+def test_evaluate_reproduces_the_scores_of_training(run: TrainedRun) -> None:
     again = imageseg.evaluate(Recipe.from_yaml(run.folder / "config.yaml"), run.checkpoint)
     assert again.to_dict(run.labels.names) == run.scores.to_dict(run.labels.names)
 
 
-def test_its_own_config_repeats_a_run(run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_config_of_a_run_repeats_it(run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["train", "--config", str(run.folder / "config.yaml"), "--trainer.output", str(tmp_path), "--json"]) == 0
     )
@@ -182,7 +182,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(run: TrainedRun, scenes: 
         ({"network": {"channels": 16}}, "was trained with network.channels 8, this run has 16"),
     ],
 )
-def test_a_run_does_not_go_on_with_another_recipe(
+def test_a_run_is_not_resumed_with_another_recipe(
     change: dict, message: str, run: TrainedRun, scenes: str, tmp_path: Path
 ) -> None:
     values = recipe(scenes, tmp_path, "other", resume=str(run.folder / "kept" / "step3.ckpt")).to_dict()
@@ -191,7 +191,7 @@ def test_a_run_does_not_go_on_with_another_recipe(
         train(Recipe.from_dict(values))
 
 
-def test_a_run_may_be_named_when_it_goes_on(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+def test_a_resumed_run_may_be_named(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     shutil.copytree(run.folder, tmp_path / "again")
     checkpoint = shutil.copy(run.folder / "kept" / "step3.ckpt", tmp_path / "again" / "checkpoints")
     resumed = train(recipe(scenes, tmp_path, "again", resume=str(checkpoint)))
@@ -211,7 +211,7 @@ def test_a_finished_run_has_nothing_left_to_train(run: TrainedRun, scenes: str, 
         train(recipe(scenes, tmp_path, "new", resume=str(run.folder / "kept" / "step6.ckpt")))
 
 
-def test_the_number_of_processes_belongs_to_the_stream(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_number_of_processes(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     tree = read_checkpoint(run.folder / "kept" / "step3.ckpt")
     tree["StreamData"]["processes"] = 2
     write_checkpoint(tree, tmp_path / "two.ckpt")
@@ -219,16 +219,16 @@ def test_the_number_of_processes_belongs_to_the_stream(run: TrainedRun, scenes: 
         train(recipe(scenes, tmp_path, "one", resume=str(tmp_path / "two.ckpt")))
 
 
-def test_paths_may_be_paths(scenes: str, tmp_path: Path) -> None:
+def test_a_recipe_may_contain_path_objects(scenes: str, tmp_path: Path) -> None:
     values = recipe(scenes, tmp_path, "paths", max_steps=1, val_every=1)
     trained = train(replace(values, data=values.data | {"root": Path(scenes)}))
     assert Recipe.from_yaml(trained.folder / "config.yaml").data["root"] == scenes
 
 
-def test_the_command_line_goes_on_with_a_run_of_the_python_interface(
+def test_the_command_line_resumes_a_run_of_the_python_interface(
     run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The one fills in every default, the other does not: both mean the same recipe."""
+    """A recipe with all defaults and one without are the same recipe."""
     checkpoints = tmp_path / "moved" / "checkpoints"
     checkpoints.mkdir(parents=True)
     shutil.copy(run.folder / "config.yaml", checkpoints.parent)
@@ -296,7 +296,7 @@ def test_a_network_that_cannot_be_pretrained_trains_resumes_and_predicts(scenes:
 
         monkeypatch.setattr(SegmentationTask, "__init__", functools.wraps(made)(watched))
         train(Recipe.from_dict(values))
-    assert resumed == [False], "the encoder would go on with a tenth of its learning rate"
+    assert resumed == [False], "the encoder would continue with a tenth of its learning rate"
 
 
 def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path) -> None:
@@ -336,12 +336,12 @@ def test_wrong_recipes_are_refused_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_never_written_over(run: TrainedRun, scenes: str) -> None:
+def test_a_run_is_never_overwritten(run: TrainedRun, scenes: str) -> None:
     with pytest.raises(InputError, match=r"already contains a run; pass another --trainer\.name"):
         train(recipe(scenes, run.folder.parent, "whole"))
 
 
-def test_a_diverged_run_says_so(scenes: str, tmp_path: Path) -> None:
+def test_divergence_is_reported(scenes: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"val/loss is nan: training has diverged; lower --task\.lr"):
         train(recipe(scenes, tmp_path, "diverged", task={"lr": 1e30, "warmup_steps": 0}))
 
@@ -355,7 +355,7 @@ def test_resuming_another_network_is_refused(run: TrainedRun, scenes: str, tmp_p
         train(Recipe.from_dict(values))
 
 
-def test_an_interrupted_run_says_how_to_go_on(scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_reports_how_to_resume(scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: AtomicCheckpoints, checkpoint: dict, path: str, storage_options: None = None) -> None:
         save(self, checkpoint, path)
         if Path(path).name == "last.ckpt":
@@ -379,7 +379,7 @@ def test_a_split_without_a_labelled_pixel_is_an_input_error(tmp_path: Path) -> N
         train(Recipe.from_dict(values | {"use": "Folder", "data": data}))
 
 
-def test_a_run_makes_no_masks_that_it_does_not_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_prepares_only_the_splits_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a run on VOC's train_aug needs the masks of SBD."""
     asked: list[set[str]] = []
 
@@ -440,7 +440,7 @@ def test_runs_of_networks_on_plain_vits_repeat(
     assert evaluated.miou == whole.scores.miou
 
 
-def test_a_precision_that_is_left_open_is_settled_kept_and_resumed(
+def test_an_automatic_precision_is_recorded_and_resumed(
     scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda _: True)

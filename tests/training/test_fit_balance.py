@@ -141,13 +141,13 @@ def test_a_checkpoint_that_was_trained_with_a_removed_balance_still_predicts_and
     assert imageseg.evaluate(old, tmp_path / "old.ckpt").miou == run.scores.miou
 
 
-def test_a_run_does_not_go_on_with_another_balance(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_balance(run: TrainedRun, scenes: str, tmp_path: Path) -> None:
     checkpoint = str(run.folder / "kept" / "step3.ckpt")
     with pytest.raises(InputError, match=r"was trained with data\.balance rcs, this run has none"):
         train(recipe(scenes, tmp_path, "other", data={}, resume=checkpoint))
 
 
-def test_a_checkpoint_that_is_older_than_the_option_goes_on(scenes: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_older_than_the_option_is_resumed(scenes: str, tmp_path: Path) -> None:
     plain = train(recipe(scenes, tmp_path, "plain", data={}, max_steps=1, val_every=1))
     tree = last(plain)
     del tree[RUN_KEY]["recipe"]["data"]["balance"]
