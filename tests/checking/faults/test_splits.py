@@ -144,13 +144,8 @@ def test_images_one_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
 def test_masks_in_a_folder_of_another_name(other: str, tree: Tree) -> None:
     (tree.root / "masks").rename(tree.root / other)
     finding = found(tree.root, "unlistable_split")
-<<<<<<< HEAD
-    assert finding.places[0].detail.endswith(f"; {tree.root / other} has annotations: rename it to masks")
-    assert "docs/how-to/custom-dataset.md" in finding.fix
-=======
     assert finding.places[0].detail.endswith(f"; {tree.root / other} contains annotations: rename it to masks")
-    assert "docs/how-to/custom-dataset.md" in finding.mend
->>>>>>> h-datasets
+    assert "docs/how-to/custom-dataset.md" in finding.fix
 
 
 def test_a_folder_of_masks_hides_no_other(tree: Tree) -> None:
@@ -233,13 +228,8 @@ def test_a_table_in_another_encoding(tree: Tree) -> None:
 def test_a_table_of_another_suffix(tree: Tree) -> None:
     INJECTORS["misnamed_table"](tree)
     wrong = found(tree.root, "wrong_label_table")
-<<<<<<< HEAD
-    assert wrong.places[0].detail.endswith("labels.yml: is there; name it labels.yaml")
-    assert wrong.fix.startswith("Rename labels.yml to labels.yaml; ")
-=======
     assert wrong.places[0].detail.endswith("labels.yml: rename it to labels.yaml")
-    assert wrong.mend.startswith("Rename labels.yml to labels.yaml; ")
->>>>>>> h-datasets
+    assert wrong.fix.startswith("Rename labels.yml to labels.yaml; ")
 
 
 def test_no_table_is_offered_if_no_mask_can_be_read(tree: Tree) -> None:
