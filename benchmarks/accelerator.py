@@ -121,7 +121,10 @@ def _result(part: str, budget: float, small: bool, given: argparse.Namespace) ->
         command = [sys.executable, __file__, "--run-part", part, str(rows), str(budget)]
         command += [*(["--small"] if small else []), *(["--data", str(given.data)] if given.data else [])]
         command += ["--inject", *given.inject] if given.inject else []
-        environment = os.environ | {"TMPDIR": folder}  # what a killed part leaves behind goes with this folder
+        threads = {"OMP_NUM_THREADS": "1"} if small else {}  # two parts at a time share two cores
+        environment = (
+            os.environ | threads | {"TMPDIR": folder}
+        )  # what a killed part leaves behind goes with this folder
         with log.open("w") as output:
             process = subprocess.Popen(
                 command, stdout=output, stderr=output, start_new_session=True, env=environment, cwd=ROOT
