@@ -185,9 +185,7 @@ def _twin(name: str, theirs: nn.Module) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
         torch.save(theirs.state_dict(), path)
-        return imageseg.build_model(
-            model, CLASSES, **arguments, pretrained=False, weights=str(path), say=lambda line: None
-        )
+        return imageseg.build_model(model, CLASSES, **arguments, pretrained=False, weights=str(path))
 
 
 def _normalized(images: Tensor) -> Tensor:

@@ -27,6 +27,6 @@ def test_the_diagram_shows_every_package_and_module_at_the_top() -> None:
 def test_packages_are_small_and_say_what_is_inside() -> None:
     for init in PACKAGE.rglob("__init__.py"):
         modules = [path for path in init.parent.glob("*.py") if path.stem != "__init__"]
-        assert len(modules) <= (19 if init.parent.name == "models" else 16), init.parent
+        assert len(modules) <= {"models": 19, "imageseg": 17}.get(init.parent.name, 15), init.parent
         text = init.read_text(encoding="utf-8")
         assert text.startswith('"""'), init

@@ -15,7 +15,7 @@ SOURCES = sorted((ROOT / "imageseg").rglob("*.py"))
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 WORDS = {
-    r"pictures?": "image",
+    r"pictures?(?!\.tsv)": "image",
     r"(?-i:figures?)": "score, metric, result or number; Figure only for a drawing",
     r"begins? (?:with weights|with a file of weights|pretrained|at random|alike)": "starts from",
     r"gradients are cut|cut(?:s|ting)? (?:the )?gradients": "gradient clipping",
@@ -48,6 +48,7 @@ ALLOWED = {
     "imageseg/cli/models.py": {"licence"},
     "imageseg/recipe.py": {"pictures"},
     "imageseg/datasets/masks/cache.py": {"pictures"},
+    "imageseg/datasets/statistics/counts.py": {"picture"},
     # A class name in users' label tables, in both spellings.
     "imageseg/checking/label_values.py": {"unlabelled"},
 }

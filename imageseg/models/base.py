@@ -158,7 +158,7 @@ def classes_at(logits: Tensor, size: Sequence[int], *, align_corners: bool = Fal
     Args:
         logits: (N, C, h, w).
         size: H and W.
-        align_corners: As for ``resize``.
+        align_corners: Alignment of the pixel grids, see ``resize``.
 
     Returns:
         (N, H, W) uint8 class indices.

@@ -17,7 +17,7 @@ from imageseg.models.layers.blocks import classifier, conv_norm_relu, initialize
 
 
 class UNetClassic(Network):
-    """The paper's U-Net, figure 1: two 3x3 convolutions per level, 2x2 max pooling, 2x2 up-convolutions, skip connections.
+    """The U-Net of the paper (Figure 1): two 3x3 convolutions per level, 2x2 max pooling, 2x2 up-convolutions, skip connections.
 
     Two things differ from the paper, as in most implementations today: convolutions are padded, so that logits and image have
     the same size, and batch normalization follows each of them. There are no published weights to start from.

@@ -118,7 +118,7 @@ def _check_limits(archive: Path, *, files: int, unpacked: int) -> None:
 
 
 def _check_member(archive: Path, name: str, *, is_plain: bool) -> None:
-    """Refuse everything but files and folders with relative paths, by the rules of every operating system."""
+    """Refuse everything but files and folders with relative paths that are safe on every operating system."""
     if not is_plain:
         raise InputError(f"{archive}: '{name}' is a link or a device; refused")
     path = PureWindowsPath(name)  # splits at both kinds of slashes; the anchor is a drive, a share or a leading slash
