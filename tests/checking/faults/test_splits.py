@@ -137,7 +137,7 @@ def test_images_one_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
     assert files.file_counts == (18, 18)
     places = found(tree.root, "unlistable_split").places
     for place, count in zip(places, (12, 6), strict=True):
-        assert place.detail.endswith(f"; its folder all holds {count}: move them up")
+        assert place.detail.endswith(f"; its folder all contains {count}: move them up")
 
 
 @pytest.mark.parametrize("other", ["annotations", "labels", "annot", "Annot"])
