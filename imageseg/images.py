@@ -91,8 +91,10 @@ class OpenImage:
             if factor > 1:
                 image.draft(None, (width // factor, height // factor))
             image.load()
-            pixels = _rgb(ImageOps.exif_transpose(image) if header.is_rotated else image, self._path)
-        return pixels[top // factor : -(-bottom // factor), left // factor : -(-right // factor)]
+            upright = ImageOps.exif_transpose(image) if header.is_rotated else image
+            # Cropped before the conversion to an array, which copies all pixels.
+            region = (left // factor, top // factor, -(-right // factor), -(-bottom // factor))
+            return _rgb(upright if box is None else upright.crop(region), self._path)
 
 
 def read_mask(path: str | Path, *, rows: int | None = None) -> npt.NDArray[Any]:
