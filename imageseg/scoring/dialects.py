@@ -158,7 +158,7 @@ def dialect_named(name: str) -> Dialect:
         InputError: The name is unknown.
     """
     if name not in DIALECTS:
-        raise unknown_name("dialect", name, DIALECTS)
+        raise unknown_name("metric protocol", name, DIALECTS)
     return DIALECTS[name]
 
 
