@@ -79,7 +79,7 @@ def allowed_words(expected: Any) -> list[str]:
         return {bool: ["true", "false"], NoneType: ["null"]}[expected]
     if get_origin(expected) in (Union, UnionType):
         words = [allowed_words(part) for part in get_args(expected)]
-        return sum(words, []) if all(words) else []
+        return [word for part in words for word in part] if all(words) else []
     return choices(expected) if get_origin(expected) is Literal else []
 
 
