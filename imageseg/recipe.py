@@ -156,7 +156,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if values is None:
         raise InputError(f"{path}: is empty")
     if values and isinstance(values, list) and all(map(_is_label, values)):
-        raise InputError(f"{path}: is a list; 'labels:' must stand above it")
+        raise InputError(f"{path}: is a list; write 'labels:' above it")
     if not isinstance(values, dict):
         raise InputError(f"{path}: must map keys to values ('key: value'), found a {type(values).__name__}")
     return values

@@ -119,7 +119,7 @@ def test_any_plain_values_round_trip(tmp_path_factory, values):
         ("- use\n", "must map keys to values \\('key: value'\\), found a list"),
         ("", "is empty$"),
         ("# a comment\n", "is empty$"),
-        ("- {name: road, color: [1, 2, 3]}\n", "is a list; 'labels:' must stand above it$"),
+        ("- {name: road, color: [1, 2, 3]}\n", "is a list; write 'labels:' above it$"),
         ("use: VOC\ndata:\n\troot: a\n", "line 3: starts with a tab; indent with spaces$"),
         ("use: VOC\ndata:\n  a: 1\n \t b: 2\n", "line 4: starts with a tab; indent with spaces$"),
         ("use: VOC\t# a comment\n", "line 1: contains a tab where only spaces are allowed$"),

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     dialect = given.dialect or benchmark.dialect
     dialect_named(dialect)
     if given.against and dialect == "per_image":
-        raise InputError("--against compares mIoU over complete sets, which per_image is not. Omit --dialect")
+        raise InputError("--against compares mIoU over complete sets, not per image. Omit --dialect per_image")
     truth = benchmark.truth_in(Path(given.truth)) if given.truth else _own_truth(dataset, given.split)
     options = _scoring_options(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))

@@ -220,5 +220,5 @@ def _deeper(folder: Path) -> str:
     """A hint for images that are one folder level deeper than expected."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         if count := sum(map(is_image, inner.iterdir())):
-            return f"; its folder {inner.name} contains {count}: move {'it' if count == 1 else 'them'} up"
+            return f"; its folder '{inner.name}' contains {count}: move {'it' if count == 1 else 'them'} up"
     return ""

@@ -82,7 +82,7 @@ def test_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("nothing to do") == 2
     out, _ = printed(capsys, ["CamVid", "--pack", *arguments, "--splits", "test", "--json"])
     assert json.loads(out)["packed"] == {
-        "test": {"folder": str(folder / "test"), "pictures": 1, "done": 1, "bytes": 64 + 4 * 4 * 6}
+        "test": {"folder": str(folder / "test"), "images": 1, "done": 1, "bytes": 64 + 4 * 4 * 6}
     }
 
 
