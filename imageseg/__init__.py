@@ -1,4 +1,4 @@
-"""Training, evaluation and deployment of semantic segmentation networks.
+"""Training, evaluation and application of semantic segmentation networks.
 
 Public names are imported on first use, so that ``import imageseg`` stays fast.
 """

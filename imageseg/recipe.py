@@ -121,7 +121,7 @@ def with_current_names(section: str, values: Mapping[str, Any]) -> dict[str, Any
 
 def _mapping(values: Any, section: str, source: str | Path) -> Mapping[str, Any]:
     if values is not None and not isinstance(values, Mapping):
-        raise InputError(f"{source}: '{section}' must hold names and values, found {values!r}")
+        raise InputError(f"{source}: '{section}' must map argument names to values, found {values!r}")
     return values or {}
 
 
@@ -156,9 +156,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if values is None:
         raise InputError(f"{path}: is empty")
     if values and isinstance(values, list) and all(map(_is_label, values)):
-        raise InputError(f"{path}: is a list; 'labels:' must stand above it")
+        raise InputError(f"{path}: is a list; write 'labels:' above it")
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold names and values, found {type(values).__name__}")
+        raise InputError(f"{path}: must map keys to values ('key: value'), found a {type(values).__name__}")
     return values
 
 

@@ -229,4 +229,6 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    # A KeyError's text is only the key, which explains nothing without its class.
+    words = " ".join(str(error).split())[:200]
+    return words if " " in words else f"{type(error).__name__} {words}".rstrip()

@@ -62,7 +62,8 @@ def kind(expected: Any) -> str:
         return _KINDS[expected][0]
     origin, inner = get_origin(expected), get_args(expected)
     if origin in (Union, UnionType):
-        return " or ".join(kind(part) for part in inner)
+        kinds = [kind(part) for part in inner]
+        return " or ".join([", ".join(kinds[:-1]), kinds[-1]])
     if origin is Literal:
         names = ", ".join(map(str, inner))
         return names if len(inner) == 1 else f"one of {names}"
@@ -70,6 +71,16 @@ def kind(expected: Any) -> str:
         count = f"{len(inner)} " if origin is tuple and ... not in inner else ""
         return f"{count}{_KINDS[inner[0]][1]} in brackets"
     return "a list" if origin in (list, tuple) else str(expected)
+
+
+def allowed_words(expected: Any) -> list[str]:
+    """Return all words that a type allows, or an empty list if it also allows numbers, free text or lists."""
+    if expected in (bool, NoneType):
+        return {bool: ["true", "false"], NoneType: ["null"]}[expected]
+    if get_origin(expected) in (Union, UnionType):
+        words = [allowed_words(part) for part in get_args(expected)]
+        return [word for part in words for word in part] if all(words) else []
+    return choices(expected) if get_origin(expected) is Literal else []
 
 
 def choices(expected: Any) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imageseg.cli.argument_values import checked_value, choices, kind, parsed_word
+from imageseg.cli.argument_values import allowed_words, checked_value, kind, parsed_word
 from imageseg.errors import InputError, closest
 from imageseg.recipe import RENAMED, Recipe, merged, plain, read_yaml, with_current_names
 
@@ -110,14 +110,14 @@ def add_flags(parser: argparse.ArgumentParser, title: str, arguments: Mapping[st
     """
     group = parser.add_argument_group(title)
     for name, (expected, default, description) in arguments.items():
-        words = ["true", "false"] if expected is bool else choices(expected)
+        words = allowed_words(expected)
         notes = [] if words else [kind(expected)]
         notes += [] if default is Parameter.empty else [f"default: {_as_yaml(default)}"]
         group.add_argument(
             f"--{prefix}{name}",
             default=argparse.SUPPRESS,
             metavar=f"{{{','.join(words)}}}" if words else name.upper(),
-            help=f"{description} ({'; '.join(notes)})".replace("%", "%%").strip(),
+            help=f"{description} ({'; '.join(notes)})".replace("``", "").replace("%", "%%").strip(),
         )
 
 
@@ -150,7 +150,8 @@ def _flags_parser(
         add_help=False,
         parents=parents,
         usage=f"{program} --use DATASET --model NETWORK [--config FILE] [flags]",
-        epilog="also: --json (print one JSON object on standard output), --debug (show the traceback of an error)",
+        epilog="further flags:\n  --json   print one JSON object to standard output\n"
+        "  --debug  show the complete traceback of an error",
     )
     for section, arguments in declared.items():
         add_flags(parser, section, arguments, prefix=f"{section}.")

@@ -26,7 +26,11 @@ class DatasetParser(OneLineParser):
         )
         self.add_argument("use", metavar="DATASET", help="name of the dataset, for example VOC, Cityscapes or Folder")
         self.add_argument(
-            "--root", "--data.root", dest="root", help="folder of the dataset (default: its own folder in data/)"
+            "--root",
+            "--data.root",
+            dest="root",
+            metavar="FOLDER",
+            help="folder of the dataset (default: its own folder in data/)",
         )
 
     def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, SegmentationDataset]:

@@ -16,7 +16,9 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("checkpoint", help="checkpoint of a training run")
     parser.add_argument("--split", help="split to evaluate (default: the one that training evaluates)")
-    parser.add_argument("--use", help="dataset with the same labels (default: that of the checkpoint)")
+    parser.add_argument(
+        "--use", metavar="DATASET", help="dataset with the same labels (default: that of the checkpoint)"
+    )
     parser.add_argument(
         "--root",
         "--data.root",
@@ -32,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         action="store_true",
         help="report calibration errors (ECE and others) and the reliability table",
     )
-    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     given = parser.parse_args(list(arguments))
     from imageseg.checkpoint import read_record

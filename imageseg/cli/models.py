@@ -103,7 +103,7 @@ def _encoders(pattern: str, *, limit: int, as_json: bool) -> int:
     if refused:
         first = next(iter(refused.values()))
         print(
-            f"\n{counted(len(refused), 'network', 'networks')} of timm that cannot be used as encoders: {', '.join(refused)}"
+            f"\n{counted(len(refused), 'network of timm', 'networks of timm')} cannot be used here: {', '.join(refused)}"
         )
         print(f"For example: {first}")
     if len(counting) < len(names):

@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         help="also write NAME_confidence.png, the probability of the predicted class",
     )
     parser.add_argument("--no-overlay", action="store_true", help="write class maps only")
-    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--fast",
         action="store_true",

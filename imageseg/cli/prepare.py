@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--splits", metavar="SPLIT,...", help="splits to pack (default: train,val)")
     parser.add_workers()
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     words = list(arguments)
     if words[:1] == ["pack"]:
         words = [*words[1:], "--pack"]
@@ -101,7 +101,7 @@ def _report(dataset: SegmentationDataset, name: str, stores: dict[str, StoreSumm
         print(json.dumps(report))
     else:
         there = ", ".join(f"{count} {split}" for split, count in counts.items())
-        print(f"{name} in {dataset.root}: {there or 'nothing'}")
+        print(f"{name} in {dataset.root}: {there or 'no images'}")
         for split, listing in listings.items():
             if listing.by_choice:
                 print(f"excluded from {split}: {listing.by_choice}")

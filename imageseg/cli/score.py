@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     dialect = given.dialect or benchmark.dialect
     dialect_named(dialect)
     if given.against and dialect == "per_image":
-        raise InputError("--against compares mIoU over complete sets, which per_image is not. Omit --dialect")
+        raise InputError("--against compares mIoU over complete sets, not per image. Omit --dialect per_image")
     truth = benchmark.truth_in(Path(given.truth)) if given.truth else _own_truth(dataset, given.split)
     options = _scoring_options(given, dataset, benchmark, truth)
     pairs = benchmark.pairs(truth, Path(given.predictions))
@@ -77,10 +77,12 @@ def _parser() -> OneLineParser:
         help="dataset that defines labels, file pairing and metric protocol, for example Cityscapes",
     )
     parser.add_argument(
-        "--predictions", required=True, metavar="DIR", help="folder of prediction PNGs, searched recursively"
+        "--predictions", required=True, metavar="FOLDER", help="folder of prediction PNGs, searched recursively"
     )
-    parser.add_argument("--truth", metavar="DIR", help="folder of ground truth masks, all of which are scored")
-    parser.add_argument("--root", metavar="DIR", help="folder of the dataset; without --truth, its --split is scored")
+    parser.add_argument("--truth", metavar="FOLDER", help="folder of ground truth masks, all of which are scored")
+    parser.add_argument(
+        "--root", metavar="FOLDER", help="folder of the dataset; without --truth, its --split is scored"
+    )
     parser.add_argument("--split", default="val", help="split of the dataset in --root (default: val)")
     parser.add_argument(
         "--labels",
@@ -96,7 +98,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--dialect", help="metric protocol (default: that of the dataset's own evaluator)")
     parser.add_argument("--explain", action="store_true", help="show all metric protocols and explain why they differ")
     parser.add_argument(
-        "--against", metavar="DIR", help="other predictions of the same images, for a paired significance test"
+        "--against", metavar="FOLDER", help="other predictions of the same images, for a paired significance test"
     )
     parser.add_argument(
         "--boundary",

@@ -112,7 +112,7 @@ class ScoreReport:
         console.print(f"\n[bold]{escape(predictions)} against {escape(against)}[/]")
         console.print(f"{'mIoU':<24}{shown(test.miou_b)} against {shown(test.miou_a)}")
         console.print(
-            f"{'difference of the first':<24}{gap.estimate:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, {gap.confidence:.0%})"
+            f"{'difference (1st - 2nd)':<24}{gap.estimate:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, {gap.confidence:.0%})"
         )
         ways = "all swaps" if test.exact else f"{test.permutations:,} random swaps"
         console.print(f"{'p':<24}{test.p_value:.4f} (paired permutation, {ways})")

@@ -83,9 +83,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--dry-run", action="store_true", help="check everything without writing the archive")
     parser.add_argument("--check", metavar="ARCHIVE", help="archive to check instead of creating one")
     parser.add_workers()
-    parser.add_argument(
-        "--device", default="auto", help="device that runs the checkpoint: auto, cpu, cuda, cuda:1, ..."
-    )
+    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     return parser
 

@@ -143,11 +143,9 @@ def existing_folder(root: str | Path, candidates: Iterable[str], *, dataset: str
     found = find_folder(Path(root), tried)
     if found is not None:
         return found
-    state = "has no" if Path(root).is_dir() else "does not exist; looked there for"
-    looked = ", ".join(candidate for candidate in tried if candidate) or "it"
-    raise InputError(
-        f"{dataset}: {root} {state} {looked}; expected {expected}; get it from {source}, then pass --data.root"
-    )
+    missing = ", ".join(candidate for candidate in tried if candidate)
+    state = f"has no {missing}" if Path(root).is_dir() and missing else "does not exist"
+    raise InputError(f"{dataset}: {root} {state}; expected {expected}; get it from {source}, then pass --data.root")
 
 
 def listing_by_stem(images: Path, masks: Path) -> Listing:
@@ -222,5 +220,5 @@ def _deeper(folder: Path) -> str:
     """A hint for images that are one folder level deeper than expected."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         if count := sum(map(is_image, inner.iterdir())):
-            return f"; its folder {inner.name} contains {count}: move {'it' if count == 1 else 'them'} up"
+            return f"; its folder '{inner.name}' contains {count}: move {'it' if count == 1 else 'them'} up"
     return ""

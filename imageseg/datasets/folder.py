@@ -192,7 +192,7 @@ def _lines(path: Path, root: Path) -> list[_Line]:
         image, *masks = (_resolved(column, path, root) for column in columns)
         if not image.suffix and not image.exists():
             raise InputError(
-                f"{path} line {number}: '{columns[0]}' is no file below {root}; a line is the path of an image and the path of "
+                f"{path} line {number}: '{columns[0]}' is not a file below {root}; a line is the path of an image and the path of "
                 f"its mask, as in {_EXAMPLE}"
             )
         if image in seen:

@@ -99,25 +99,25 @@ def per_image(counts: ConfusionCounts) -> Scores:
 
 DIALECTS = {
     "default": Dialect(
-        default, "union", "mean over the classes that occur in the ground truth or in the prediction", "this project"
+        default, "union", "mean over the classes that occur in the ground truth or in the prediction", "imageseg"
     ),
     "cityscapes": Dialect(
         cityscapes,
         "union",
-        "same as default; a class that is only predicted counts as 0; void predictions on valid pixels are misses",
+        "same as default; a class that is only predicted counts as 0; predictions of no class on valid pixels are misses",
         "cityscapesScripts 2.3.0, evalPixelLevelSemanticLabeling.py",
     ),
     "voc": Dialect(
         voc,
         "union",
-        "mean over all classes; with an absent class the evaluator itself prints NaN, we leave the class out",
+        "mean over all classes; if one is absent, the evaluator prints NaN and imageseg leaves the class out",
         "VOCdevkit, VOCevalseg.m",
     ),
     "coco21": Dialect(coco21, "union", "same as voc; COCO has no server for these 21 classes", "no official evaluator"),
     "bdd100k": Dialect(
         bdd100k,
         "truth",
-        "mean over the classes in the ground truth only; class accuracy is precision; a missing file counts as all misses",
+        "mean over the classes in the ground truth only; class accuracy is precision; all pixels of a missing file are misses",
         "bdd100k 1.0.1, eval/seg.py; scalabel 0.3.1, eval/sem_seg.py",
     ),
     "camvid": Dialect(
@@ -133,7 +133,7 @@ DIALECTS = {
     "paddleseg": Dialect(
         paddleseg,
         "all",
-        "mean over all classes; an absent one counts as 0; pixel accuracy ignores void predictions",
+        "mean over all classes; an absent one counts as 0; pixel accuracy ignores predictions of no class",
         "PaddleSeg, paddleseg/utils/metrics.py",
     ),
     "ultralytics": Dialect(
@@ -158,7 +158,7 @@ def dialect_named(name: str) -> Dialect:
         InputError: The name is unknown.
     """
     if name not in DIALECTS:
-        raise unknown_name("dialect", name, DIALECTS)
+        raise unknown_name("metric protocol", name, DIALECTS)
     return DIALECTS[name]
 
 

@@ -33,7 +33,7 @@ def build_trainer(
     """
     processes = number_of_processes(options)
     if min(len(data.val_samples), len(data.test_samples)) < processes:
-        raise InputError(f"there are {processes} processes and fewer images to score; pass fewer --trainer.devices")
+        raise InputError(f"there are {processes} processes but fewer images to score; pass a smaller --trainer.devices")
     epochs_per_batch = data.loading.batch_size * processes / data.draws_per_epoch
     steps_per_epoch = -(
         -data.draws_per_epoch // (data.loading.batch_size * processes * options.accumulate_grad_batches)

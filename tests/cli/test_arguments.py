@@ -112,14 +112,14 @@ def test_help_with_both_names_lists_their_flags(capsys: pytest.CaptureFixture[st
     [
         ("use: VOC\nmodel: UNet\nnetwork: {output_stride: 8}", "no argument 'output_stride'"),
         ("use: VOC\nmodel: UNet\nnetwrk: {}", "unknown key 'netwrk' .did you mean 'network'"),
-        ("use: VOC\nmodel: UNet\ndata: 5", "'data' must hold names and values"),
+        ("use: VOC\nmodel: UNet\ndata: 5", "'data' must map argument names to values"),
         ("use: VOC\nuse: CamVid\nmodel: UNet", "the key 'use' is given twice"),
         ("use: VOC\nmodel: UNet\ntask: {lr: quick}", "task.lr must be a number, found 'quick'"),
         ("use: VOC\nmodel: UNet\ntask: {lr: null}", "task.lr must be a number, found null"),
         ("use: VOC\nmodel: UNet\ndata: {balance: }", "data.balance must be one of none, .*, found null"),
         ("use: VOC\nmodel: UNet\ntask: {loss: tversky}", "task.loss must be one of cross_entropy, .*, found 'tversky'"),
         ("use: !!python/object/apply:os.system ['true']\nmodel: UNet", "not valid YAML"),
-        ("- use: VOC", "must hold names and values"),
+        ("- use: VOC", "must map keys to values"),
     ],
 )
 def test_invalid_files_are_rejected(text: str, message: str, tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ def test_invalid_usage_is_reported_in_one_line(
 @pytest.mark.parametrize(
     ("use", "name"), [("CityscapeModule", "Cityscapes"), ("COCOModule", "COCO"), ("BDD100KModule", "BDD100K")]
 )
-def test_datasets_report_what_they_looked_for(
+def test_datasets_report_the_expected_layout(
     use: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = str(tmp_path / "nowhere")
     message = error_of(["train", "--use", use, "--model", "DeepLabv3_plus", "--data.root", root], capsys)
-    assert message.startswith(f"imageseg: error: {name}: {root} does not exist; looked there for")
+    assert message.startswith(f"imageseg: error: {name}: {root} does not exist; expected ")
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -74,7 +74,7 @@ def test_encoders_as_json_with_those_that_are_refused(capsys: pytest.CaptureFixt
     assert report["encoders"] == []
     assert all("accepts images of one size only" in reason for reason in report["refused"].values())
     assert main(["models", "--encoders", "vit_tiny*"]) == 0
-    assert "of timm that cannot be used as encoders: vit_tiny" in capsys.readouterr().out
+    assert "of timm cannot be used here: vit_tiny" in capsys.readouterr().out
 
 
 def test_the_location_of_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

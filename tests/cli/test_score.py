@@ -90,7 +90,7 @@ def test_the_text_reads_as_a_table(folder: Path, capsys: pytest.CaptureFixture[s
         (["--dataset", "Foldre", "--truth", "t", "--predictions", "o"], "no dataset is called 'Foldre'"),
         (
             ["--dataset", "Folder", "--truth", "t", "--predictions", "o", "--dialect", "coco"],
-            "no dialect is called 'coco'",
+            "no metric protocol is called 'coco'",
         ),
         (["--dataset", "Folder", "--truth", "t", "--predictions", "o"], "t: no such folder"),
         (

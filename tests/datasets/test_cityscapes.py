@@ -257,7 +257,7 @@ SQUARE = [[0, 0], [2, 0], [2, 2]]
         ({"imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight None are not an image size"),
         ({"imgHeight": 0, "imgWidth": 4, "objects": []}, "imgWidth 4 and imgHeight 0 are not an image size"),
         ({"imgHeight": 10**6, "imgWidth": 10**6, "objects": []}, "are not an image size"),
-        ([1], "objects[0]: is no object"),
+        ([1], "objects[0]: is not an object"),
         ([{"polygon": SQUARE}], "objects[0]: has no label"),
         ([{"label": "raod", "polygon": SQUARE}], "no label of Cityscapes is called 'raod' (did you mean 'road'?)"),
         ([{"label": "group", "polygon": SQUARE}], "no label of Cityscapes is called 'group'"),

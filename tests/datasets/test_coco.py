@@ -194,7 +194,7 @@ def test_the_filter_is_of_train_and_by_more_than(tmp_path):
     assert counts(min_pixels=2) == [1, 1]
     assert counts(min_pixels=3) == [0, 1]
     too_little = COCO(**{**arguments, "min_pixels": 3}).listing("train")
-    assert too_little.by_choice == "2 images show no more than min_pixels=3 of the 20 classes"
+    assert too_little.by_choice == "2 images have at most min_pixels=3 pixels of the 20 classes"
     assert counts(min_pixels=10, filter_val=True) == [0, 0]
     assert counts(min_pixels=9, filter_val=True) == [0, 1]
     del arguments["min_pixels"]
@@ -285,7 +285,7 @@ def broken(tmp_path, change):
     [
         (lambda c: c.pop("images"), "which has the lists 'images' and 'annotations'"),
         (lambda c: c.update(annotations={}), "which has the lists"),
-        (lambda c: c["images"].append(7), "images[2]: is no object"),
+        (lambda c: c["images"].append(7), "images[2]: is not an object"),
         (lambda c: c["images"][1].pop("height"), "images[1]: has no 'height'"),
         (lambda c: c["images"][1].update(width="4"), "images[1]: 'width' cannot be '4'"),
         (lambda c: c["images"][1].update(width=True), "images[1]: 'width' cannot be 'True'"),

@@ -115,7 +115,7 @@ def test_mistakes_name_the_line(root: Path) -> None:
     assert refusal(root, "images/a.jpg,,") == f" line 1: has 3 columns; a line is an image and its mask, {example}"
     assert refusal(root, "images/a.jpg,") == f" line 1: has 2 columns; a line is an image and its mask, {example}"
     assert refusal(root, "train_1\n") == (
-        f" line 1: 'train_1' is no file below {root}; a line is the path of an image and the path of its mask, {example}"
+        f" line 1: 'train_1' is not a file below {root}; a line is the path of an image and the path of its mask, {example}"
     )
     assert refusal(root, f"{PAIR}\n\n{PAIR}") == " line 3: repeats line 1, images/train/train_1.jpg; delete one of them"
     assert refusal(root, "# nothing\n") == f": the list is empty; a line is an image and its mask, {example}"

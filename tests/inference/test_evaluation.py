@@ -143,5 +143,5 @@ def test_the_rules_are_the_datasets_own_or_those_asked_for(
     assert evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu").dialect == "default"
     camvid = evaluate(_recipe(root), tmp_path / "best.ckpt", split="val", device="cpu", dialect="camvid")
     assert camvid.dialect == "camvid"
-    with pytest.raises(InputError, match="no dialect is called 'camvit'"):
+    with pytest.raises(InputError, match="no metric protocol is called 'camvit'"):
         evaluate(_recipe(root), "not even read.ckpt", dialect="camvit")

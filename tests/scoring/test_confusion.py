@@ -290,7 +290,7 @@ def test_reset_forgets_everything() -> None:
 
 
 def test_an_unknown_dialect_is_answered_with_a_close_one() -> None:
-    with pytest.raises(InputError, match=r"no dialect is called 'defualt' \(did you mean 'default'\?\)"):
+    with pytest.raises(InputError, match=r"no metric protocol is called 'defualt' \(did you mean 'default'\?\)"):
         ConfusionMatrix(3).scores("defualt")
 
 

@@ -411,7 +411,9 @@ def test_a_split_without_masks_is_refused_before_anything_is_built(tmp_path: Pat
 def test_a_run_does_not_replace_the_masks_of_another(tmp_path: Path) -> None:
     root = write_fake("COCO", tmp_path)["root"]
     before = {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"holds masks of other choices: overlap first \(not void\).*data\.masks"):
+    with pytest.raises(
+        InputError, match=r"contains masks made with other options: overlap first \(not void\).*data\.masks"
+    ):
         train(Recipe("COCO", "UNet", data={"root": root, "overlap": "void", "min_pixels": -1}))
     assert {path: path.read_bytes() for path in (tmp_path / "mask").rglob("*") if path.is_file()} == before
 

@@ -31,7 +31,7 @@ def no_label_table(scan: Scan) -> Finding | None:
         fix = "No mask can be read yet. Fix the masks first, then use --fix-config to write a table for them."
     return error(
         [Place(scan.root, scan.label_error)],
-        meaning="Without a label table it is unknown which stored value is which class, so that values were not checked.",
+        meaning="Without a label table it is unknown which stored value is which class, so values were not checked.",
         fix=fix,
         fixable=scan.own_masks and readable,
     )

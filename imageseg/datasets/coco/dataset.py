@@ -101,13 +101,13 @@ class COCO(SegmentationDataset):
                 )
             raise InputError(
                 f"COCO: {cache.folder} {cache.trouble()}; "
-                f"{command('prepare', 'COCO', '--root', self.root, *self._flags())} makes the masks requested here"
+                f"{command('prepare', 'COCO', '--root', self.root, *self._flags())} generates the requested masks"
             )
         records = cache.records()
         image_names, mask_names = _names(images), _names(cache.folder)
         wanted = {stem: record for stem, record in records.items() if self._is_wanted(split, record)}
-        few = counted(len(records) - len(wanted), "image shows", "images show")
-        by_choice = f"{few} no more than min_pixels={self.min_pixels} of the 20 classes"
+        few = counted(len(records) - len(wanted), "image has", "images have")
+        by_choice = f"{few} at most min_pixels={self.min_pixels} pixels of the 20 classes"
         listing = Listing([], [], [], by_choice if len(wanted) < len(records) else "")
         for stem, record in wanted.items():
             pair = Pair(images / record.name, cache.folder / f"{stem}.png", stem)

@@ -103,7 +103,7 @@ class ToyScenes(SegmentationDataset):
     def _folder(self) -> Folder:
         if not self.root.exists():
             raise InputError(
-                f"ToyScenes: {self.root} does not exist; {command('prepare', 'ToyScenes', '--root', self.root)} paints it"
+                f"ToyScenes: {self.root} does not exist; {command('prepare', 'ToyScenes', '--root', self.root)} generates it"
             )
         return Folder(str(self.root))
 
@@ -111,7 +111,8 @@ class ToyScenes(SegmentationDataset):
         record = self.root / "toyscenes.yaml"
         if record.exists() and (found := read_yaml(record)) != wanted:
             raise InputError(
-                f"{self.root}: contains ToyScenes with {found}, requested were {wanted}; delete it or pass another --data.root"
+                f"{self.root}: contains ToyScenes with {found}, but {wanted} was requested; delete it or pass "
+                "another --data.root"
             )
         return record.exists()
 

@@ -137,7 +137,7 @@ def test_images_one_folder_too_deep_are_counted_and_found(tree: Tree) -> None:
     assert files.file_counts == (18, 18)
     places = found(tree.root, "unlistable_split").places
     for place, count in zip(places, (12, 6), strict=True):
-        assert place.detail.endswith(f"; its folder all contains {count}: move them up")
+        assert place.detail.endswith(f"; its folder 'all' contains {count}: move them up")
 
 
 @pytest.mark.parametrize("other", ["annotations", "labels", "annot", "Annot"])
@@ -204,7 +204,7 @@ def test_classes_of_a_published_table_are_not_removed(tree: Tree) -> None:
     [
         ("label: []", "unknown key 'label' (did you mean 'labels'?)"),
         ("", "is empty"),
-        ("- {name: a, color: [1, 2, 3]}", "is a list; 'labels:' must stand above it"),
+        ("- {name: a, color: [1, 2, 3]}", "is a list; write 'labels:' above it"),
         ("labels:\n\t- {name: a}", "line 2: starts with a tab; indent with spaces"),
         ("labels: [{name: a, values: [0]}]", "label 'a' has no color, for example color: [128, 64, 128]"),
         ("labels: [{name: a, color: [0, 0, 0]}, {name: a, color: [0, 0, 1]}]", "the label table uses the name a twice"),

@@ -110,13 +110,14 @@ def test_masks_of_other_choices_stay_unless_they_may_go(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
     with pytest.raises(InputError) as refused:
         make(cache_in(tmp_path / "masks", overlap="void"))
-    assert "holds masks of other choices: overlap first (not void); make them again with 'imageseg prepare'" in str(
-        refused.value
+    assert (
+        "contains masks made with other options: overlap first (not void); generate them again with 'imageseg prepare'"
+        in str(refused.value)
     )
     assert "or pass another folder" in str(refused.value)
     assert {path: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
     (tmp_path / "annotations.json").write_text("[]")
-    with pytest.raises(InputError, match=r"holds masks of another file than .*annotations\.json"):
+    with pytest.raises(InputError, match=r"contains masks made from other annotations than .*annotations\.json"):
         make(cache_in(tmp_path / "masks", overlap="first"))
 
 
@@ -127,7 +128,7 @@ def test_an_interrupted_run_says_so_and_continues(tmp_path):
     ):
         make(cache, stop="005.jpg")
     assert not cache.is_whole()
-    assert cache.trouble() == "holds 5 masks, not all"
+    assert cache.trouble() == "contains only 5 of the masks"
     assert cache.exists()
     assert make(cache, log=tmp_path / "log") == [(done, 12) for done in range(6, 13)]
     assert (tmp_path / "log").read_text().split() == [square.name for square in SQUARES[5:]]
@@ -174,7 +175,7 @@ def test_other_choices_start_again_and_leave_nothing_of_the_old(tmp_path, interr
     make(old, squares=[*SQUARES, Square("old.jpg", 9)])
     new = cache_in(tmp_path / "masks", overlap="void")
     assert not new.is_whole()
-    assert new.trouble() == "holds masks of other choices: overlap first (not void)"
+    assert new.trouble() == "contains masks made with other options: overlap first (not void)"
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
             make(new, replace=True, stop="005.jpg")
@@ -191,7 +192,7 @@ def test_whoever_replaces_masks_gets_a_warning(tmp_path, caplog):
     make(cache_in(tmp_path / "masks", overlap="first"))
     make(cache_in(tmp_path / "masks", overlap="void"), replace=True)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'masks'}: held masks of other choices: overlap first (not void); they are made again"
+        f"{tmp_path / 'masks'}: contained masks made with other options: overlap first (not void); they are generated again"
     ]
 
 
@@ -224,7 +225,7 @@ def test_masks_of_unknown_origin_stay(tmp_path):
     folder.mkdir()
     (folder / "000.png").write_bytes(b"somebody's")
     with pytest.raises(
-        InputError, match=r"masks: holds masks without imageseg\.json, .*move them away, or pass another"
+        InputError, match=r"masks: contains masks without imageseg\.json, .*move them away, or pass another"
     ):
         make(cache_in(folder))
     assert (folder / "000.png").read_bytes() == b"somebody's"

@@ -55,7 +55,7 @@ def test_scenes_of_other_arguments_stay_and_are_told(tmp_path, arguments):
     ToyScenes(str(tmp_path / "toys"), **SMALL).prepare()
     before = content(tmp_path / "toys")
     with pytest.raises(
-        InputError, match=r"toys: contains ToyScenes with .*requested were .*pass another --data\.root"
+        InputError, match=r"toys: contains ToyScenes with .*but .* was requested.*pass another --data\.root"
     ) as caught:
         ToyScenes(str(tmp_path / "toys"), **(SMALL | arguments)).prepare()
     assert "\n" not in str(caught.value)
@@ -94,7 +94,9 @@ def test_interrupted_painting_leaves_nothing(tmp_path, monkeypatch, interruption
 
 
 def test_unprepared_scenes_say_how_to_prepare_them(tmp_path):
-    with pytest.raises(InputError, match=r"toys does not exist; 'imageseg prepare ToyScenes --root .*toys' paints it"):
+    with pytest.raises(
+        InputError, match=r"toys does not exist; 'imageseg prepare ToyScenes --root .*toys' generates it"
+    ):
         ToyScenes(str(tmp_path / "toys")).pairs("train")
 
 
