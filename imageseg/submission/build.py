@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
@@ -18,11 +20,10 @@ from imageseg.images import image_size, read_mask
 from imageseg.labels import IGNORE, LabelSpace, voc_palette
 from imageseg.parallel import Progress, in_processes
 from imageseg.prediction import COMPANIONS
-from imageseg.submission.archive import write_tar, write_zip
-from imageseg.submission.check import CheckReport, ExpectedImage, check_archive, listed
-from imageseg.submission.faults import Faults
+from imageseg.submission.archive import write_files
+from imageseg.submission.check import CheckReport, ExpectedImage, check_archive, compared, expected_images, listed
+from imageseg.submission.faults import Defect, Faults
 from imageseg.submission.formats import SubmissionFormat
-from imageseg.submission.png import encode_png, unique_values
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def plan_submission(
         raise InputError(f"{twice[0]}: several images have this name, and the server could not tell them apart")
     if not images:
         raise InputError(f"{rules.dataset}: the split has no images")
-    expected = sorted(ExpectedImage(image.stem, image_size(image)) for image in images)
-    return Plan(rules, labels, tuple(expected), competition or next(iter(rules.competitions), ""))
+    return Plan(rules, labels, tuple(sorted(expected_images(images))), competition or rules.default_competition)
 
 
 def match_predictions(folder: Path, plan: Plan) -> list[Path]:
@@ -94,16 +94,17 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
         if key in wanted:
             found.setdefault(key, []).append(path)
         else:
-            faults.add("extra", str(path.relative_to(folder)))
+            faults.add(str(path.relative_to(folder)), "extra")
     for key, image in wanted.items():
         paths = found.get(key, [])
         if not paths:
-            faults.add("missing", image.name)
+            faults.add(image.name, "missing")
         elif len(paths) > 1:
-            faults.add("doubled", image.name, " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
+            faults.add(image.name, "doubled", " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
         elif (size := image_size(paths[0])) != image.size:
-            faults.add("size", paths[0].name, _sizes(size, image.size))
-    _refuse(faults, folder)
+            faults.add(paths[0].name, "size", compared(size, image.size))
+    if faults:
+        raise faults.error(folder)
     return [found[key][0] for key in wanted]
 
 
@@ -129,13 +130,14 @@ def encode_files(
     """
     faults = Faults()
     jobs = list(zip(paths, [image.size for image in plan.images], strict=True))
-    encode = partial(_encode_file, labels=plan.labels, stored=stored, palette=_palette(plan))
+    encode = partial(_encode_file, labels=plan.labels, stored=stored, palette=plan.rules.palette)
     for (path, _), result in zip(jobs, in_processes(encode, jobs, workers=workers, progress=progress), strict=True):
-        if result.fault:
-            faults.add(result.fault, path.name, result.detail, hint=result.hint)
+        if isinstance(result, Defect):
+            faults.add(path.name, *result)
         elif not faults:
-            yield result.png
-    _refuse(faults, Path(paths[0]).parent)
+            yield result
+    if faults:
+        raise faults.error(paths[0].parent)
 
 
 def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) -> bytes:
@@ -149,12 +151,12 @@ def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) 
     Raises:
         InputError: The size differs from that of the image, or a value is no class.
     """
-    result = _encode(classes, image.size, plan.labels, _palette(plan))
-    faults = Faults()
-    if result.fault:
-        faults.add(result.fault, image.name, result.detail, hint=result.hint)
-        _refuse(faults, "prediction")
-    return result.png
+    result = _encode(classes, image.size, plan.labels, plan.rules.palette)
+    if isinstance(result, Defect):
+        faults = Faults()
+        faults.add(image.name, *result)
+        raise faults.error("prediction")
+    return result
 
 
 def write_archive(
@@ -162,7 +164,6 @@ def write_archive(
     plan: Plan,
     pngs: Iterable[bytes],
     *,
-    workers: int | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Write an archive atomically, and check it before it replaces ``path``; the same input gives the same bytes.
@@ -171,24 +172,18 @@ def write_archive(
         path: Path of the archive.
         plan: Content of the submission.
         pngs: One PNG per test image, in the order of the plan.
-        workers: Number of processes for the check (default: one per CPU core).
         progress: Callback with the number of checked files and the number of all files.
 
     Raises:
         InputError: The suffix of ``path`` does not fit the archive, or the written archive has faults.
     """
-    check_name(path, plan.rules)
-    names = [f"{plan.rules.folder_for(plan.competition)}{image.name}.png" for image in plan.images]
+    plan.rules.require_suffix(path)
+    folder = plan.rules.folder.format(competition=plan.competition)
+    names = [f"{folder}{image.name}.png" for image in plan.images]
     with replacing(path) as temporary:
-        write = write_zip if plan.rules.archive == "zip" else write_tar
-        write(temporary, zip(names, pngs, strict=True))
+        write_files(temporary, plan.rules.archive, zip(names, pngs, strict=True))
         report = check_archive(
-            temporary,
-            plan.rules,
-            images=plan.images,
-            competition=plan.competition,
-            workers=workers,
-            progress=progress,
+            temporary, plan.rules, images=plan.images, competition=plan.competition, progress=progress
         )
         if report.faults:
             raise InputError(
@@ -197,68 +192,36 @@ def write_archive(
     return report
 
 
-def check_name(path: Path, rules: SubmissionFormat) -> None:
-    """Check the suffix of an archive, by which servers recognize its kind.
-
-    Raises:
-        InputError: The suffix is wrong.
-    """
-    if not path.name.lower().endswith(rules.suffixes()):
-        raise InputError(
-            f"{path}: the server of {rules.dataset} expects a {rules.archive}. Use the suffix {rules.suffixes()[0]}"
-        )
+def encode_png(values: npt.NDArray[np.uint8], *, palette: bool = False) -> bytes:
+    """Encode (H, W) values as a gray PNG, or as a palette PNG with VOC's colors; the result is deterministic."""
+    image = Image.fromarray(values)
+    if palette:
+        image.putpalette(voc_palette().tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=6)
+    return file.getvalue()
 
 
-class _Encoded(NamedTuple):
-    png: bytes = b""
-    fault: str = ""
-    detail: str = ""
-    hint: str = ""
-
-
-def _encode_file(job: tuple[Path, tuple[int, int]], *, labels: LabelSpace, stored: bool, palette: bytes) -> _Encoded:
+def _encode_file(
+    job: tuple[Path, tuple[int, int]], *, labels: LabelSpace, stored: bool, palette: bool
+) -> bytes | Defect:
     path, size = job
     values = read_mask(path)
     if values.ndim != 2:
-        return _Encoded(fault="mode", hint="palette PNGs of 'imageseg predict' contain class indices")
-    if not stored:
-        return _encode(values, size, labels, palette)
-    return _encode(labels.encode(values, path), size, labels, palette)
+        return Defect("mode", hint="palette PNGs of 'imageseg predict' contain class indices")
+    return _encode(labels.encode(values, path) if stored else values, size, labels, palette)
 
 
-def _encode(classes: npt.NDArray[Any], size: tuple[int, int], labels: LabelSpace, palette: bytes) -> _Encoded:
+def _encode(classes: npt.NDArray[Any], size: tuple[int, int], labels: LabelSpace, palette: bool) -> bytes | Defect:
     if classes.shape != size:
-        return _Encoded(fault="size", detail=_sizes(classes.shape, size))
-    if classes.dtype != np.uint8:
-        if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) <= IGNORE:
-            return _Encoded(fault="values", detail=f"{classes.min()} to {classes.max()}")
-        classes = classes.astype(np.uint8)
-    values = unique_values(classes)
+        return Defect("size", compared(classes.shape, size))
+    if not 0 <= classes.min() <= classes.max() <= IGNORE:
+        return Defect("values", f"{classes.min()} to {classes.max()}")
+    values = np.flatnonzero(np.bincount(classes.ravel())).tolist()  # seven times as fast as np.unique
     if IGNORE in values:
-        return _Encoded(fault="ignored")
-    wrong = [value for value in values if value >= len(labels)]
-    if wrong:
-        return _Encoded(
-            fault="values",
-            detail=listed(wrong),
-            hint=f"class indices are 0 to {len(labels) - 1}; for stored values pass --stored table",
-        )
-    return _Encoded(encode_png(_stored_values(labels)[classes], palette))
-
-
-def _stored_values(labels: LabelSpace) -> npt.NDArray[np.uint8]:
-    """(C,) stored value of each class index."""
-    return labels.decode(np.arange(len(labels))).astype(np.uint8)
-
-
-def _palette(plan: Plan) -> bytes:
-    return voc_palette().tobytes() if plan.rules.mode == "P" else b""
-
-
-def _sizes(found: tuple[int, ...], wanted: tuple[int, int]) -> str:
-    return f"{found[1]} x {found[0]} instead of {wanted[1]} x {wanted[0]}"
-
-
-def _refuse(faults: Faults, source: Path | str) -> None:
-    if faults:
-        raise InputError(f"{source}: {'; '.join(fault.line for fault in faults.list())}")
+        return Defect("ignored")
+    if wrong := [value for value in values if value >= len(labels)]:
+        hint = f"class indices are 0 to {len(labels) - 1}; for stored values pass --stored table"
+        return Defect("values", listed(wrong), hint)
+    stored_values = labels.decode(np.arange(len(labels))).astype(np.uint8)  # (C,)
+    return encode_png(stored_values[classes], palette=palette)

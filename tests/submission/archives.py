@@ -48,7 +48,7 @@ def images_of(name: str) -> tuple[ExpectedImage, ...]:
 
 def plan_of(name: str, competition: str = "") -> Plan:
     rules = FORMATS[name]
-    return Plan(rules, LABELS[name], images_of(name), competition or next(iter(rules.competitions), ""))
+    return Plan(rules, LABELS[name], images_of(name), competition or rules.default_competition)
 
 
 def classes_of(name: str) -> list[np.ndarray]:
@@ -64,12 +64,12 @@ def pack(path: Path, name: str, *, competition: str = "", classes: list[np.ndarr
     plan = plan_of(name, competition)
     maps = classes_of(name) if classes is None else classes
     pngs = [encode_classes(values, image, plan) for values, image in zip(maps, plan.images, strict=True)]
-    write_archive(path, plan, pngs, workers=1)
+    write_archive(path, plan, pngs)
     return path
 
 
 def suffix(name: str) -> str:
-    return FORMATS[name].suffixes()[0]
+    return FORMATS[name].suffixes[0]
 
 
 def unpacked(path: Path) -> dict[str, Image.Image]:
@@ -98,7 +98,7 @@ def files_of(name: str) -> dict[str, bytes]:
     """Name in the archive -> bytes, for a good pack."""
     plan = plan_of(name)
     return {
-        f"{plan.rules.folder_for('comp5')}{image.name}.png": encode_classes(classes, image, plan)
+        f"{plan.rules.folder.format(competition='comp5')}{image.name}.png": encode_classes(classes, image, plan)
         for classes, image in zip(classes_of(name), plan.images, strict=True)
     }
 
