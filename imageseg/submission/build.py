@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from imageseg.atomic_files import replacing
 from imageseg.errors import InputError
-from imageseg.images import image_size, read_mask
+from imageseg.images import encode_mask, image_size, read_mask
 from imageseg.labels import IGNORE, LabelSpace, voc_palette
 from imageseg.parallel import Progress, in_processes
 from imageseg.prediction import COMPANIONS
 from imageseg.submission.archive import write_files
-from imageseg.submission.check import CheckReport, ExpectedImage, check_archive, compared, expected_images, listed
+from imageseg.submission.check import (
+    CheckReport,
+    ExpectedImage,
+    check_archive,
+    compared,
+    expected_images,
+    listed,
+    match_names,
+)
 from imageseg.submission.faults import Defect, Faults
 from imageseg.submission.formats import SubmissionFormat
 
@@ -83,29 +89,22 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
     Raises:
         InputError: Predictions are missing, duplicate, of no test image or of another size; one line lists them all.
     """
+    images = {plan.rules.key_of(image.name): image for image in plan.images}
+    stems = {image.name for image in plan.images}
+    paths = [
+        path
+        for path in sorted(folder.rglob("*.png"))
+        if not path.name.startswith(".") and (path.stem in stems or not path.stem.endswith(COMPANIONS))
+    ]
     faults = Faults()
-    wanted = {plan.rules.key_of(image.name): image for image in plan.images}
-    names = {image.name for image in plan.images}
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.png")):
-        if path.name.startswith(".") or (path.stem.endswith(COMPANIONS) and path.stem not in names):
-            continue
-        key = plan.rules.key_of(path.stem)
-        if key in wanted:
-            found.setdefault(key, []).append(path)
-        else:
-            faults.add(str(path.relative_to(folder)), "extra")
-    for key, image in wanted.items():
-        paths = found.get(key, [])
-        if not paths:
-            faults.add(image.name, "missing")
-        elif len(paths) > 1:
-            faults.add(image.name, "doubled", " and ".join(str(path.relative_to(folder)) for path in paths[:2]))
-        elif (size := image_size(paths[0])) != image.size:
-            faults.add(paths[0].name, "size", compared(size, image.size))
+    matched = match_names([path.relative_to(folder).as_posix() for path in paths], plan.rules, plan.images, faults)
+    for key, same in matched.items():
+        path, image = paths[same[0]], images[key]
+        if len(same) == 1 and (size := image_size(path)) != image.size:
+            faults.add(path.name, "size", compared(size, image.size))
     if faults:
         raise faults.error(folder)
-    return [found[key][0] for key in wanted]
+    return [paths[matched[key][0]] for key in images]
 
 
 def encode_files(
@@ -192,16 +191,6 @@ def write_archive(
     return report
 
 
-def encode_png(values: npt.NDArray[np.uint8], *, palette: bool = False) -> bytes:
-    """Encode (H, W) values as a gray PNG, or as a palette PNG with VOC's colors; the result is deterministic."""
-    image = Image.fromarray(values)
-    if palette:
-        image.putpalette(voc_palette().tobytes())
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=6)
-    return file.getvalue()
-
-
 def _encode_file(
     job: tuple[Path, tuple[int, int]], *, labels: LabelSpace, stored: bool, palette: bool
 ) -> bytes | Defect:
@@ -224,4 +213,4 @@ def _encode(classes: npt.NDArray[Any], size: tuple[int, int], labels: LabelSpace
         hint = f"class indices are 0 to {len(labels) - 1}; for stored values pass --stored table"
         return Defect("values", listed(wrong), hint)
     stored_values = labels.decode(np.arange(len(labels))).astype(np.uint8)  # (C,)
-    return encode_png(stored_values[classes], palette=palette)
+    return encode_mask(stored_values[classes], voc_palette() if palette else None)

@@ -106,56 +106,78 @@ def check_archive(
     except UNREADABLE as error:
         faults.add(path.name, "unreadable", " ".join(str(error).split()) or type(error).__name__)
         return CheckReport(len(files), faults.list(), notes)
+    total = len(files)
     if not files:
         faults.add(path.name, "empty")
         return CheckReport(0, faults.list(), notes)
-    matched = _check_names([name for name, _ in files], rules, images, competition, faults)
-    _check_contents([files[index] for index in matched], rules, faults, notes)
-    return CheckReport(len(files), faults.list(), notes)
+    files = [file for file in files if _is_png(file[0], faults)]
+    names = [name for name, _ in files]
+    _check_folders(names, rules, competition, faults)
+    matched = match_names(names, rules, images, faults)
+    _check_contents([files[index] for same in matched.values() for index in same], rules, faults, notes)
+    return CheckReport(total, faults.list(), notes)
 
 
-def _check_names(
-    names: Sequence[str],
-    rules: SubmissionFormat,
-    images: Sequence[ExpectedImage] | None,
-    competition: str,
-    faults: Faults,
-) -> list[int]:
-    """Add faults of folders, names and number; return the indices of the files whose content is to be checked."""
+def match_names(
+    names: Sequence[str], rules: SubmissionFormat, images: Sequence[ExpectedImage] | None, faults: Faults
+) -> dict[str, list[int]]:
+    """Assign files to images as the server does, and add faults of names and number.
+
+    Args:
+        names: Paths of PNGs in an archive or folder.
+        rules: Rules of the server.
+        images: Images of the split. If not set, names and number are compared with the official ones.
+        faults: Collector that the faults are added to.
+
+    Returns:
+        Part of the name that the server compares -> indices into ``names``; one index each if there is no fault.
+    """
+    matched: dict[str, list[int]] = {}
     wanted = {rules.key_of(image.name): image.name for image in images or ()}
-    competitions = [competition] if competition else rules.competitions
-    folders = {rules.folder.format(competition=name): name for name in competitions}
-    matched, used, by_key = [], set(), dict[str, list[str]]()
     for index, name in enumerate(names):
-        path = PurePosixPath(name)
-        if path.suffix != ".png":  # servers accept no other spelling
-            faults.add(name, "suffix")
-            continue
-        if path.name.startswith("._") or "__MACOSX" in path.parts:
-            faults.add(name, "extra", hint="macOS adds its own files: create the zip with 'imageseg submit' or zip -X")
-            continue
-        if folders and f"{path.parent}/" not in folders:
-            faults.add(name, "folder", hint=f"the server expects {' or '.join(folders)}")
-        used.add(folders.get(f"{path.parent}/", ""))
-        key = rules.key_of(path.stem)
-        by_key.setdefault(key, []).append(name)
+        stem = PurePosixPath(name).stem
+        key = rules.key_of(stem)
         if images is not None and key not in wanted:
             faults.add(name, "extra")
             continue
-        if images is None and not rules.is_official(path.stem):
+        if images is None and not rules.is_official(stem):
             faults.add(name, "names")
-        matched.append(index)
-    if len(used - {""}) > 1:
-        faults.add(names[0], "competition", ", ".join(sorted(used - {""})))
-    for key, same in by_key.items():
+        matched.setdefault(key, []).append(index)
+    for key, same in matched.items():
         if len(same) > 1:
-            faults.add(key, "doubled", f"{same[0]} and {same[1]}")
+            faults.add(key, "doubled", f"{names[same[0]]} and {names[same[1]]}")
     for key, name in wanted.items():
-        if key not in by_key:
+        if key not in matched:
             faults.add(name, "missing")
-    if images is None and rules.count not in (None, len(by_key)):
-        faults.add("", "count", f"{len(by_key)} images, and the test split has {rules.count}")
+    if images is None and rules.count not in (None, len(matched)):
+        faults.add("", "count", f"{len(matched)} images, and the test split has {rules.count}")
     return matched
+
+
+def _is_png(name: str, faults: Faults) -> bool:
+    """Whether a file is a PNG by its name, with a fault if it is not."""
+    path = PurePosixPath(name)
+    if path.suffix != ".png":  # servers accept no other spelling
+        faults.add(name, "suffix")
+        return False
+    if path.name.startswith("._") or "__MACOSX" in path.parts:
+        faults.add(name, "extra", hint="macOS adds its own files: create the zip with 'imageseg submit' or zip -X")
+        return False
+    return True
+
+
+def _check_folders(names: Sequence[str], rules: SubmissionFormat, competition: str, faults: Faults) -> None:
+    competitions = [competition] if competition else rules.competitions
+    folders = {rules.folder.format(competition=each): each for each in competitions}
+    used = set()
+    for name in names:
+        folder = f"{PurePosixPath(name).parent}/"
+        if folder in folders:
+            used.add(folders[folder])
+        elif folders:
+            faults.add(name, "folder", hint=f"the server expects {' or '.join(folders)}")
+    if len(used) > 1:
+        faults.add(names[0], "competition", ", ".join(sorted(used)))
 
 
 def _check_contents(

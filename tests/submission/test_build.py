@@ -30,14 +30,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imageseg.errors import InputError
-from imageseg.images import read_mask, write_mask
+from imageseg.images import encode_mask, read_mask, write_mask
 from imageseg.labels import LabelSpace, voc_color, voc_palette
 from imageseg.scoring.confusion import ConfusionMatrix
 from imageseg.submission.build import (
     Plan,
     encode_classes,
     encode_files,
-    encode_png,
     match_predictions,
     plan_submission,
     write_archive,
@@ -200,7 +199,7 @@ def test_faults_of_names_and_sizes_are_one_line_together(tmp_path: Path) -> None
     with pytest.raises(InputError) as refused:
         match_predictions(folder, plan)
     assert str(refused.value) == (
-        f"{folder}: 1 image has more than one prediction: berlin_000003_000019_leftImg8bit "
+        f"{folder}: 1 image has more than one prediction: berlin_000003_000019 "
         "(again/berlin_000003_000019_leftImg8bit.png and berlin_000003_000019_leftImg8bit.png); "
         "1 image has no prediction: berlin_000001_000019_leftImg8bit; "
         "1 file belongs to no image: x.png; "
@@ -240,7 +239,7 @@ def test_colors_and_16_bits_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 PNG contains colors.*; 1 prediction contains values .* \(700 to 700\)"):
         list(encode_files(match_predictions(folder, plan), plan, workers=1))
     Image.fromarray(np.full((5, 3), 7, np.uint16)).save(second)  # small values in 16 bits are plain enough
-    first.write_bytes(encode_png(classes_of(C)[0]))
+    first.write_bytes(encode_mask(classes_of(C)[0]))
     assert inspect_png(list(encode_files([first, second, _], plan, workers=1))[1], (5, 3)) == [20]
 
 
@@ -314,7 +313,7 @@ def test_a_pack_is_named_after_its_kind(name: str, wrong: str, tmp_path: Path) -
 def test_a_png_keeps_its_values(height: int, width: int, palette: bool, data: st.DataObject) -> None:
     flat = data.draw(st.lists(st.integers(0, 255), min_size=height * width, max_size=height * width))
     values = np.array(flat, np.uint8).reshape(height, width)
-    image = Image.open(io.BytesIO(written := encode_png(values, palette=palette)))
+    image = Image.open(io.BytesIO(written := encode_mask(values, voc_palette() if palette else None)))
     assert np.array_equal(np.asarray(image), values)
     assert inspect_png(written, (height, width)) == np.unique(values).tolist()
     assert image.getpalette() == (voc_palette().ravel().tolist() if palette else None)
