@@ -137,7 +137,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     else:
         _print_notes(report.notes)
         for fault in report.faults:
-            print(f"{fault.kind:<12}{fault.line}")
+            print(f"{fault.kind:<12}{fault.message}")
         kinds = len(report.faults)
         verdict = f"{kinds} kind{'s' * (kinds > 1)} of fault" if kinds else f"good: {report.files} predictions"
         print(f"{given.check}, for {rules.dataset}: {verdict}")

@@ -20,7 +20,6 @@ from imageseg.parallel import Progress, in_processes
 from imageseg.prediction import COMPANIONS
 from imageseg.submission.archive import write_files
 from imageseg.submission.check import (
-    CheckReport,
     ExpectedImage,
     check_archive,
     compared,
@@ -128,9 +127,9 @@ def encode_files(
         InputError: Raised at the end; files contain values that are no class, all listed in one line.
     """
     faults = Faults()
-    jobs = list(zip(paths, [image.size for image in plan.images], strict=True))
-    encode = partial(_encode_file, labels=plan.labels, stored=stored, palette=plan.rules.palette)
-    for (path, _), result in zip(jobs, in_processes(encode, jobs, workers=workers, progress=progress), strict=True):
+    encode = partial(_encode_file, plan=plan, stored=stored)
+    jobs = list(zip(paths, plan.images, strict=True))
+    for path, result in zip(paths, in_processes(encode, jobs, workers=workers, progress=progress), strict=True):
         if isinstance(result, Defect):
             faults.add(path.name, *result)
         elif not faults:
@@ -150,7 +149,7 @@ def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) 
     Raises:
         InputError: The size differs from that of the image, or a value is no class.
     """
-    result = _encode(classes, image.size, plan.labels, plan.rules.palette)
+    result = _encode(classes, image, plan)
     if isinstance(result, Defect):
         faults = Faults()
         faults.add(image.name, *result)
@@ -158,13 +157,7 @@ def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) 
     return result
 
 
-def write_archive(
-    path: Path,
-    plan: Plan,
-    pngs: Iterable[bytes],
-    *,
-    progress: Progress | None = None,
-) -> CheckReport:
+def write_archive(path: Path, plan: Plan, pngs: Iterable[bytes], *, progress: Progress | None = None) -> None:
     """Write an archive atomically, and check it before it replaces ``path``; the same input gives the same bytes.
 
     Args:
@@ -185,32 +178,28 @@ def write_archive(
             temporary, plan.rules, images=plan.images, competition=plan.competition, progress=progress
         )
         if report.faults:
-            raise InputError(
-                f"{path}: the written archive has a fault ({report.faults[0].line}). Check the disk and try again"
-            )
-    return report
+            fault = report.faults[0].message
+            raise InputError(f"{path}: the written archive has a fault ({fault}). Check the disk and try again")
 
 
-def _encode_file(
-    job: tuple[Path, tuple[int, int]], *, labels: LabelSpace, stored: bool, palette: bool
-) -> bytes | Defect:
-    path, size = job
+def _encode_file(job: tuple[Path, ExpectedImage], *, plan: Plan, stored: bool) -> bytes | Defect:
+    path, image = job
     values = read_mask(path)
     if values.ndim != 2:
         return Defect("mode", hint="palette PNGs of 'imageseg predict' contain class indices")
-    return _encode(labels.encode(values, path) if stored else values, size, labels, palette)
+    return _encode(plan.labels.encode(values, path) if stored else values, image, plan)
 
 
-def _encode(classes: npt.NDArray[Any], size: tuple[int, int], labels: LabelSpace, palette: bool) -> bytes | Defect:
-    if classes.shape != size:
-        return Defect("size", compared(classes.shape, size))
+def _encode(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) -> bytes | Defect:
+    if classes.shape != image.size:
+        return Defect("size", compared(classes.shape, image.size))
     if not 0 <= classes.min() <= classes.max() <= IGNORE:
         return Defect("values", f"{classes.min()} to {classes.max()}")
     values = np.flatnonzero(np.bincount(classes.ravel())).tolist()  # seven times as fast as np.unique
     if IGNORE in values:
         return Defect("ignored")
-    if wrong := [value for value in values if value >= len(labels)]:
-        hint = f"class indices are 0 to {len(labels) - 1}; for stored values pass --stored table"
+    if wrong := [value for value in values if value >= len(plan.labels)]:
+        hint = f"class indices are 0 to {len(plan.labels) - 1}; for stored values pass --stored table"
         return Defect("values", listed(wrong), hint)
-    stored_values = labels.decode(np.arange(len(labels))).astype(np.uint8)  # (C,)
-    return encode_mask(stored_values[classes], voc_palette() if palette else None)
+    palette = voc_palette() if plan.rules.palette else None
+    return encode_mask(plan.labels.decode(classes).astype(np.uint8, copy=False), palette)

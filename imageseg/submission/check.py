@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -47,12 +47,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        return {
-            "good": not self.faults,
-            "files": self.files,
-            "faults": [fault.to_dict() for fault in self.faults],
-            "notes": self.notes,
-        }
+        return {"good": not self.faults, **asdict(self)}
 
 
 def expected_images(paths: Iterable[Path]) -> list[ExpectedImage]:
@@ -106,16 +101,15 @@ def check_archive(
     except UNREADABLE as error:
         faults.add(path.name, "unreadable", " ".join(str(error).split()) or type(error).__name__)
         return CheckReport(len(files), faults.list(), notes)
-    total = len(files)
-    if not files:
+    if files:
+        pngs = [file for file in files if _is_png(file[0], faults)]
+        names = [name for name, _ in pngs]
+        _check_folders(names, rules, competition, faults)
+        matched = match_names(names, rules, images, faults)
+        _check_contents([pngs[index] for same in matched.values() for index in same], rules, faults, notes)
+    else:
         faults.add(path.name, "empty")
-        return CheckReport(0, faults.list(), notes)
-    files = [file for file in files if _is_png(file[0], faults)]
-    names = [name for name, _ in files]
-    _check_folders(names, rules, competition, faults)
-    matched = match_names(names, rules, images, faults)
-    _check_contents([files[index] for same in matched.values() for index in same], rules, faults, notes)
-    return CheckReport(total, faults.list(), notes)
+    return CheckReport(len(files), faults.list(), notes)
 
 
 def match_names(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from imageseg.errors import InputError
 
@@ -55,11 +55,7 @@ class Fault:
     kind: str
     count: int
     names: tuple[str, ...]
-    line: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fault for JSON."""
-        return {"kind": self.kind, "count": self.count, "names": list(self.names), "message": self.line}
+    message: str
 
 
 class Faults:
@@ -81,7 +77,7 @@ class Faults:
 
     def error(self, source: Path | str) -> InputError:
         """Return an error that reports all faults of a source in one line."""
-        return InputError(f"{source}: {'; '.join(fault.line for fault in self.list())}")
+        return InputError(f"{source}: {'; '.join(fault.message for fault in self.list())}")
 
     def _fault(self, kind: str) -> Fault:
         found = {_printable(name): _printable(defect.detail) for name, defect in self._found[kind].items()}

@@ -106,7 +106,7 @@ def test_voc_has_two_competitions(competition: str, tmp_path: Path) -> None:
     other = "comp6" if competition == "comp5" else "comp5"
     [fault] = check_archive(path, rules, images=images, competition=other).faults
     assert fault.kind == "folder"
-    assert f"the server expects results/VOC2012/Segmentation/{other}_test_cls/" in fault.line
+    assert f"the server expects results/VOC2012/Segmentation/{other}_test_cls/" in fault.message
 
 
 def test_only_four_datasets_have_a_server() -> None:
