@@ -22,6 +22,7 @@ from archives import (
     kinds,
     pack,
     plan_of,
+    pngs_of,
     suffix,
     unpacked,
 )
@@ -116,10 +117,6 @@ def test_only_four_datasets_have_a_server() -> None:
         InputError, match=r"CamVid has no benchmark server .* Cityscapes, VOC, BDD100K, ADE20K have one"
     ):
         format_for("CamVid")
-
-
-def test_the_palette_is_the_development_kits() -> None:
-    assert voc_palette().ravel().tolist() == [channel for value in range(256) for channel in voc_color(value)]
 
 
 def test_the_tables_contain_the_rules_of_the_servers() -> None:
@@ -287,7 +284,7 @@ def broken_off(good: list[bytes]) -> Iterator[bytes]:
 @pytest.mark.parametrize("name", [C, V])
 def test_what_breaks_off_leaves_the_old_pack_and_nothing_else(name: str, tmp_path: Path) -> None:
     path, plan = tmp_path / f"pack{suffix(name)}", plan_of(name)
-    pngs = [encode_classes(values, p, plan) for values, p in zip(classes_of(name), plan.images, strict=True)]
+    pngs = pngs_of(plan)
     path.write_text("the old pack")
     with pytest.raises(KeyboardInterrupt):
         write_archive(path, plan, broken_off(pngs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import shutil
 import zipfile
@@ -24,6 +23,7 @@ from archives import (
     kinds,
     pack,
     png,
+    saved,
     suffix,
     unpacked,
     zipped,
@@ -63,9 +63,7 @@ def test_palette_files_and_longer_names_of_other_tools_are_good(tmp_path: Path) 
         for number, (height, width) in enumerate(SIZES, start=1):
             image = Image.fromarray(np.full((height, width), 7, np.uint8))
             image.putpalette([5] * 768)
-            file = io.BytesIO()
-            image.save(file, "PNG")
-            archive.writestr(f"results/berlin/berlin_{number:06d}_000019_pred_labelIds.png", file.getvalue())
+            archive.writestr(f"results/berlin/berlin_{number:06d}_000019_pred_labelIds.png", saved(image))
             archive.mkdir(f"folder{number}")
     assert kinds(check_archive(tmp_path / "pack.zip", FORMATS["Cityscapes"], images=images_of("Cityscapes"))) == []
 
@@ -88,7 +86,6 @@ def test_without_the_pictures_names_and_number_are_the_official_ones(tmp_path: P
 @pytest.mark.parametrize("case", list(BROKEN))
 def test_a_broken_pack_is_told_in_one_line(case: str, tmp_path: Path) -> None:
     name, make, expected, line = BROKEN[case]
-    (tmp_path / "one.png").write_bytes(png(np.full((20, 20), 7)))
     path = make(tmp_path / f"pack{suffix(name)}")
     report = check_archive(path, FORMATS[name], images=images_of(name))
     assert kinds(report) == expected, [fault.message for fault in report.faults]
