@@ -27,7 +27,7 @@ from imageseg.submission.check import (
     listed,
     match_names,
 )
-from imageseg.submission.faults import Defect, Faults
+from imageseg.submission.faults import Defect, defects_error
 from imageseg.submission.formats import SubmissionFormat
 
 
@@ -95,14 +95,14 @@ def match_predictions(folder: Path, plan: Plan) -> list[Path]:
         for path in sorted(folder.rglob("*.png"))
         if not path.name.startswith(".") and (path.stem in stems or not path.stem.endswith(COMPANIONS))
     ]
-    faults = Faults()
-    matched = match_names([path.relative_to(folder).as_posix() for path in paths], plan.rules, plan.images, faults)
+    defects: list[Defect] = []
+    matched = match_names([path.relative_to(folder).as_posix() for path in paths], plan.rules, plan.images, defects)
     for key, same in matched.items():
         path, image = paths[same[0]], images[key]
         if len(same) == 1 and (size := image_size(path)) != image.size:
-            faults.add(path.name, "size", compared(size, image.size))
-    if faults:
-        raise faults.error(folder)
+            defects.append(Defect("size", path.name, compared(size, image.size)))
+    if defects:
+        raise defects_error(defects, folder)
     return [paths[matched[key][0]] for key in images]
 
 
@@ -126,16 +126,16 @@ def encode_files(
     Raises:
         InputError: Raised at the end; files contain values that are no class, all listed in one line.
     """
-    faults = Faults()
+    defects = []
     encode = partial(_encode_file, plan=plan, stored=stored)
     jobs = list(zip(paths, plan.images, strict=True))
-    for path, result in zip(paths, in_processes(encode, jobs, workers=workers, progress=progress), strict=True):
+    for result in in_processes(encode, jobs, workers=workers, progress=progress):
         if isinstance(result, Defect):
-            faults.add(path.name, *result)
-        elif not faults:
+            defects.append(result)
+        elif not defects:
             yield result
-    if faults:
-        raise faults.error(paths[0].parent)
+    if defects:
+        raise defects_error(defects, paths[0].parent)
 
 
 def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) -> bytes:
@@ -149,11 +149,9 @@ def encode_classes(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) 
     Raises:
         InputError: The size differs from that of the image, or a value is no class.
     """
-    result = _encode(classes, image, plan)
+    result = _encode(classes, image.name, image.size, plan)
     if isinstance(result, Defect):
-        faults = Faults()
-        faults.add(image.name, *result)
-        raise faults.error("prediction")
+        raise defects_error([result], "prediction")
     return result
 
 
@@ -186,20 +184,20 @@ def _encode_file(job: tuple[Path, ExpectedImage], *, plan: Plan, stored: bool) -
     path, image = job
     values = read_mask(path)
     if values.ndim != 2:
-        return Defect("mode", hint="palette PNGs of 'imageseg predict' contain class indices")
-    return _encode(plan.labels.encode(values, path) if stored else values, image, plan)
+        return Defect("mode", path.name, hint="palette PNGs of 'imageseg predict' contain class indices")
+    return _encode(plan.labels.encode(values, path) if stored else values, path.name, image.size, plan)
 
 
-def _encode(classes: npt.NDArray[Any], image: ExpectedImage, plan: Plan) -> bytes | Defect:
-    if classes.shape != image.size:
-        return Defect("size", compared(classes.shape, image.size))
+def _encode(classes: npt.NDArray[Any], name: str, size: tuple[int, int], plan: Plan) -> bytes | Defect:
+    if classes.shape != size:
+        return Defect("size", name, compared(classes.shape, size))
     if not 0 <= classes.min() <= classes.max() <= IGNORE:
-        return Defect("values", f"{classes.min()} to {classes.max()}")
+        return Defect("values", name, f"{classes.min()} to {classes.max()}")
     values = np.flatnonzero(np.bincount(classes.ravel())).tolist()  # seven times as fast as np.unique
     if IGNORE in values:
-        return Defect("ignored")
+        return Defect("ignored", name)
     if wrong := [value for value in values if value >= len(plan.labels)]:
         hint = f"class indices are 0 to {len(plan.labels) - 1}; for stored values pass --stored table"
-        return Defect("values", listed(wrong), hint)
+        return Defect("values", name, listed(wrong), hint)
     palette = voc_palette() if plan.rules.palette else None
     return encode_mask(plan.labels.decode(classes).astype(np.uint8, copy=False), palette)

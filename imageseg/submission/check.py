@@ -16,7 +16,7 @@ from imageseg.images import image_size
 from imageseg.labels import IGNORE
 from imageseg.parallel import Progress
 from imageseg.submission.archive import UNREADABLE, kind_of, read_files
-from imageseg.submission.faults import Defect, Fault, Faults
+from imageseg.submission.faults import Defect, Fault, by_kind
 from imageseg.submission.formats import SubmissionFormat
 
 _COLOR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGB with alpha"}
@@ -80,40 +80,41 @@ def check_archive(
         InputError: The file or the competition does not exist.
     """
     rules.require_competition(competition)
-    path, faults, notes = Path(path), Faults(), [rules.caveat] if rules.caveat else []
+    path, notes = Path(path), [rules.caveat] if rules.caveat else []
+    defects: list[Defect] = []
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not an archive' if path.is_dir() else 'no such file'}")
     kind = kind_of(path)
     if kind is None:
         detail = f"it is neither a zip nor a tar.gz; the server expects a {rules.archive}"
-        faults.add(path.name, "unreadable", detail)
-        return CheckReport(0, faults.list(), notes)
+        defects.append(Defect("unreadable", path.name, detail))
+        return CheckReport(0, by_kind(defects), notes)
     if kind != rules.archive:
-        faults.add(path.name, "archive", f"it is a {kind}, and the server expects a {rules.archive}")
+        defects.append(Defect("archive", path.name, f"it is a {kind}, and the server expects a {rules.archive}"))
     sizes = {rules.key_of(image.name): image.size for image in images or ()}
     files: list[tuple[str, list[int] | Defect]] = []
     try:
         for name, data in read_files(path, kind):
             size = sizes.get(rules.key_of(PurePosixPath(name).stem), rules.size)
-            files.append((name, Defect("damaged") if data is None else inspect_png(data, size)))
+            files.append((name, inspect_png(name, data, size)))
             if progress is not None:
                 progress(len(files), max(len(files), len(sizes) or rules.count or 0))
     except UNREADABLE as error:
-        faults.add(path.name, "unreadable", " ".join(str(error).split()) or type(error).__name__)
-        return CheckReport(len(files), faults.list(), notes)
+        defects.append(Defect("unreadable", path.name, " ".join(str(error).split()) or type(error).__name__))
+        return CheckReport(len(files), by_kind(defects), notes)
     if files:
-        pngs = [file for file in files if _is_png(file[0], faults)]
+        pngs = [file for file in files if _is_png(file[0], defects)]
         names = [name for name, _ in pngs]
-        _check_folders(names, rules, competition, faults)
-        matched = match_names(names, rules, images, faults)
-        _check_contents([pngs[index] for same in matched.values() for index in same], rules, faults, notes)
+        _check_folders(names, rules, competition, defects)
+        matched = match_names(names, rules, images, defects)
+        _check_contents([pngs[index] for same in matched.values() for index in same], rules, defects, notes)
     else:
-        faults.add(path.name, "empty")
-    return CheckReport(len(files), faults.list(), notes)
+        defects.append(Defect("empty", path.name))
+    return CheckReport(len(files), by_kind(defects), notes)
 
 
 def match_names(
-    names: Sequence[str], rules: SubmissionFormat, images: Sequence[ExpectedImage] | None, faults: Faults
+    names: Sequence[str], rules: SubmissionFormat, images: Sequence[ExpectedImage] | None, defects: list[Defect]
 ) -> dict[str, list[int]]:
     """Assign files to images as the server does, and add faults of names and number.
 
@@ -121,7 +122,7 @@ def match_names(
         names: Paths of PNGs in an archive or folder.
         rules: Rules of the server.
         images: Images of the split. If not set, names and number are compared with the official ones.
-        faults: Collector that the faults are added to.
+        defects: List that defects are appended to.
 
     Returns:
         Part of the name that the server compares -> indices into ``names``; one index each if there is no fault.
@@ -132,35 +133,37 @@ def match_names(
         stem = PurePosixPath(name).stem
         key = rules.key_of(stem)
         if images is not None and key not in wanted:
-            faults.add(name, "extra")
+            defects.append(Defect("extra", name))
             continue
         if images is None and not rules.is_official(stem):
-            faults.add(name, "names")
+            defects.append(Defect("names", name))
         matched.setdefault(key, []).append(index)
     for key, same in matched.items():
         if len(same) > 1:
-            faults.add(key, "doubled", f"{names[same[0]]} and {names[same[1]]}")
+            defects.append(Defect("doubled", key, f"{names[same[0]]} and {names[same[1]]}"))
     for key, name in wanted.items():
         if key not in matched:
-            faults.add(name, "missing")
+            defects.append(Defect("missing", name))
     if images is None and rules.count not in (None, len(matched)):
-        faults.add("", "count", f"{len(matched)} images, and the test split has {rules.count}")
+        defects.append(Defect("count", "", f"{len(matched)} images, and the test split has {rules.count}"))
     return matched
 
 
-def _is_png(name: str, faults: Faults) -> bool:
+def _is_png(name: str, defects: list[Defect]) -> bool:
     """Whether a file is a PNG by its name, with a fault if it is not."""
     path = PurePosixPath(name)
     if path.suffix != ".png":  # servers accept no other spelling
-        faults.add(name, "suffix")
+        defects.append(Defect("suffix", name))
         return False
     if path.name.startswith("._") or "__MACOSX" in path.parts:
-        faults.add(name, "extra", hint="macOS adds its own files: create the zip with 'imageseg submit' or zip -X")
+        defects.append(
+            Defect("extra", name, hint="macOS adds its own files: create the zip with 'imageseg submit' or zip -X")
+        )
         return False
     return True
 
 
-def _check_folders(names: Sequence[str], rules: SubmissionFormat, competition: str, faults: Faults) -> None:
+def _check_folders(names: Sequence[str], rules: SubmissionFormat, competition: str, defects: list[Defect]) -> None:
     competitions = [competition] if competition else rules.competitions
     folders = {rules.folder.format(competition=each): each for each in competitions}
     used = set()
@@ -169,28 +172,28 @@ def _check_folders(names: Sequence[str], rules: SubmissionFormat, competition: s
         if folder in folders:
             used.add(folders[folder])
         elif folders:
-            faults.add(name, "folder", hint=f"the server expects {' or '.join(folders)}")
+            defects.append(Defect("folder", name, hint=f"the server expects {' or '.join(folders)}"))
     if len(used) > 1:
-        faults.add(names[0], "competition", ", ".join(sorted(used)))
+        defects.append(Defect("competition", names[0], ", ".join(sorted(used))))
 
 
 def _check_contents(
-    files: Iterable[tuple[str, list[int] | Defect]], rules: SubmissionFormat, faults: Faults, notes: list[str]
+    files: Iterable[tuple[str, list[int] | Defect]], rules: SubmissionFormat, defects: list[Defect], notes: list[str]
 ) -> None:
     """Add faults for files and values that a server would refuse or score as something else, and notes about others."""
     unscored: list[set[int]] = []
     for name, found in files:
         if isinstance(found, Defect):
-            faults.add(name, *found)
+            defects.append(found)
             continue
         if IGNORE in found:
-            faults.add(name, "ignored")
+            defects.append(Defect("ignored", name))
         present = set(found) - {IGNORE}
         others = present - rules.values
         if others and present <= rules.lookalike:
-            faults.add(name, "lookalike", hint=rules.lookalike_hint)
+            defects.append(Defect("lookalike", name, hint=rules.lookalike_hint))
         elif wrong := sorted(others - rules.unscored):
-            faults.add(name, "values", listed(wrong))
+            defects.append(Defect("values", name, listed(wrong)))
         if present & rules.unscored:
             unscored.append(present & rules.unscored)
     if unscored:
@@ -218,29 +221,32 @@ def notes_on(images: Sequence[ExpectedImage], rules: SubmissionFormat, *, split:
     return notes
 
 
-def inspect_png(data: bytes, size: tuple[int, int] | None) -> list[int] | Defect:
+def inspect_png(name: str, data: bytes | None, size: tuple[int, int] | None) -> list[int] | Defect:
     """Return the pixel values that occur in a prediction, ascending, or what is wrong with the file.
 
     Args:
-        data: Content of the file.
+        name: Name of the file.
+        data: Content of the file, or None if the archive is damaged there.
         size: Expected (height, width), or None if unknown.
     """
+    if data is None:
+        return Defect("damaged", name)
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Defect("png", "" if data else "empty")
+        return Defect("png", name, "" if data else "empty")
     try:
         width, height, depth, color = struct.unpack(">IIBB", data[16:26])
         if color in _COLOR_TYPES:
-            return Defect("mode", _COLOR_TYPES[color])
+            return Defect("mode", name, _COLOR_TYPES[color])
         if depth != 8:
-            return Defect("depth", f"{depth} bit{'s' * (depth > 1)}")
+            return Defect("depth", name, f"{depth} bit{'s' * (depth > 1)}")
         if size is not None and (height, width) != size:
-            return Defect("size", compared((height, width), size))
+            return Defect("size", name, compared((height, width), size))
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             image.verify()  # checksums, which decoding ignores
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return [value for value, count in enumerate(image.histogram()) if count]
     except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
-        return Defect("damaged", " ".join(str(error).split()))
+        return Defect("damaged", name, " ".join(str(error).split()))
 
 
 def compared(found: tuple[int, ...], wanted: tuple[int, int]) -> str:

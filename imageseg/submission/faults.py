@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -38,10 +39,11 @@ _SEVERAL = {"s": "s", "v": "", "are": "are", "have": "have", "do": "do", "its": 
 
 
 class Defect(NamedTuple):
-    """What is wrong with one file."""
+    """What is wrong with one file or image, or with the archive."""
 
     kind: str
-    """Kind of the fault, a key of ``SENTENCES``."""
+    """Key of ``SENTENCES``."""
+    name: str
     detail: str = ""
     """What was found in the file."""
     hint: str = ""
@@ -50,7 +52,7 @@ class Defect(NamedTuple):
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: how often it occurs, the first names, and the line that reports it."""
+    """All defects of one kind: how many files have it, the first names, and the line that reports it."""
 
     kind: str
     count: int
@@ -58,38 +60,30 @@ class Fault:
     message: str
 
 
-class Faults:
-    """Collector of faults; reports them in the order of ``SENTENCES``."""
+def by_kind(defects: Iterable[Defect]) -> list[Fault]:
+    """Collect defects in one fault per kind, in the order of ``SENTENCES``; a file counts once per kind."""
+    found: dict[str, dict[str, Defect]] = {kind: {} for kind in SENTENCES}
+    for defect in defects:
+        found[defect.kind].setdefault(_printable(defect.name), defect)
+    return [_fault(kind, by_name) for kind, by_name in found.items() if by_name]
 
-    def __init__(self) -> None:
-        self._found: dict[str, dict[str, Defect]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+def defects_error(defects: Iterable[Defect], source: Path | str) -> InputError:
+    """Return an error that reports all defects of a source in one line."""
+    return InputError(f"{source}: {'; '.join(fault.message for fault in by_kind(defects))}")
 
-    def add(self, name: str, kind: str, detail: str = "", hint: str = "") -> None:
-        """Add a fault of a file or image of this name; the other arguments are those of ``Defect``."""
-        self._found.setdefault(kind, {}).setdefault(name, Defect(kind, detail, hint))
 
-    def list(self) -> list[Fault]:
-        """Return one fault per kind that was found."""
-        return [self._fault(kind) for kind in SENTENCES if kind in self._found]
-
-    def error(self, source: Path | str) -> InputError:
-        """Return an error that reports all faults of a source in one line."""
-        return InputError(f"{source}: {'; '.join(fault.message for fault in self.list())}")
-
-    def _fault(self, kind: str) -> Fault:
-        found = {_printable(name): _printable(defect.detail) for name, defect in self._found[kind].items()}
-        count = len(found)
-        line = SENTENCES[kind].format(n=count, **(_ONE if count == 1 else _SEVERAL))
-        if SENTENCES[kind].startswith("{n}"):
-            shown = [name + (f" ({detail})" if detail else "") for name, detail in found.items()][:_SHOWN]
-            line += f": {', '.join(shown)}" + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
-        elif details := "; ".join(filter(None, found.values())):
-            line += f": {details}"
-        hint = next((defect.hint for defect in self._found[kind].values() if defect.hint), "")
-        return Fault(kind, count, tuple(found)[:_KEPT], line + (f"; {hint}" if hint else ""))
+def _fault(kind: str, by_name: Mapping[str, Defect]) -> Fault:
+    count = len(by_name)
+    message = SENTENCES[kind].format(n=count, **(_ONE if count == 1 else _SEVERAL))
+    details = {name: _printable(defect.detail) for name, defect in by_name.items()}
+    if SENTENCES[kind].startswith("{n}"):
+        shown = [name + (f" ({detail})" if detail else "") for name, detail in details.items()][:_SHOWN]
+        message += f": {', '.join(shown)}" + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
+    elif any(details.values()):
+        message += f": {'; '.join(filter(None, details.values()))}"
+    hint = next((defect.hint for defect in by_name.values() if defect.hint), "")
+    return Fault(kind, count, tuple(by_name)[:_KEPT], message + (f"; {hint}" if hint else ""))
 
 
 def _printable(text: str) -> str:

@@ -237,7 +237,7 @@ def test_colors_and_16_bits_are_rejected(tmp_path: Path) -> None:
         list(encode_files(match_predictions(folder, plan), plan, workers=1))
     Image.fromarray(np.full((5, 3), 7, np.uint16)).save(second)  # small values in 16 bits are plain enough
     first.write_bytes(encode_mask(classes_of(C)[0]))
-    assert inspect_png(list(encode_files([first, second, _], plan, workers=1))[1], (5, 3)) == [20]
+    assert inspect_png("a.png", list(encode_files([first, second, _], plan, workers=1))[1], (5, 3)) == [20]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_png_keeps_its_values(height: int, width: int, palette: bool, data: st
     values = np.array(flat, np.uint8).reshape(height, width)
     image = Image.open(io.BytesIO(written := encode_mask(values, voc_palette() if palette else None)))
     assert np.array_equal(np.asarray(image), values)
-    assert inspect_png(written, (height, width)) == np.unique(values).tolist()
+    assert inspect_png("a.png", written, (height, width)) == np.unique(values).tolist()
     assert image.getpalette() == (voc_palette().ravel().tolist() if palette else None)
 
 
