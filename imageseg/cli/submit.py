@@ -51,18 +51,10 @@ def _parser() -> OneLineParser:
         "exit code 0 if the server should accept it, 1 and one line per kind of fault otherwise.",
     )
     parser.add_argument(
-        "--use",
-        "--dataset",
-        dest="use",
-        metavar="DATASET",
-        help="name of the dataset (default: that of the checkpoint)",
+        "--use", "--dataset", metavar="DATASET", help="name of the dataset (default: that of the checkpoint)"
     )
     parser.add_argument(
-        "--root",
-        "--data.root",
-        dest="root",
-        metavar="FOLDER",
-        help="folder of the dataset (default: that of the dataset)",
+        "--root", "--data.root", metavar="FOLDER", help="folder of the dataset (default: that of the dataset)"
     )
     parser.add_argument("--split", default="test", help="split that was predicted (default: test)")
     parser.add_argument(
@@ -145,13 +137,16 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _create(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
+    from imageseg.checkpoint import read_record
     from imageseg.datasets import DATASETS
     from imageseg.progress_bars import file_progress
     from imageseg.submission.build import encode_files, match_predictions, plan_submission, write_archive
     from imageseg.submission.check import notes_on
     from imageseg.submission.formats import format_for
 
-    recipe = None if source.is_dir() else _recipe(source)
+    if not source.is_dir() and source.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
+        raise InputError(f"{source}: is an archive already. Check it with 'imageseg submit --check {source}'")
+    recipe = None if source.is_dir() else read_record(source)[0]
     use = given.use or (recipe.use if recipe else None)
     if use is None:
         raise InputError("the dataset of a prediction folder is unknown: pass --use, for example --use Cityscapes")
@@ -204,14 +199,6 @@ def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[s
 def _print_notes(notes: list[str]) -> None:
     for note in notes:
         print(f"imageseg: note: {note}", file=sys.stderr)
-
-
-def _recipe(source: Path) -> Recipe:
-    from imageseg.checkpoint import read_record
-
-    if source.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
-        raise InputError(f"{source}: is an archive already. Check it with 'imageseg submit --check {source}'")
-    return read_record(source)[0]
 
 
 def _dataset(use: str, root: str | None, flags: Sequence[str], recipe: Recipe | None) -> SegmentationDataset:

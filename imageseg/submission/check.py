@@ -87,8 +87,7 @@ def check_archive(
     kind = kind_of(path)
     if kind is None:
         detail = f"it is neither a zip nor a tar.gz; the server expects a {rules.archive}"
-        defects.append(Defect("unreadable", path.name, detail))
-        return CheckReport(0, by_kind(defects), notes)
+        return CheckReport(0, by_kind([Defect("unreadable", path.name, detail)]), notes)
     if kind != rules.archive:
         defects.append(Defect("archive", path.name, f"it is a {kind}, and the server expects a {rules.archive}"))
     sizes = {rules.key_of(image.name): image.size for image in images or ()}
