@@ -63,14 +63,14 @@ def write_checkpoint(tree: Mapping[str, Any], path: str | Path) -> None:
             raise OSError(f"{path}: cannot be written ({error})") from error
 
 
-def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read the tree that ``write_checkpoint`` wrote, with its tensors on ``device``.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read the tree that ``write_checkpoint`` wrote, with its tensors on the CPU.
 
     Raises:
         InputError: The file is missing, damaged, or not a checkpoint of imageseg.
     """
     with _opened(path) as file:
-        tree: dict[str, Any] = _from_json(_skeleton(file, path), file, device)
+        tree: dict[str, Any] = _from_json(_skeleton(file, path), file)
         return tree
 
 
@@ -171,9 +171,9 @@ def _key(key: Any, place: str) -> str | int:
     raise TypeError(f"{place}: a key of type {type(key).__name__} cannot be stored in a checkpoint")
 
 
-def _from_json(value: Any, file: Any, device: str | torch.device = "cpu") -> Any:
+def _from_json(value: Any, file: Any) -> Any:
     if isinstance(value, list):
-        return [_from_json(item, file, device) for item in value]
+        return [_from_json(item, file) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
@@ -181,11 +181,11 @@ def _from_json(value: Any, file: Any, device: str | torch.device = "cpu") -> Any
         if _checksum(tensor) != value["checksum"]:
             raise ValueError(f"the tensor {value['tensor']} does not match its checksum")
         # A clone, because the file may be mapped: it could not be replaced on Windows while its tensors live.
-        tensor = tensor.clone().to(device)
+        tensor = tensor.clone()
         return tensor.contiguous(memory_format=torch.channels_last) if value.get("channels_last") else tensor
     if "tuple" in value:
-        return tuple(_from_json(item, file, device) for item in value["tuple"])
-    return {key: _from_json(item, file, device) for key, item in value["dict"]}
+        return tuple(_from_json(item, file) for item in value["tuple"])
+    return {key: _from_json(item, file) for key, item in value["dict"]}
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -37,7 +37,6 @@ class Match(NamedTuple):
 
     one: int
     other: int
-    distance: float
 
 
 def perceptual_hash(gray: Image.Image) -> PerceptualHash | None:
@@ -71,7 +70,7 @@ def near_duplicates(ones: Sequence[PerceptualHash], others: Sequence[PerceptualH
         distances = np.concatenate([_distances([ones[index] for index in chunk], other) for chunk in chunks])
         nearest = int(distances.argmin())
         if distances[nearest] <= _MAX_DISTANCE:
-            yield Match(int(near[nearest]), position, float(distances[nearest]))
+            yield Match(int(near[nearest]), position)
 
 
 def _distances(ones: Sequence[PerceptualHash], other: PerceptualHash) -> npt.NDArray[np.float32]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from imageseg.parallel import Progress
     from imageseg.recipe import Recipe
     from imageseg.submission.build import Plan
-    from imageseg.submission.check import ExpectedImage
     from imageseg.submission.formats import SubmissionFormat
 
 
@@ -52,18 +51,10 @@ def _parser() -> OneLineParser:
         "exit code 0 if the server should accept it, 1 and one line per kind of fault otherwise.",
     )
     parser.add_argument(
-        "--use",
-        "--dataset",
-        dest="use",
-        metavar="DATASET",
-        help="name of the dataset (default: that of the checkpoint)",
+        "--use", "--dataset", metavar="DATASET", help="name of the dataset (default: that of the checkpoint)"
     )
     parser.add_argument(
-        "--root",
-        "--data.root",
-        dest="root",
-        metavar="FOLDER",
-        help="folder of the dataset (default: that of the dataset)",
+        "--root", "--data.root", metavar="FOLDER", help="folder of the dataset (default: that of the dataset)"
     )
     parser.add_argument("--split", default="test", help="split that was predicted (default: test)")
     parser.add_argument(
@@ -111,7 +102,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     from imageseg.cli.dataset_arguments import dataset_from
     from imageseg.datasets import DATASETS
     from imageseg.progress_bars import file_progress
-    from imageseg.submission.check import check_archive, notes_on
+    from imageseg.submission.check import check_archive, expected_images, notes_on
     from imageseg.submission.formats import format_for
 
     rules = format_for(DATASETS.resolve(given.use))
@@ -119,7 +110,7 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
     _require_server(dataset, rules)
     images, notes = None, []
     try:
-        images = _expected_images(dataset, given.split)
+        images = expected_images(pair.image for pair in dataset.pairs(given.split))
         notes += notes_on(images, rules, split=given.split)
     except InputError as error:
         if given.root:  # then the user wants a comparison with the images
@@ -129,21 +120,14 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
             f"names and sizes were compared with the official pattern only, because {why}. Pass --root to compare images"
         )
     with file_progress("check") as progress:
-        report = check_archive(
-            given.check,
-            rules,
-            images=images,
-            competition=given.competition,
-            workers=given.workers,
-            progress=progress,
-        )
+        report = check_archive(given.check, rules, images=images, competition=given.competition, progress=progress)
     report = replace(report, notes=notes + report.notes)
     if given.json:
         print(json.dumps({"version": 1, "pack": given.check, "dataset": rules.dataset, **report.to_dict()}))
     else:
         _print_notes(report.notes)
         for fault in report.faults:
-            print(f"{fault.kind:<12}{fault.line}")
+            print(f"{fault.kind:<12}{fault.message}")
         kinds = len(report.faults)
         verdict = f"{kinds} kind{'s' * (kinds > 1)} of fault" if kinds else f"good: {report.files} predictions"
         print(f"{given.check}, for {rules.dataset}: {verdict}")
@@ -151,21 +135,25 @@ def _check(given: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _create(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> int:
+    from imageseg.checkpoint import read_record
     from imageseg.datasets import DATASETS
     from imageseg.progress_bars import file_progress
-    from imageseg.submission.build import check_name, encode_files, match_predictions, plan_submission, write_archive
+    from imageseg.submission.build import encode_files, match_predictions, plan_submission, write_archive
     from imageseg.submission.check import notes_on
     from imageseg.submission.formats import format_for
 
-    recipe = None if source.is_dir() else _recipe(source)
+    if not source.is_dir() and source.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
+        raise InputError(f"{source}: is an archive already. Check it with 'imageseg submit --check {source}'")
+    recipe = None if source.is_dir() else read_record(source)[0]
     use = given.use or (recipe.use if recipe else None)
     if use is None:
         raise InputError("the dataset of a prediction folder is unknown: pass --use, for example --use Cityscapes")
     if recipe is not None and given.stored != "classes":
         raise InputError("--stored applies to prediction folders only; predictions of a checkpoint are class indices")
     rules = format_for(DATASETS.resolve(use))
-    output = Path(given.output or _default_name(rules, given.split, given.competition))
-    check_name(output, rules)
+    words = filter(None, (rules.dataset.lower(), given.split, given.competition or rules.default_competition))
+    output = Path(given.output or "_".join(words) + rules.suffixes[0])
+    rules.require_suffix(output)
     dataset = _dataset(use, given.root, flags, recipe)
     _require_server(dataset, rules)
     pairs = dataset.pairs(given.split)
@@ -185,32 +173,23 @@ def _create(source: Path, given: argparse.Namespace, flags: Sequence[str]) -> in
             for _ in pngs:
                 pass
         else:
-            write_archive(output, plan, pngs, workers=given.workers, progress=progress)
+            write_archive(output, plan, pngs, progress=progress)
     _conclude(given, plan, output, notes, official=official)
     return 0
 
 
-def _default_name(rules: SubmissionFormat, split: str, competition: str) -> str:
-    which = competition or next(iter(rules.competitions), "")
-    return "_".join(filter(None, (rules.dataset.lower(), split, which))) + rules.suffixes()[0]
-
-
 def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[str], *, official: bool) -> None:
     count, rules = len(plan.images), plan.rules
+    size = None if given.dry_run else output.stat().st_size
     if given.json:
+        archive = {"pack": None if given.dry_run else str(output), "bytes": size}
         described = {"dataset": rules.dataset, "split": given.split, "competition": plan.competition or None}
-        written = {} if given.dry_run else {"pack": str(output), "bytes": output.stat().st_size}
-        print(
-            json.dumps(
-                {"version": 1, "pack": None, "bytes": None, **written, **described, "images": count, "notes": notes}
-            )
-        )
+        print(json.dumps({"version": 1, **archive, **described, "images": count, "notes": notes}))
         return
     _print_notes(notes)
-    if given.dry_run:
+    if size is None:
         print(f"{count} predictions fit the server of {rules.dataset}; nothing was written")
         return
-    size = output.stat().st_size
     size_text = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
     print(f"{output}: {count} predictions, {size_text}, checked" + f"; submit it to {rules.server}" * official)
 
@@ -218,14 +197,6 @@ def _conclude(given: argparse.Namespace, plan: Plan, output: Path, notes: list[s
 def _print_notes(notes: list[str]) -> None:
     for note in notes:
         print(f"imageseg: note: {note}", file=sys.stderr)
-
-
-def _recipe(source: Path) -> Recipe:
-    from imageseg.checkpoint import read_record
-
-    if source.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
-        raise InputError(f"{source}: is an archive already. Check it with 'imageseg submit --check {source}'")
-    return read_record(source)[0]
 
 
 def _dataset(use: str, root: str | None, flags: Sequence[str], recipe: Recipe | None) -> SegmentationDataset:
@@ -254,13 +225,6 @@ def _require_server(dataset: SegmentationDataset, rules: SubmissionFormat) -> No
         raise InputError(
             f"{rules.server} accepts VOC2012; the test masks of VOC{dataset.year} are public: 'imageseg evaluate --split test'"
         )
-
-
-def _expected_images(dataset: SegmentationDataset, split: str) -> list[ExpectedImage]:
-    from imageseg.images import image_size
-    from imageseg.submission.check import ExpectedImage
-
-    return [ExpectedImage(pair.image.stem, image_size(pair.image)) for pair in dataset.pairs(split)]
 
 
 def _predictor(source: Path, dataset: SegmentationDataset, device: str) -> Predictor:

@@ -88,12 +88,11 @@ class SCSE(nn.Module):
 
     Args:
         channels: Number of channels of the maps.
-        reduction: Reduction of channels between the two 1x1 convolutions of the channel attention.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        narrow = max(1, channels // reduction)
+        narrow = max(1, channels // 16)
         self.channel = nn.Sequential(
             nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True), nn.Conv2d(narrow, channels, 1), nn.Sigmoid()
         )

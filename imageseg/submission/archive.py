@@ -8,8 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -31,70 +30,48 @@ def kind_of(path: Path) -> Kind | None:
     return "tar.gz" if start.startswith(b"\x1f\x8b") else None
 
 
-def names_in(path: Path, kind: Kind) -> list[str]:
-    """List the names of all files in an archive, in order; names may occur twice.
+def read_files(path: Path, kind: Kind) -> Iterator[tuple[str, bytes | None]]:
+    """Yield (name, content) of all files in the order of the archive; the content of a damaged file in a zip is None.
 
     Raises:
         Exception: One of ``UNREADABLE`` if the archive is damaged.
     """
     if kind == "zip":
         with zipfile.ZipFile(path) as archive:
-            return [info.filename for info in archive.infolist() if not info.is_dir()]
-    with tarfile.open(path, "r:gz") as tar:
-        names = [member.name for member in tar if not member.isdir()]
-    with gzip.open(path) as file:  # the checksum is at the end, after what tarfile reads
-        while file.read(1 << 20):
-            pass
-    return names
-
-
-def read_files(path: Path, kind: Kind, wanted: Collection[int]) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (index, content) of some files in the order of the archive; the content of a damaged file is None.
-
-    Args:
-        path: Path of the archive.
-        kind: Kind of the archive.
-        wanted: Indices into ``names_in(path, kind)``.
-    """
-    if kind == "zip":
-        with zipfile.ZipFile(path) as archive:
-            files = [info for info in archive.infolist() if not info.is_dir()]
-            for index in sorted(wanted):
-                try:
-                    content = archive.read(files[index])
-                except UNREADABLE:
-                    content = b""
-                yield index, content if len(content) == files[index].file_size else None
+            for info in archive.infolist():
+                if not info.is_dir():
+                    try:
+                        content = archive.read(info)
+                    except UNREADABLE:
+                        content = None
+                    yield info.filename, content
         return
-    with tarfile.open(path, "r:gz") as tar:
-        index = 0
-        for member in tar:
-            if member.isdir():
-                continue
-            if index in wanted:
-                file = tar.extractfile(member) if member.isreg() else None
-                yield index, file.read() if file is not None else None
-            index += 1
+    with gzip.open(path) as compressed:
+        with tarfile.open(fileobj=compressed, mode="r:") as tar:
+            for member in tar:
+                if not member.isdir():
+                    file = tar.extractfile(member) if member.isreg() else None
+                    yield member.name, file.read() if file is not None else None
+        while compressed.read(1 << 20):  # the checksum is at the end, after what tarfile reads
+            pass
 
 
-def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip with fixed times and permissions: the same files give the same bytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-        for name, data in files:
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3  # Unix on every system, because these are Unix permissions
-            info.external_attr = 0o100644 << 16
-            archive.writestr(info, data)
-
-
-def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write a tar.gz with fixed times and permissions: the same files give the same bytes."""
+def write_files(path: Path, kind: Kind, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write an archive with fixed times and permissions: the same files give the same bytes."""
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+            for name, data in files:
+                entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                entry.create_system = 3  # Unix on every system, because these are Unix permissions
+                entry.external_attr = 0o100644 << 16
+                archive.writestr(entry, data)
+        return
     with (
         path.open("wb") as raw,
-        closing(gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.mtime = len(data), 0o644, 0
-            archive.addfile(info, io.BytesIO(data))
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(data), 0o644, 0
+            tar.addfile(member, io.BytesIO(data))

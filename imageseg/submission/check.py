@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import io
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from imageseg.errors import InputError
-from imageseg.labels import IGNORE, voc_palette
-from imageseg.parallel import Progress, in_processes
-from imageseg.submission.archive import UNREADABLE, Kind, kind_of, names_in, read_files
-from imageseg.submission.faults import Fault, Faults
-from imageseg.submission.formats import SubmissionFormat
-from imageseg.submission.png import InspectedPng, inspect_png
+from PIL import Image
 
-# Files per job: every job opens the archive and reads its directory.
-_CHUNK = 16
-_MACOS = "macOS adds its own files: create the zip with 'imageseg submit' or zip -X"
+from imageseg.errors import InputError
+from imageseg.images import image_size
+from imageseg.labels import IGNORE
+from imageseg.parallel import Progress
+from imageseg.submission.archive import UNREADABLE, kind_of, read_files
+from imageseg.submission.faults import Defect, Fault, by_kind
+from imageseg.submission.formats import SubmissionFormat
+
+_COLOR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGB with alpha"}
 
 
 class ExpectedImage(NamedTuple):
@@ -46,12 +47,16 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        return {
-            "good": not self.faults,
-            "files": self.files,
-            "faults": [fault.to_dict() for fault in self.faults],
-            "notes": self.notes,
-        }
+        return {"good": not self.faults, **asdict(self)}
+
+
+def expected_images(paths: Iterable[Path]) -> list[ExpectedImage]:
+    """Read the headers of test images.
+
+    Raises:
+        InputError: An image cannot be read.
+    """
+    return [ExpectedImage(path.stem, image_size(path)) for path in paths]
 
 
 def check_archive(
@@ -60,7 +65,6 @@ def check_archive(
     *,
     images: Sequence[ExpectedImage] | None = None,
     competition: str = "",
-    workers: int | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Check an archive against the rules of a server, without unpacking it.
@@ -70,146 +74,130 @@ def check_archive(
         rules: Rules of the server.
         images: Images of the split. If not set, names and number are checked against the official ones.
         competition: Competition that the archive is for (default: any).
-        workers: Number of processes for a zip (default: one per CPU core).
         progress: Callback with the number of finished files and the number of all files.
 
     Raises:
         InputError: The file or the competition does not exist.
     """
     rules.require_competition(competition)
-    path, faults, notes = Path(path), Faults(), [rules.caveat] if rules.caveat else []
+    path, notes = Path(path), [rules.caveat] if rules.caveat else []
+    defects: list[Defect] = []
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not an archive' if path.is_dir() else 'no such file'}")
     kind = kind_of(path)
-    names: list[str] = []
     if kind is None:
-        faults.add("unreadable", path.name, f"it is neither a zip nor a tar.gz; the server expects a {rules.archive}")
-        return CheckReport(0, faults.list(), notes)
+        detail = f"it is neither a zip nor a tar.gz; the server expects a {rules.archive}"
+        return CheckReport(0, by_kind([Defect("unreadable", path.name, detail)]), notes)
     if kind != rules.archive:
-        faults.add("archive", path.name, f"it is a {kind}, and the server expects a {rules.archive}")
+        defects.append(Defect("archive", path.name, f"it is a {kind}, and the server expects a {rules.archive}"))
+    sizes = {rules.key_of(image.name): image.size for image in images or ()}
+    files: list[tuple[str, list[int] | Defect]] = []
     try:
-        names = names_in(path, kind)
-        if not names:
-            faults.add("empty", path.name)
-        stems = _check_places(names, rules, competition, faults)
-        stems = _check_names(names, stems, rules, images, faults)
-        sizes = {rules.key_of(image.name): image.size for image in images or ()}
-        jobs = {index: sizes.get(rules.key_of(stem), rules.size) for index, stem in stems.items()}
-        inspected = _inspected(path, kind, jobs, workers, progress)
-        _check_contents(((names[index], png) for index, png in inspected), rules, faults, notes)
-    except UNREADABLE as error:
-        if isinstance(error, InputError):
-            raise
-        faults.add("unreadable", path.name, " ".join(str(error).split()) or type(error).__name__)
-    return CheckReport(len(names), faults.list(), notes)
-
-
-def _check_places(names: Sequence[str], rules: SubmissionFormat, competition: str, faults: Faults) -> dict[int, str]:
-    """Add faults of folder and suffix; return index -> name without suffix of the PNG files."""
-    stems, used = {}, set()
-    folders = {name: rules.folder_for(name) for name in ([competition] if competition else rules.competitions or [""])}
-    for index, name in enumerate(names):
-        path = PurePosixPath(name)
-        if path.suffix != ".png":  # servers accept no other spelling
-            faults.add("suffix", name)
-        elif path.name.startswith("._") or "__MACOSX" in path.parts:
-            faults.add("extra", name, hint=_MACOS)
-        else:
-            stems[index] = path.stem
-            folder = "" if str(path.parent) == "." else f"{path.parent}/"
-            matching = [name for name, wanted in folders.items() if wanted == folder]
-            used.update(matching)
-            if not matching and not rules.any_folder:
-                faults.add("folder", name, hint=f"the server expects {' or '.join(folders.values())}")
-    if len(used) > 1:
-        faults.add("competition", names[0], ", ".join(sorted(used)))
-    return stems
-
-
-def _check_names(
-    names: Sequence[str],
-    stems: Mapping[int, str],
-    rules: SubmissionFormat,
-    images: Sequence[ExpectedImage] | None,
-    faults: Faults,
-) -> dict[int, str]:
-    """Add faults of name and number; return the files whose content is to be checked."""
-    by_key: dict[str, list[str]] = {}
-    for index, stem in stems.items():
-        by_key.setdefault(rules.key_of(stem), []).append(names[index])
-    for key, same in by_key.items():
-        if len(same) > 1:
-            faults.add("doubled", key, f"{same[0]} and {same[1]}")
-    if images is None:
-        for index, stem in stems.items():
-            if not rules.is_official(stem):
-                faults.add("names", names[index])
-        if rules.count is not None and names and len(by_key) != rules.count:
-            faults.add("count", "", f"{len(by_key)} images, and the test split has {rules.count}")
-        return dict(stems)
-    wanted = {rules.key_of(image.name): image.name for image in images}
-    for index, stem in stems.items():
-        if rules.key_of(stem) not in wanted:
-            faults.add("extra", names[index])
-    for key, name in wanted.items():
-        if key not in by_key and names:
-            faults.add("missing", name)
-    return {index: stem for index, stem in stems.items() if rules.key_of(stem) in wanted}
-
-
-_Sizes = Mapping[int, tuple[int, int] | None]
-
-
-def _inspected(
-    path: Path, kind: Kind, sizes: _Sizes, workers: int | None, progress: Progress | None
-) -> Iterator[tuple[int, InspectedPng]]:
-    """Inspect the files of a zip in several processes, those of a tar.gz in one stream."""
-    items = list(sizes.items())
-    inspect = partial(_inspect_files, path, kind)
-    if kind == "zip":
-        chunks = [dict(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK)]
-        found = in_processes(inspect, chunks, workers=workers)
-    else:
-        found = iter([inspect(sizes)])
-    done = 0
-    for some in found:
-        for result in some:
-            done += 1
+        for name, data in read_files(path, kind):
+            size = sizes.get(rules.key_of(PurePosixPath(name).stem), rules.size)
+            files.append((name, inspect_png(name, data, size)))
             if progress is not None:
-                progress(done, len(items))
-            yield result
+                progress(len(files), max(len(files), len(sizes) or rules.count or 0))
+    except UNREADABLE as error:
+        defects.append(Defect("unreadable", path.name, " ".join(str(error).split()) or type(error).__name__))
+        return CheckReport(len(files), by_kind(defects), notes)
+    if files:
+        pngs = [file for file in files if _is_png(file[0], defects)]
+        names = [name for name, _ in pngs]
+        _check_folders(names, rules, competition, defects)
+        matched = match_names(names, rules, images, defects)
+        _check_contents([pngs[index] for same in matched.values() for index in same], rules, defects, notes)
+    else:
+        defects.append(Defect("empty", path.name))
+    return CheckReport(len(files), by_kind(defects), notes)
 
 
-def _inspect_files(path: Path, kind: Kind, sizes: _Sizes) -> list[tuple[int, InspectedPng]]:
-    return [
-        (index, InspectedPng("damaged") if data is None else inspect_png(data, sizes[index]))
-        for index, data in read_files(path, kind, sizes.keys())
-    ]
+def match_names(
+    names: Sequence[str], rules: SubmissionFormat, images: Sequence[ExpectedImage] | None, defects: list[Defect]
+) -> dict[str, list[int]]:
+    """Assign files to images as the server does, and add faults of names and number.
+
+    Args:
+        names: Paths of PNGs in an archive or folder.
+        rules: Rules of the server.
+        images: Images of the split. If not set, names and number are compared with the official ones.
+        defects: List that defects are appended to.
+
+    Returns:
+        Part of the name that the server compares -> indices into ``names``; one index each if there is no fault.
+    """
+    matched: dict[str, list[int]] = {}
+    wanted = {rules.key_of(image.name): image.name for image in images or ()}
+    for index, name in enumerate(names):
+        stem = PurePosixPath(name).stem
+        key = rules.key_of(stem)
+        if images is not None and key not in wanted:
+            defects.append(Defect("extra", name))
+            continue
+        if images is None and not rules.is_official(stem):
+            defects.append(Defect("names", name))
+        matched.setdefault(key, []).append(index)
+    for key, same in matched.items():
+        if len(same) > 1:
+            defects.append(Defect("doubled", key, f"{names[same[0]]} and {names[same[1]]}"))
+    for key, name in wanted.items():
+        if key not in matched:
+            defects.append(Defect("missing", name))
+    if images is None and rules.count not in (None, len(matched)):
+        defects.append(Defect("count", "", f"{len(matched)} images, and the test split has {rules.count}"))
+    return matched
+
+
+def _is_png(name: str, defects: list[Defect]) -> bool:
+    """Whether a file is a PNG by its name, with a fault if it is not."""
+    path = PurePosixPath(name)
+    if path.suffix != ".png":  # servers accept no other spelling
+        defects.append(Defect("suffix", name))
+        return False
+    if path.name.startswith("._") or "__MACOSX" in path.parts:
+        defects.append(
+            Defect("extra", name, hint="macOS adds its own files: create the zip with 'imageseg submit' or zip -X")
+        )
+        return False
+    return True
+
+
+def _check_folders(names: Sequence[str], rules: SubmissionFormat, competition: str, defects: list[Defect]) -> None:
+    competitions = [competition] if competition else rules.competitions
+    folders = {rules.folder.format(competition=each): each for each in competitions}
+    used = set()
+    for name in names:
+        folder = f"{PurePosixPath(name).parent}/"
+        if folder in folders:
+            used.add(folders[folder])
+        elif folders:
+            defects.append(Defect("folder", name, hint=f"the server expects {' or '.join(folders)}"))
+    if len(used) > 1:
+        defects.append(Defect("competition", names[0], ", ".join(sorted(used))))
 
 
 def _check_contents(
-    results: Iterable[tuple[str, InspectedPng]], rules: SubmissionFormat, faults: Faults, notes: list[str]
+    files: Iterable[tuple[str, list[int] | Defect]], rules: SubmissionFormat, defects: list[Defect], notes: list[str]
 ) -> None:
-    unscored: set[int] = set()
-    never_scored, other_palettes = 0, 0
-    colors = voc_palette()[:21].tobytes()
-    for name, found in results:
-        if found.fault:
-            faults.add(found.fault, name, found.detail)
+    """Add faults for files and values that a server would refuse or score as something else, and notes about others."""
+    unscored: list[set[int]] = []
+    for name, found in files:
+        if isinstance(found, Defect):
+            defects.append(found)
             continue
-        check_values(found.values, name, rules, faults)
-        present = set(found.values) & rules.unscored
-        unscored |= present
-        never_scored += bool(present)
-        other_palettes += rules.mode == "P" and bool(found.palette) and found.palette[: len(colors)] != colors
-    if never_scored:
-        ids = ", ".join(map(str, sorted(unscored)))
-        notes.append(f"{never_scored} predictions contain ids that are allowed but never score: {ids}")
-    if other_palettes:
-        notes.append(
-            f"{other_palettes} palettes are not the development kit's. Servers read the indices, which a program that "
-            "created its own palette may have renumbered"
-        )
+        if IGNORE in found:
+            defects.append(Defect("ignored", name))
+        present = set(found) - {IGNORE}
+        others = present - rules.values
+        if others and present <= rules.lookalike:
+            defects.append(Defect("lookalike", name, hint=rules.lookalike_hint))
+        elif wrong := sorted(others - rules.unscored):
+            defects.append(Defect("values", name, listed(wrong)))
+        if present & rules.unscored:
+            unscored.append(present & rules.unscored)
+    if unscored:
+        ids = ", ".join(map(str, sorted(set.union(*unscored))))
+        notes.append(f"{len(unscored)} predictions contain ids that are allowed but never score: {ids}")
 
 
 def notes_on(images: Sequence[ExpectedImage], rules: SubmissionFormat, *, split: str) -> list[str]:
@@ -232,25 +220,37 @@ def notes_on(images: Sequence[ExpectedImage], rules: SubmissionFormat, *, split:
     return notes
 
 
-def check_values(values: Iterable[int], name: str, rules: SubmissionFormat, faults: Faults) -> None:
-    """Add faults for values that a server would refuse or score as something else.
+def inspect_png(name: str, data: bytes | None, size: tuple[int, int] | None) -> list[int] | Defect:
+    """Return the pixel values that occur in a prediction, ascending, or what is wrong with the file.
 
     Args:
-        values: Values that occur in a prediction.
-        name: Name of its file.
-        rules: Rules of the server.
-        faults: Collector that the faults are added to.
+        name: Name of the file.
+        data: Content of the file, or None if the archive is damaged there.
+        size: Expected (height, width), or None if unknown.
     """
-    present = set(values)
-    others = present - {IGNORE} - rules.values
-    if IGNORE in present:
-        faults.add("ignored", name)
-    for lookalike in rules.lookalikes:
-        if others and present - {IGNORE} <= lookalike.values:
-            faults.add("lookalike", name, hint=lookalike.hint)
-            return
-    if wrong := sorted(others - rules.unscored):
-        faults.add("values", name, listed(wrong))
+    if data is None:
+        return Defect("damaged", name)
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Defect("png", name, "" if data else "empty")
+    try:
+        width, height, depth, color = struct.unpack(">IIBB", data[16:26])
+        if color in _COLOR_TYPES:
+            return Defect("mode", name, _COLOR_TYPES[color])
+        if depth != 8:
+            return Defect("depth", name, f"{depth} bit{'s' * (depth > 1)}")
+        if size is not None and (height, width) != size:
+            return Defect("size", name, compared((height, width), size))
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            image.verify()  # checksums, which decoding ignores
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return [value for value, count in enumerate(image.histogram()) if count]
+    except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
+        return Defect("damaged", name, " ".join(str(error).split()))
+
+
+def compared(found: tuple[int, ...], wanted: tuple[int, int]) -> str:
+    """Describe two different sizes, each (height, width)."""
+    return f"{found[1]} x {found[0]} instead of {wanted[1]} x {wanted[0]}"
 
 
 def listed(values: Sequence[int]) -> str:

@@ -2,100 +2,90 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from imageseg.errors import InputError
 
 _SHOWN = 3
 _KEPT = 20
 
-# Kind -> sentence for one and for several; the order is that of the report.
+# Kind -> sentence, in the order of the report. Sentences about single files begin with their number.
 SENTENCES = {
-    "unreadable": ("archive cannot be read",) * 2,
-    "archive": ("archive is of the wrong kind",) * 2,
-    "empty": ("archive contains no file",) * 2,
-    "folder": ("file is in the wrong folder", "files are in the wrong folder"),
-    "competition": ("archive contains two competitions; submit each in a separate archive",) * 2,
-    "suffix": ("file is no .png", "files are no .png"),
-    "names": ("file has a name that no test image has", "files have names that no test image has"),
-    "doubled": ("image has more than one prediction", "images have more than one prediction"),
-    "missing": ("image has no prediction", "images have no prediction"),
-    "extra": ("file belongs to no image", "files belong to no image"),
-    "count": ("number of predictions is wrong",) * 2,
-    "png": ("file is no PNG, despite its name", "files are no PNG, despite their names"),
-    "damaged": ("PNG is damaged", "PNGs are damaged"),
-    "mode": (
-        "PNG contains colors; one channel of ids is required",
-        "PNGs contain colors; one channel of ids is required",
-    ),
-    "depth": ("PNG does not have 8 bits per pixel", "PNGs do not have 8 bits per pixel"),
-    "size": ("prediction has another size than its image", "predictions have another size than their images"),
-    "ignored": (
-        "prediction contains 255, which marks ignored pixels of the ground truth; every pixel needs a class",
-        "predictions contain 255, which marks ignored pixels of the ground truth; every pixel needs a class",
-    ),
-    "values": ("prediction contains values that are no class", "predictions contain values that are no class"),
-    "lookalike": ("prediction contains ids of another kind", "predictions contain ids of another kind"),
+    "unreadable": "the archive cannot be read",
+    "archive": "the archive is of the wrong kind",
+    "empty": "the archive contains no file",
+    "folder": "{n} file{s} {are} in the wrong folder",
+    "competition": "the archive contains two competitions; submit each in a separate archive",
+    "suffix": "{n} file{s} {are} no .png",
+    "names": "{n} file{s} {have} a name that no test image has",
+    "doubled": "{n} image{s} {have} more than one prediction",
+    "missing": "{n} image{s} {have} no prediction",
+    "extra": "{n} file{s} belong{v} to no image",
+    "count": "the number of predictions is wrong",
+    "png": "{n} file{s} {are} no PNG, despite {its} name{s}",
+    "damaged": "{n} PNG{s} {are} damaged",
+    "mode": "{n} PNG{s} contain{v} colors; one channel of ids is required",
+    "depth": "{n} PNG{s} {do} not have 8 bits per pixel",
+    "size": "{n} prediction{s} {have} another size than {its} image{s}",
+    "ignored": "{n} prediction{s} contain{v} 255, which marks ignored pixels of the ground truth; every pixel needs a class",
+    "values": "{n} prediction{s} contain{v} values that are no class",
+    "lookalike": "{n} prediction{s} contain{v} ids of another kind",
 }
-_WHOLE_ARCHIVE = ("unreadable", "archive", "empty", "competition", "count")
+_ONE = {"s": "", "v": "s", "are": "is", "have": "has", "do": "does", "its": "its"}
+_SEVERAL = {"s": "s", "v": "", "are": "are", "have": "have", "do": "do", "its": "their"}
+
+
+class Defect(NamedTuple):
+    """What is wrong with one file or image, or with the archive."""
+
+    kind: str
+    """Key of ``SENTENCES``."""
+    name: str
+    detail: str = ""
+    """What was found in the file."""
+    hint: str = ""
+    """What to do; reported once per kind."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: how often it occurs, the first names, and the line that reports it."""
+    """All defects of one kind: how many files have it, the first names, and the line that reports it."""
 
     kind: str
     count: int
     names: tuple[str, ...]
-    line: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fault for JSON."""
-        return {"kind": self.kind, "count": self.count, "names": list(self.names), "message": self.line}
+    message: str
 
 
-@dataclass
-class Faults:
-    """Collector of faults; reports them in the order of ``SENTENCES``."""
-
-    _found: dict[str, dict[str, str]] = field(default_factory=dict)
-    _hints: dict[str, str] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, kind: str, name: str, detail: str = "", *, hint: str = "") -> None:
-        """Add one fault.
-
-        Args:
-            kind: Kind of the fault, a key of ``SENTENCES``.
-            name: Name of the file or image.
-            detail: What was found in it.
-            hint: What to do; one per kind.
-        """
-        if kind not in SENTENCES:
-            raise KeyError(kind)
-        self._found.setdefault(kind, {}).setdefault(name, detail)
-        if hint:
-            self._hints[kind] = hint
-
-    def list(self) -> list[Fault]:
-        """Return one fault per kind that was found."""
-        return [self._fault(kind) for kind in SENTENCES if kind in self._found]
-
-    def _fault(self, kind: str) -> Fault:
-        found = {printable(name): printable(detail) for name, detail in self._found[kind].items()}
-        one, several = SENTENCES[kind]
-        if kind in _WHOLE_ARCHIVE:
-            details = "; ".join(filter(None, found.values()))
-            line = f"the {one}" + (f": {details}" if details else "")
-        else:
-            shown = ", ".join(name + (f" ({detail})" if detail else "") for name, detail in [*found.items()][:_SHOWN])
-            rest = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            line = f"{len(found)} {one if len(found) == 1 else several}: {shown}{rest}"
-        hint = self._hints.get(kind, "")
-        return Fault(kind, len(found), tuple(found)[:_KEPT], line + (f"; {hint}" if hint else ""))
+def by_kind(defects: Iterable[Defect]) -> list[Fault]:
+    """Collect defects in one fault per kind, in the order of ``SENTENCES``; a file counts once per kind."""
+    found: dict[str, dict[str, Defect]] = {kind: {} for kind in SENTENCES}
+    for defect in defects:
+        found[defect.kind].setdefault(_printable(defect.name), defect)
+    return [_fault(kind, by_name) for kind, by_name in found.items() if by_name]
 
 
-def printable(text: str) -> str:
+def defects_error(defects: Iterable[Defect], source: Path | str) -> InputError:
+    """Return an error that reports all defects of a source in one line."""
+    return InputError(f"{source}: {'; '.join(fault.message for fault in by_kind(defects))}")
+
+
+def _fault(kind: str, by_name: Mapping[str, Defect]) -> Fault:
+    count = len(by_name)
+    message = SENTENCES[kind].format(n=count, **(_ONE if count == 1 else _SEVERAL))
+    details = {name: _printable(defect.detail) for name, defect in by_name.items()}
+    if SENTENCES[kind].startswith("{n}"):
+        shown = [name + (f" ({detail})" if detail else "") for name, detail in details.items()][:_SHOWN]
+        message += f": {', '.join(shown)}" + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
+    elif any(details.values()):
+        message += f": {'; '.join(filter(None, details.values()))}"
+    hint = next((defect.hint for defect in by_name.values() if defect.hint), "")
+    return Fault(kind, count, tuple(by_name)[:_KEPT], message + (f"; {hint}" if hint else ""))
+
+
+def _printable(text: str) -> str:
     """Replace control characters, so that a file name cannot break the line."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

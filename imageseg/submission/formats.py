@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from imageseg.errors import InputError
-from imageseg.labels import IGNORE
 from imageseg.scoring.cityscapes_instances import LABEL_IDS
-
-
-@dataclass(frozen=True)
-class Lookalike:
-    """Pixel values that a server may accept although they indicate a common mistake."""
-
-    values: frozenset[int]
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -27,34 +19,35 @@ class SubmissionFormat:
         dataset: Canonical name of the dataset.
         server: URL for submissions.
         archive: Kind of the archive.
-        mode: Mode of the PNGs that we write, L (gray) or P (palette); both have 8 bits, and an archive may contain either.
         values: Pixel values that can score.
         unscored: Pixel values that the server accepts but never scores.
         stem: Pattern of test image names without suffix; the server compares its first group.
         size: (height, width) of every test image; None if they differ.
         count: Number of test images; None if no source states it.
-        folder: Folder of the files in the archive; ``{competition}`` is filled in.
-        any_folder: Whether the server searches every folder of the archive.
+        folder: Folder of the files in the archive, with a trailing slash; ``{competition}`` is filled in. Empty if the server
+            searches every folder.
+        palette: Whether the PNGs that we write have VOC's palette instead of gray values; servers accept either.
         competitions: Allowed values of ``{competition}``, the default first.
         competition_rule: Sentence that explains which competition is meant for which networks.
-        lookalikes: Common mistakes, recognized by their values.
+        lookalike: Pixel values of a common mistake, which the server may accept.
+        lookalike_hint: Explanation of this mistake.
         caveat: Sentence that states what is uncertain about these rules.
     """
 
     dataset: str
     server: str
     archive: Literal["zip", "tar.gz"]
-    mode: Literal["L", "P"]
     values: frozenset[int]
     stem: str
     unscored: frozenset[int] = frozenset()
     size: tuple[int, int] | None = None
     count: int | None = None
     folder: str = ""
-    any_folder: bool = True
+    palette: bool = False
     competitions: tuple[str, ...] = ()
     competition_rule: str = ""
-    lookalikes: tuple[Lookalike, ...] = ()
+    lookalike: frozenset[int] = frozenset()
+    lookalike_hint: str = ""
     caveat: str = ""
 
     def key_of(self, stem: str) -> str:
@@ -66,9 +59,15 @@ class SubmissionFormat:
         """Whether a test image can have this name (without suffix)."""
         return re.fullmatch(self.stem, stem) is not None
 
-    def folder_for(self, competition: str) -> str:
-        """Return the folder in the archive, with a trailing slash unless it is the top."""
-        return self.folder.format(competition=competition)
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes that the name of the archive may have."""
+        return (".zip",) if self.archive == "zip" else (".tar.gz", ".tgz")
+
+    @property
+    def default_competition(self) -> str:
+        """Competition that an archive is created for if none is given; empty if the server has none."""
+        return next(iter(self.competitions), "")
 
     def require_competition(self, competition: str) -> None:
         """Check the name of a competition; an empty name stands for the default.
@@ -80,9 +79,16 @@ class SubmissionFormat:
             there = f"it has {' and '.join(self.competitions)}" if self.competitions else "it has none"
             raise InputError(f"the server of {self.dataset} has no competition '{competition}'; {there}")
 
-    def suffixes(self) -> tuple[str, ...]:
-        """Return the suffixes that the name of the archive may have."""
-        return (".zip",) if self.archive == "zip" else (".tar.gz", ".tgz")
+    def require_suffix(self, path: Path) -> None:
+        """Check the suffix of an archive, by which servers recognize its kind.
+
+        Raises:
+            InputError: The suffix is wrong.
+        """
+        if not path.name.lower().endswith(self.suffixes):
+            raise InputError(
+                f"{path}: the server of {self.dataset} expects a {self.archive}. Use the suffix {self.suffixes[0]}"
+            )
 
 
 def format_for(dataset: str) -> SubmissionFormat:
@@ -112,18 +118,13 @@ FORMATS = {
             dataset="Cityscapes",
             server="https://www.cityscapes-dataset.com/submit/",
             archive="zip",
-            mode="L",
             values=frozenset(LABEL_IDS),
             unscored=frozenset(range(34)) - frozenset(LABEL_IDS),
             stem=r"([^_]+_\d{6}_\d{6}).*",
             size=(1024, 2048),
             count=1525,
-            lookalikes=(
-                Lookalike(
-                    frozenset(range(19)),
-                    "they look like trainIds (road 0, sky 10); the server expects labelIds (road 7, sky 23)",
-                ),
-            ),
+            lookalike=frozenset(range(19)),
+            lookalike_hint="they look like trainIds (road 0, sky 10); the server expects labelIds (road 7, sky 23)",
         ),
         # The development kit's VOCinit.m names the folder (resdir 'Segmentation/%s_%s_cls'); VOCevalseg.m reads indices,
         # wants each image's own size, and stops at a value above 20. comp5 is trained on VOC's data alone, comp6 on
@@ -132,12 +133,11 @@ FORMATS = {
             dataset="VOC",
             server="http://host.robots.ox.ac.uk:8080/",
             archive="tar.gz",
-            mode="P",
+            palette=True,
             values=frozenset(range(21)),
             stem=r"(\d{4}_\d{6})",
             count=1456,
             folder="results/VOC2012/Segmentation/{competition}_test_cls/",
-            any_folder=False,
             competitions=("comp5", "comp6"),
             competition_rule="comp5 is for networks trained on VOC images only; pretraining on ImageNet or COCO requires comp6",
         ),
@@ -147,17 +147,12 @@ FORMATS = {
             dataset="BDD100K",
             server="https://eval.ai/web/challenges/challenge-page/1257",
             archive="zip",
-            mode="L",
             values=frozenset(range(19)),
             stem=r"([0-9a-f]{8}-[0-9a-f]{8})",
             size=(720, 1280),
             count=2000,
-            lookalikes=(
-                Lookalike(
-                    frozenset(range(41)),
-                    "they look like label ids (Cityscapes: road 7, sky 23); the server expects train ids (road 0, sky 10)",
-                ),
-            ),
+            lookalike=frozenset(range(41)),
+            lookalike_hint="they look like label ids (Cityscapes: road 7, sky 23); the server expects train ids (road 0, sky 10)",
         ),
         # README of CSAILVision/sceneparsing: a zip of the masks, each named as its test image with png for jpg; labels
         # are 0 to 150, where 0 is "other" and not evaluated (evaluationCode/intersectionAndUnion.m).
@@ -165,19 +160,13 @@ FORMATS = {
             dataset="ADE20K",
             server="http://sceneparsing.csail.mit.edu/eval/",
             archive="zip",
-            mode="L",
             values=frozenset(range(1, 151)),
             stem=r"(ADE_test_\d{8})",
-            lookalikes=(
-                Lookalike(
-                    frozenset(range(150)),
-                    "they look like class indices (wall 0); the server expects 1 to 150, where 0 means 'other' and never scores",
-                ),
-            ),
+            lookalike=frozenset(range(150)),
+            lookalike_hint="they look like class indices (wall 0); the server expects 1 to 150, where 0 means 'other' and "
+            "never scores",
             caveat="for ADE20K, the zip, the names and the values are documented; folders inside the zip and the number of "
             "images are not",
         ),
     )
 }
-
-assert all(IGNORE not in entry.values | entry.unscored for entry in FORMATS.values())

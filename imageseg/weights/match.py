@@ -43,11 +43,6 @@ class LoadedWeights:
     unused: tuple[str, ...]
     """Tensors of the file that the network lacks."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether every tensor of the network has the file's values."""
-        return self.loaded == self.total
-
     def summary(self) -> str:
         """Return one line for the user."""
         tensors = f"{self.loaded} of {counted(self.total, 'tensor', 'tensors')} loaded"

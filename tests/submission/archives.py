@@ -15,11 +15,7 @@ from PIL import Image
 
 from imageseg.datasets.voc.dataset import LABELS as VOC_LABELS
 from imageseg.labels import Label, LabelSpace
-from imageseg.submission.build import (
-    Plan,
-    encode_classes,
-    write_archive,
-)
+from imageseg.submission.build import Plan, encode_classes, write_archive
 from imageseg.submission.check import CheckReport, ExpectedImage
 from imageseg.submission.formats import FORMATS
 
@@ -48,7 +44,7 @@ def images_of(name: str) -> tuple[ExpectedImage, ...]:
 
 def plan_of(name: str, competition: str = "") -> Plan:
     rules = FORMATS[name]
-    return Plan(rules, LABELS[name], images_of(name), competition or next(iter(rules.competitions), ""))
+    return Plan(rules, LABELS[name], images_of(name), competition or rules.default_competition)
 
 
 def classes_of(name: str) -> list[np.ndarray]:
@@ -60,16 +56,20 @@ def classes_of(name: str) -> list[np.ndarray]:
     return found
 
 
-def pack(path: Path, name: str, *, competition: str = "", classes: list[np.ndarray] | None = None) -> Path:
+def pngs_of(plan: Plan) -> list[bytes]:
+    return [
+        encode_classes(c, image, plan) for c, image in zip(classes_of(plan.rules.dataset), plan.images, strict=True)
+    ]
+
+
+def pack(path: Path, name: str, *, competition: str = "") -> Path:
     plan = plan_of(name, competition)
-    maps = classes_of(name) if classes is None else classes
-    pngs = [encode_classes(values, image, plan) for values, image in zip(maps, plan.images, strict=True)]
-    write_archive(path, plan, pngs, workers=1)
+    write_archive(path, plan, pngs_of(plan))
     return path
 
 
 def suffix(name: str) -> str:
-    return FORMATS[name].suffixes()[0]
+    return FORMATS[name].suffixes[0]
 
 
 def unpacked(path: Path) -> dict[str, Image.Image]:
@@ -88,38 +88,36 @@ def kinds(report: CheckReport) -> list[str]:
     return [fault.kind for fault in report.faults]
 
 
-def png(values: np.ndarray, mode: str = "L", **options: Any) -> bytes:
+def saved(image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).convert(mode).save(file, "PNG", **options)
+    image.save(file, "PNG", **options)
     return file.getvalue()
+
+
+def png(values: np.ndarray, mode: str = "L") -> bytes:
+    return saved(Image.fromarray(values.astype(np.uint8)).convert(mode))
 
 
 def files_of(name: str) -> dict[str, bytes]:
     """Name in the archive -> bytes, for a good pack."""
     plan = plan_of(name)
-    return {
-        f"{plan.rules.folder_for('comp5')}{image.name}.png": encode_classes(classes, image, plan)
-        for classes, image in zip(classes_of(name), plan.images, strict=True)
-    }
+    folder = plan.rules.folder.format(competition="comp5")
+    return {f"{folder}{image.name}.png": data for image, data in zip(plan.images, pngs_of(plan), strict=True)}
 
 
-def zipped(path: Path, files: Mapping[str, bytes] | list[tuple[Any, bytes]], **options: Any) -> Path:
-    with zipfile.ZipFile(path, "w", **options) as archive:
+def zipped(path: Path, files: Mapping[str, bytes] | list[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items() if isinstance(files, Mapping) else files:
             archive.writestr(name, data)
     return path
 
 
-def tarred(
-    path: Path, files: Mapping[str, bytes], mode: str = "w:gz", more: list[tarfile.TarInfo] | None = None
-) -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+def tarred(path: Path, files: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-        for info in more or []:
-            archive.addfile(info)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from archives import (
     gzipped,
     png,
     renamed,
+    saved,
     tarred,
     zipped,
 )
@@ -46,17 +46,13 @@ def with_wrong_checksum(path: Path) -> Path:
 
 
 def sixteen_bits(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint16)).save(file, "PNG")
-    return file.getvalue()
+    return saved(Image.fromarray(values.astype(np.uint16)))
 
 
 def few_bits(values: np.ndarray) -> bytes:
     image = Image.fromarray((values % 16).astype(np.uint8))
     image.putpalette(bytes(range(48)))
-    file = io.BytesIO()
-    image.save(file, "PNG", bits=4)
-    return file.getvalue()
+    return saved(image, bits=4)
 
 
 VOC_FOLDER = "results/VOC2012/Segmentation/comp5_test_cls/"

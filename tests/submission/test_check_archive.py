@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import shutil
 import zipfile
@@ -24,8 +23,8 @@ from archives import (
     kinds,
     pack,
     png,
+    saved,
     suffix,
-    tarred,
     unpacked,
     zipped,
 )
@@ -50,7 +49,6 @@ def test_a_good_pack_is_good(name: str, tmp_path: Path) -> None:
         path,
         FORMATS[name],
         images=images_of(name),
-        workers=1,
         progress=lambda done, total: seen.append((done, total)),
     )
     assert report.faults == []
@@ -65,9 +63,7 @@ def test_palette_files_and_longer_names_of_other_tools_are_good(tmp_path: Path) 
         for number, (height, width) in enumerate(SIZES, start=1):
             image = Image.fromarray(np.full((height, width), 7, np.uint8))
             image.putpalette([5] * 768)
-            file = io.BytesIO()
-            image.save(file, "PNG")
-            archive.writestr(f"results/berlin/berlin_{number:06d}_000019_pred_labelIds.png", file.getvalue())
+            archive.writestr(f"results/berlin/berlin_{number:06d}_000019_pred_labelIds.png", saved(image))
             archive.mkdir(f"folder{number}")
     assert kinds(check_archive(tmp_path / "pack.zip", FORMATS["Cityscapes"], images=images_of("Cityscapes"))) == []
 
@@ -75,7 +71,7 @@ def test_palette_files_and_longer_names_of_other_tools_are_good(tmp_path: Path) 
 def test_without_the_pictures_names_and_number_are_the_official_ones(tmp_path: Path) -> None:
     path = pack(tmp_path / "pack.tar.gz", "VOC")
     [fault] = check_archive(path, FORMATS["VOC"]).faults
-    assert fault.line == "the number of predictions is wrong: 3 images, and the test split has 1456"
+    assert fault.message == "the number of predictions is wrong: 3 images, and the test split has 1456"
     path = pack(tmp_path / "pack.zip", "ADE20K")
     report = check_archive(path, FORMATS["ADE20K"])
     assert report.faults == []  # no source says how many images there are
@@ -84,19 +80,18 @@ def test_without_the_pictures_names_and_number_are_the_official_ones(tmp_path: P
     assert kinds(check_archive(path, FORMATS["BDD100K"])) == ["count", "size"]
     path = zipped(tmp_path / "other.zip", {"other.png": png(np.full((2, 2), 3))})
     [fault] = check_archive(path, FORMATS["ADE20K"]).faults
-    assert fault.line == "1 file has a name that no test image has: other.png"
+    assert fault.message == "1 file has a name that no test image has: other.png"
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
 def test_a_broken_pack_is_told_in_one_line(case: str, tmp_path: Path) -> None:
     name, make, expected, line = BROKEN[case]
-    (tmp_path / "one.png").write_bytes(png(np.full((20, 20), 7)))
     path = make(tmp_path / f"pack{suffix(name)}")
-    report = check_archive(path, FORMATS[name], images=images_of(name), workers=1)
-    assert kinds(report) == expected, [fault.line for fault in report.faults]
-    first = report.faults[0].line if expected[-1] != "lookalike" or len(expected) > 1 else report.faults[-1].line
+    report = check_archive(path, FORMATS[name], images=images_of(name))
+    assert kinds(report) == expected, [fault.message for fault in report.faults]
+    first = report.faults[0].message if expected[-1] != "lookalike" or len(expected) > 1 else report.faults[-1].message
     assert line in first or re.search(line, first), first
-    assert all("\n" not in fault.line for fault in report.faults)
+    assert all("\n" not in fault.message for fault in report.faults)
     assert report.to_dict()["good"] is False
 
 
@@ -110,26 +105,14 @@ def test_names_from_strangers_are_safe_to_print(tmp_path: Path) -> None:
     evil = "\x1b[2Jberlin\n.png"
     report = check_archive(zipped(tmp_path / "pack.zip", {**files_of(C), evil: b""}), FORMATS[C], images=images_of(C))
     assert kinds(report) == ["extra"]
-    assert report.faults[0].line.isprintable()
+    assert report.faults[0].message.isprintable()
 
 
-def test_ids_that_never_score_and_foreign_palettes_are_notes(tmp_path: Path) -> None:
+def test_ids_that_never_score_are_a_note(tmp_path: Path) -> None:
     path = zipped(tmp_path / "pack.zip", changed(C, lambda v: png(np.array([[1, 4, 7, 26, 26, 26]] * 4))))
-    report = check_archive(path, FORMATS[C], images=images_of(C), workers=1)
+    report = check_archive(path, FORMATS[C], images=images_of(C))
     assert report.faults == []
     assert report.notes == ["1 predictions contain ids that are allowed but never score: 1, 4"]
-
-    def in_own_colors(values: np.ndarray) -> bytes:
-        image = Image.fromarray(values)
-        image.putpalette([9] * 768)
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        return file.getvalue()
-
-    path = tarred(tmp_path / "pack.tar.gz", changed(V, in_own_colors))
-    report = check_archive(path, FORMATS[V], images=images_of(V))
-    assert report.faults == []
-    assert "1 palettes are not the development kit's" in report.notes[-1]
 
 
 def test_a_missing_pack_or_a_folder_is_the_users_mistake(tmp_path: Path) -> None:
@@ -160,8 +143,8 @@ def test_whatever_happens_to_a_pack_it_is_reported(
     raw = raw[: data.draw(st.sampled_from([len(raw), len(raw) // 2]))]
     path = tmp_path / "pack"
     path.write_bytes(bytes(raw) if raw[:1] != b"r" else gzip.compress(bytes(raw)))
-    report = check_archive(path, FORMATS[name], images=images_of(name), workers=1)
-    assert all(fault.line.isprintable() for fault in report.faults)
+    report = check_archive(path, FORMATS[name], images=images_of(name))
+    assert all(fault.message.isprintable() for fault in report.faults)
     if not report.faults and name == C:
         files = unpacked(Path(shutil.copy(path, tmp_path / "pack.zip")))
         for image, classes in zip(files.values(), classes_of(name), strict=True):

@@ -29,20 +29,19 @@ def median_frequency(pixels: IntArray, image_pixels: IntArray) -> Weights:
     return weights
 
 
-def enet(pixels: IntArray, *, c: float = 1.02) -> Weights:
-    """ENet's weights 1 / ln(c + p), where p is the share of the class in all valid pixels (Paszke et al., arXiv:1606.02147).
+def enet(pixels: IntArray) -> Weights:
+    """ENet's weights 1 / ln(1.02 + p), where p is the share of the class in all valid pixels (Paszke et al., arXiv:1606.02147).
 
-    With the paper's c, weights are between 1.4 and 50.
+    They are between 1.4 and 50.
 
     Args:
         pixels: Number of pixels of each class, shape (C,).
-        c: Constant that limits the weights of rare classes.
 
     Returns:
         Weights of shape (C,), NaN for classes that do not occur.
     """
     share = _ratio(pixels, np.full_like(pixels, pixels.sum()))
-    weights: Weights = 1.0 / np.log(c + share)
+    weights: Weights = 1.0 / np.log(1.02 + share)
     return weights
 
 

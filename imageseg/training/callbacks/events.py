@@ -14,6 +14,9 @@ from imageseg.batch import Batch
 from imageseg.pipeline.epoch_order import counted_seed
 from imageseg.training.task import SegmentationTask
 
+_SHOWN_IMAGES = 4
+_PANEL_WIDTH = 512  # at most, in pixels
+
 
 class CountedRandomness(pl.Callback):
     """Seed torch before every batch from (seed, batch, rank), so that dropout in a resumed run equals that of the original."""
@@ -57,16 +60,7 @@ class StreamEpoch(pl.Callback):
 
 
 class PredictionImages(pl.Callback):
-    """Show the first images of the validation split in TensorBoard: image, ground truth and prediction side by side.
-
-    Args:
-        count: Number of images.
-        width: Maximum width of each of the three panels in pixels.
-    """
-
-    def __init__(self, count: int = 4, *, width: int = 512) -> None:
-        self._count = count
-        self._width = width
+    """Show the first four images of the validation split in TensorBoard: image, ground truth and prediction side by side."""
 
     def on_validation_batch_end(
         self,
@@ -78,13 +72,13 @@ class PredictionImages(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one row of three panels."""
-        if trainer.sanity_checking or batch_idx >= self._count or not isinstance(trainer.logger, TensorBoardLogger):
+        if trainer.sanity_checking or batch_idx >= _SHOWN_IMAGES or not isinstance(trainer.logger, TensorBoardLogger):
             return
         assert isinstance(pl_module, SegmentationTask)
         palette = pl_module.labels.palette
         image = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
         truth, predicted = (palette[mask.cpu().numpy()] for mask in (batch["mask"][0], outputs["classes"][0]))
-        step = max(1, -(-image.shape[1] // self._width))
+        step = max(1, -(-image.shape[1] // _PANEL_WIDTH))
         row = _row([panel[::step, ::step] for panel in (image, truth, predicted)])
         trainer.logger.experiment.add_image(f"val/{batch['name'][0]}", row, trainer.global_step, dataformats="HWC")
 
