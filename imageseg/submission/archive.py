@@ -39,7 +39,7 @@ def read_files(path: Path, kind: Kind) -> Iterator[tuple[str, bytes | None]]:
     if kind == "zip":
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                if not info.is_dir():
+                if not info.filename.endswith("/"):  # is_dir() raises IndexError for an empty name
                     try:
                         content = archive.read(info)
                     except UNREADABLE:

@@ -45,6 +45,13 @@ def with_wrong_checksum(path: Path) -> Path:
     return path
 
 
+def with_empty_name(path: Path) -> Path:
+    """A zip with a file whose name ends before its first letter."""
+    data = zipped(path, {**files_of("Cityscapes"), "~~~~": b""}).read_bytes()
+    path.write_bytes(data.replace(b"~~~~", b"\0~~~"))
+    return path
+
+
 def sixteen_bits(values: np.ndarray) -> bytes:
     return saved(Image.fromarray(values.astype(np.uint16)))
 
@@ -113,6 +120,7 @@ BROKEN: dict[str, tuple[str, Make, list[str], str]] = {
         ["suffix", "missing"],
         "3 files are no .png: cabc30fc-00000001.jpg",
     ),
+    "empty name": (C, with_empty_name, ["suffix"], "1 file is no .png"),
     "capital suffix": (C, lambda p: zipped(p, renamed(C, str.upper)), ["suffix", "missing"], "3 files are no .png"),
     "a jpeg": (
         C,
