@@ -1,4 +1,4 @@
-"""Train a network, then score its best checkpoint: python run.py --use CityscapeModule --model DeepLabv3_plus."""
+"""Train a network, then evaluate its best checkpoint: python run.py --use CityscapeModule --model DeepLabv3_plus."""
 
 import sys
 

@@ -20,15 +20,15 @@ from imageseg.errors import InputError, unknown_name
 
 COMMANDS = {
     "prepare": "download a dataset and create the files that are needed only once",
-    "check": "find faults in the images, masks and labels of a dataset before training",
+    "check": "find errors in the images, masks and labels of a dataset before training",
     "stats": "count images, objects and classes of a dataset, and suggest class weights",
-    "train": "train a network on a dataset, then score its best checkpoint",
-    "evaluate": "score a checkpoint on a split",
-    "predict": "predict images with a checkpoint: class maps and overlays",
+    "train": "train a network on a dataset, then evaluate its best checkpoint",
+    "evaluate": "evaluate a checkpoint on a split of a dataset",
+    "predict": "apply a checkpoint to images, and write class maps and overlays",
     "models": "list the networks and the encoders that they can use",
     "convert": "convert weights of other libraries to a checkpoint of imageseg",
     "score": "score folders of predictions exactly as the official evaluators do",
-    "submit": "pack predictions for a benchmark server, or check such an archive",
+    "submit": "create an archive of predictions for a benchmark server, or check one",
 }
 
 

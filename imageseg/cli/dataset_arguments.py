@@ -74,6 +74,8 @@ def dataset_from(use: str, root: str | None, flags: Sequence[str], *, program: s
     if rest:
         known = ", ".join(f"--{argument}" for argument in declared) or "no flags of its own"
         flag = rest[0].partition("=")[0]
+        if not flag.startswith("-"):
+            raise InputError(f"{program} accepts one dataset; '{flag}' belongs to no flag; see {program} {name} --help")
         raise InputError(f"neither {program} nor {name} has a flag {flag}; {name} has {known}")
     values = {argument: parsed_word(word, declared[argument].type, argument) for argument, word in vars(given).items()}
     return build_dataset(name, root, **values)

@@ -1,4 +1,4 @@
-"""imageseg train: train a network on a dataset, then score its best checkpoint."""
+"""imageseg train: train a network on a dataset, then evaluate its best checkpoint."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ class SegmentationTask(pl.LightningModule):
             raise InputError(f"class_weights must be finite numbers of at least 0, found {class_weights}")
         if class_weights is not None and len(class_weights) != len(labels):
             raise InputError(
-                f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)})"
+                f"class_weights has {len(class_weights)} entries for {len(labels)} classes ({', '.join(labels.names)}); "
+                "give one weight per class"
             )
         if loss == _MASK_LOSS and not isinstance(network, MaskClassifier):
             raise InputError(

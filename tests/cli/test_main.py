@@ -53,6 +53,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["prepare", "ToyScenes", "--seed", "x"], "seed must be an integer, found 'x'"),
         (["prepare", "ToyScenes", "--download"], "ToyScenes is not offered for download"),
         (["prepare", "VOC", "--rot", "x"], "neither imageseg prepare nor VOC has a flag --rot; VOC has --year"),
+        (["check", "VOC", "more"], "imageseg check accepts one dataset; 'more' belongs to no flag"),
     ],
 )
 def test_invalid_usage_is_reported_in_one_line(

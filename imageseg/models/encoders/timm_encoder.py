@@ -193,7 +193,7 @@ def require_known(name: str) -> None:
     """
     if not isinstance(name, str) or not timm.is_model(timm_name(name)):
         hint = did_you_mean(str(name), [*timm.list_models(), *MIT])
-        raise InputError(f"timm has no encoder '{name}'{hint}; 'imageseg models --encoders '*'' lists them")
+        raise InputError(f"timm has no encoder '{name}'{hint}; list them with: imageseg models --encoders '*'")
 
 
 def timm_network(name: str, *, pretrained: bool, **arguments: Any) -> Any:
