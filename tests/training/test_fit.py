@@ -316,7 +316,7 @@ def test_an_epoch_is_the_default_between_validations(scenes: str, tmp_path: Path
         ({"trainer": {"devices": "foo"}}, "trainer.devices must be a number above 0"),
         ({"trainer": {"devices": 0}}, "trainer.devices must be a number above 0"),
         ({"trainer": {"num_nodes": 0}}, "trainer.num_nodes must be 1 or more"),
-        ({"trainer": {"devices": 4}}, "there are 4 processes and fewer images to score"),
+        ({"trainer": {"devices": 4}}, "there are 4 processes but fewer images to score"),
         ({"data": {"batch_size": 0}}, "batch_size must be 1 or more"),
         ({"task": {"lr": -1.0}}, "lr, weight_decay, warmup_steps and aux_weight must be at least 0"),
         ({"network": {"encoder": "resnet10t", "pretrained": False, "dropout": 2.0}}, "DeepLabv3_plus: dropout"),
