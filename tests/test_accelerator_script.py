@@ -67,6 +67,8 @@ def test_the_small_form_runs_every_part(tmp_path: Path) -> None:
     assert by_part["resume"] == ["ok"]
     assert by_part["camvid"] == ["skipped"]
     assert all("measured" in by_part[part] for part in ("steps", "losses", "loading", "inference"))
+    skips = {row["note"] for part in PARTS for row in found["parts"][part]["rows"] if row["result"] == "skipped"}
+    assert not [note for note in skips if "missing package" in note], "all packages are here"
 
 
 @pytest.mark.slow

@@ -63,11 +63,11 @@ def _rate(
     """Images per second that arrive on the device, from batches after the first ones."""
     from imageseg.pipeline.augment import Augmentation
     from imageseg.pipeline.loader import Loading, training_loader
-    from imageseg.pipeline.store.dataset import packed
+    from imageseg.pipeline.store.dataset import PackedSamples
 
     if workers > (os.cpu_count() or 1):
         return Row(name, "skipped", {}, f"this machine has {os.cpu_count()} CPU cores")
-    samples = packed(dataset, "train", dataset.samples("train"), pack_folder=str(root / "store"))
+    samples = PackedSamples.build(dataset, "train", dataset.samples("train"), pack_folder=str(root / "store"))
     loading = Loading(batch_size=batch, num_workers=workers)
     batches: Any = iter(
         training_loader(samples, Augmentation(crop_size=crop, augment=preset), loading=loading, seed=0)  # type: ignore[arg-type]

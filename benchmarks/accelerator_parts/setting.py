@@ -72,8 +72,9 @@ def attempt(setting: Setting, name: str, work: Callable[[], Row]) -> Row:
         return Row(name, "skipped", {}, "no time left in the budget of this part")
     try:
         return work()
-    except ImportError as error:
-        return Row(name, "skipped", {}, f"missing package: {error}")
+    except ModuleNotFoundError as error:
+        missing = "" if (error.name or "").startswith(("imageseg", "accelerator_parts")) else "missing package: "
+        return Row(name, "skipped" if missing else "failed", {}, f"{missing}{error}")
     except Exception as error:  # one measurement must not end the others
         return Row(name, "failed", {}, f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
     finally:
