@@ -27,6 +27,16 @@ from imageseg.inference.fold_batchnorm import fold_batchnorm
 from imageseg.models.base import Network
 
 CLASSES, SIDE = 21, 512
+SMP_DEEPLABV3_PLUS: dict[str, Any] = {
+    "separable": True,
+    "norm_between": False,
+    "aspp_conv": True,
+    "decoder_convs": 1,
+    "rates": (12, 24, 36),
+    "first_block": "full",
+    "align_corners": True,
+}
+"""Arguments of our DeepLabv3_plus that make it equal to SMP's."""
 
 
 class Twins(NamedTuple):
@@ -62,16 +72,7 @@ NETWORKS = (
     Twins("DeepLabV3", {"encoder": "resnet50", "output_stride": 8}, partial(_torchvision, "deeplabv3_resnet50")),
     Twins(
         "DeepLabv3_plus",
-        {
-            "encoder": "resnet50",
-            "separable": True,
-            "norm_between": False,
-            "aspp_conv": True,
-            "decoder_convs": 1,
-            "rates": (12, 24, 36),
-            "first_block": "full",
-            "align_corners": True,
-        },
+        {"encoder": "resnet50", **SMP_DEEPLABV3_PLUS},
         partial(_smp, "DeepLabV3Plus", "resnet50"),
     ),
     Twins(

@@ -27,6 +27,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from measuring import Row, growth_in_megabytes, in_turn, report
+from networks import SMP_DEEPLABV3_PLUS
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,16 +44,7 @@ AUX_WEIGHT = 0.5
 NETWORKS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
     "DeepLabv3_plus-resnet18": (
         "DeepLabv3_plus",
-        {
-            "encoder": "resnet18",
-            "separable": True,
-            "norm_between": False,
-            "aspp_conv": True,
-            "decoder_convs": 1,
-            "rates": (12, 24, 36),
-            "first_block": "full",
-            "align_corners": True,
-        },
+        {"encoder": "resnet18", **SMP_DEEPLABV3_PLUS},
         lambda: smp.DeepLabV3Plus("resnet18", encoder_weights=None, classes=CLASSES),
     ),
     "DeepLabV3-resnet50": (

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from networks import SMP_DEEPLABV3_PLUS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,17 +70,7 @@ SIZE, SMALL_SIZE = (512, 1024), (64, 128)
 PAIRS = (
     Pair(
         "DeepLabv3_plus",
-        # SMP's form of it.
-        {
-            "encoder": "resnet50",
-            "separable": True,
-            "norm_between": False,
-            "aspp_conv": True,
-            "decoder_convs": 1,
-            "rates": (12, 24, 36),
-            "first_block": "full",
-            "align_corners": True,
-        },
+        {"encoder": "resnet50", **SMP_DEEPLABV3_PLUS},
         partial(_smp, "DeepLabV3Plus", "resnet50"),
     ),
     Pair("DeepLabV3", {"encoder": "resnet50", "output_stride": 8, "aux": True}, _torchvision),

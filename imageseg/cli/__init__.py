@@ -85,11 +85,21 @@ def _log_lines_on_standard_error() -> Iterator[None]:
 
 
 class _StandardError(logging.Handler):
-    """Handler that looks up ``sys.stderr`` for each line, because a live progress bar replaces it."""
+    """Handler that prints each line once, although a command may read the same file twice.
+
+    It looks up ``sys.stderr`` for each line, because a live progress bar replaces it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
-        print(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        if line not in self._printed:
+            self._printed.add(line)
+            print(line, file=sys.stderr)
 
 
 def _wait_without_spinning() -> None:

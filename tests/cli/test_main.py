@@ -135,6 +135,7 @@ def logging_command(monkeypatch: pytest.MonkeyPatch) -> str:
     def run(_: list[str]) -> int:
         logger.debug("not shown")
         logger.info("for the user")
+        logger.info("for the user")
         logger.warning("careful")
         return 0
 
